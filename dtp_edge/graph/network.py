@@ -1,0 +1,117 @@
+"""The result of labelling a network: what can be removed, where it lives, what it is part of.
+
+An *atom* is one removable decision (usually one channel). Atoms are numbered 0..n_atoms-1, group by
+group. Every labelled dimension of a tensor carries an integer array of shape `[size, depth]`: index i
+of that dimension is kept if and only if every atom in row i is kept; -1 entries are always kept.
+Depth is 1 for a plain channel dimension, 2 where an index belongs to a head *and* to an inner
+dimension (a flattened `heads x inner` axis), and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import fx, nn
+
+from dtp_edge.graph.layers import LayerGraph
+
+IndexAtoms = np.ndarray  # int32 [size, depth]
+TensorLabels = tuple["IndexAtoms | None", ...]  # one entry a dimension; None: nothing prunable there
+
+
+@dataclass(frozen=True)
+class Group:
+    """Atoms `start..stop-1`: the alternatives that one decision ranges over.
+
+    `kind` is "channels", "heads" or "inner". `channels_per_atom` is how many channels of the owning
+    layer go when one atom goes (g for a convolution in g groups, which loses one offset in each).
+    `members` names every (parameter or buffer, dimension) that is cut with the group.
+    """
+
+    name: str
+    kind: str
+    start: int
+    stop: int
+    channels_per_atom: int = 1
+    members: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Channels in the dense network."""
+        return (self.stop - self.start) * self.channels_per_atom
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A group or node that is left whole, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ParameterSite:
+    """Where a mask acts: `tensor` is multiplied along `dim` by the product of its atoms' masks.
+
+    Sites sit on the consumer side (the input dimension of every weight that reads the channel), where
+    a mask is exact for any activation, f(0) != 0 included.
+    """
+
+    tensor: str
+    dim: int
+    atoms: IndexAtoms
+
+
+@dataclass(frozen=True)
+class NodeSite:
+    """A mask that must act on an activation or inside a norm, so the traced graph has to run it.
+
+    `kind` is "multiply" (the first input of node is multiplied by the mask along `dim` before the
+    node reads it) or "norm" (the node's statistics over `dim` are taken over kept channels only).
+    """
+
+    node: str
+    kind: str
+    argument: int
+    dim: int
+    atoms: IndexAtoms
+
+
+@dataclass
+class PrunableNetwork:
+    """A traced and labelled network: `graph`'s whole answer, read by every later box.
+
+    `module` is the user's own, never changed. `graph_module` is its ATen graph with the same
+    parameter and buffer names (and the same tensors).
+    """
+
+    module: nn.Module
+    graph_module: fx.GraphModule
+    example_inputs: tuple[Any, ...]
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+    tensor_labels: Mapping[str, TensorLabels]
+    node_labels: Mapping[str, TensorLabels]
+    parameter_sites: tuple[ParameterSite, ...]
+    node_sites: tuple[NodeSite, ...]
+    layers: LayerGraph
+    dynamic_batch: bool = True
+
+    @property
+    def n_atoms(self) -> int:
+        return self.groups[-1].stop if self.groups else 0
+
+    def widths(self, keep: np.ndarray) -> dict[str, tuple[int, int]]:
+        """Return `{group name: (kept, total)}` in channels, for a boolean keep vector `[n_atoms]`."""
+        return {
+            g.name: (int(keep[g.start : g.stop].sum()) * g.channels_per_atom, g.total) for g in self.groups
+        }
+
+
+def kept_indices(atoms: IndexAtoms, keep: np.ndarray) -> np.ndarray:
+    """Return the indices of a labelled dimension that survive, ascending."""
+    alive = np.append(np.asarray(keep, dtype=bool), True)  # -1 addresses the last entry: always kept
+    return np.flatnonzero(alive[atoms].all(axis=1))
