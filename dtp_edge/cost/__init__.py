@@ -1,5 +1,32 @@
-"""What do these widths cost on that device: profiles, per-layer cost, measurement."""
+"""What any widths cost on a device: profiles, latency, RAM, flash, MACs, parameters; and measurement.
 
-from dtp_edge.cost.timing import Timing, time_onnx
+Names load on first use, so that listing profiles imports neither torch nor ONNX Runtime. A new public
+name is one line in `_WHERE`.
+"""
 
-__all__ = ["Timing", "time_onnx"]
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "Profile": "profile",
+    "load_profile": "profile",
+    "list_profiles": "profile",
+    "parse_profile": "profile",
+    "save_profile": "profile",
+    "profiles_dir": "profile",
+    "profile_schema": "schema",
+    "NetworkCost": "network_cost",
+    "LayerCost": "network_cost",
+    "Timing": "timing",
+    "time_onnx": "timing",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"dtp_edge.cost.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
