@@ -1,0 +1,223 @@
+"""What the user means by MODEL: a name from the zoo, torchvision:NAME, timm:NAME, or file.py:callable."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dtp_edge.errors import DtpEdgeError, InputError, nearest
+from dtp_edge.zoo import registry
+from dtp_edge.zoo.weights import check_finite, load_weights, match_classes
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Where a network came from. `num_classes` is the size of its output, None where that is no vector."""
+
+    name: str
+    source: str
+    input_shape: tuple[int, ...]
+    num_classes: int | None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """How to build the network (for an optional number of classes), and its usual input."""
+
+    name: str
+    kind: str
+    build: Callable[[int | None], nn.Module]
+    input_shape: tuple[int, ...]
+    example: tuple[Any, ...] | None = None
+
+
+def resolve_model(
+    spec: str,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> tuple[nn.Module, tuple[Any, ...], ModelInfo]:
+    """Build the network that `spec` names and load its weights.
+
+    `num_classes` and `input_shape` (`[channels, height, width]`) override the source's usual ones. Where
+    `num_classes` is None it is taken from the checkpoint. Returns the module in eval mode, example
+    inputs of batch 1, and where it came from. Raises `InputError`.
+    """
+    channels = input_shape[0] if input_shape else None
+    source = _find(spec, channels)
+    module = source.build(num_classes)
+    if weights is not None and num_classes is None and (classes := match_classes(module, weights)):
+        module = source.build(classes)
+    if weights is not None:
+        load_weights(module, weights)
+    else:
+        check_finite(module.state_dict(), spec)
+    shape = tuple(input_shape or source.input_shape)
+    example = (
+        source.example
+        if source.example is not None
+        else (torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)),)
+    )
+    classes = _try_forward(module, example, spec)
+    info = ModelInfo(source.name, source.kind, shape, classes, None if weights is None else str(weights))
+    return module, example, info
+
+
+def _find(spec: str, channels: int | None) -> _Source:
+    if spec.startswith("torchvision:"):
+        return _torchvision(spec.removeprefix("torchvision:"), channels)
+    if spec.startswith("timm:"):
+        return _timm(spec.removeprefix("timm:"), channels)
+    path, colon, attribute = spec.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _from_file(Path(path), attribute)
+    if spec.endswith(".py"):
+        raise InputError(
+            "the name of the function is missing",
+            where=spec,
+            hint=f"Write {spec}:NAME, where NAME() returns the network.",
+        )
+    known = registry.entry(spec)
+    return _Source(
+        spec,
+        "zoo",
+        lambda classes: registry.create(spec, classes, channels),
+        known.input_shape if channels is None else (channels, *known.input_shape[1:]),
+    )
+
+
+def _torchvision(name: str, channels: int | None) -> _Source:
+    models = _optional("torchvision.models", "torchvision")
+    known = models.list_models()
+    if name not in known:
+        raise _unknown("torchvision", name, known)
+    if channels not in (None, 3):
+        raise InputError(f"torchvision's networks read 3 channels, the data has {channels}", where=name)
+
+    def build(classes: int | None) -> nn.Module:
+        wanted = {} if classes is None else {"num_classes": classes}
+        if name in ("googlenet", "inception_v3"):  # their auxiliary heads exist only in training
+            wanted |= {"init_weights": False}
+        return (
+            models.get_model(name, weights=None, weights_backbone=None, **wanted)
+            if ("/" in name or _has_backbone(name))
+            else models.get_model(name, weights=None, **wanted)
+        )
+
+    size = 299 if name == "inception_v3" else 224
+    return _Source(name, "torchvision", build, (3, size, size))
+
+
+def _has_backbone(name: str) -> bool:
+    return any(part in name for part in ("rcnn", "ssd", "retinanet", "fcos", "deeplab", "fcn", "lraspp"))
+
+
+def _timm(name: str, channels: int | None) -> _Source:
+    timm = _optional("timm", "timm")
+    if not timm.is_model(name):
+        raise _unknown("timm", name, timm.list_models())
+    options: dict[str, Any] = {} if channels is None else {"in_chans": channels}
+
+    def build(classes: int | None) -> nn.Module:
+        return timm.create_model(
+            name, pretrained=False, **options, **({} if classes is None else {"num_classes": classes})
+        )
+
+    shape = (
+        tuple(timm.get_pretrained_cfg(name, allow_unregistered=True).input_size or (3, 224, 224))
+        if (timm.get_pretrained_cfg(name, allow_unregistered=True))
+        else (3, 224, 224)
+    )
+    return _Source(name, "timm", build, shape if channels is None else (channels, *shape[1:]))
+
+
+def _from_file(path: Path, attribute: str) -> _Source:
+    made = call_from_file(path, attribute)
+    module, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"{attribute}() returned {type(made).__name__}, not a network",
+            where=str(path),
+            hint="Return an nn.Module, or (nn.Module, example_inputs).",
+        )
+    if isinstance(example, Tensor):
+        example = (example,)
+    if example is not None and not isinstance(example, tuple):
+        raise InputError("example_inputs must be a tensor or a tuple of tensors", where=f"{path}:{attribute}")
+    shape = tuple(example[0].shape[1:]) if example and isinstance(example[0], Tensor) else (3, 224, 224)
+    return _Source(attribute, str(path), lambda _classes: module, shape, example)
+
+
+def call_from_file(path: Path, attribute: str) -> Any:
+    """Import the user's own `path` and call `attribute()`; what goes wrong there is an `InputError`."""
+    if not path.is_file():
+        raise InputError("there is no such file", where=str(path), hint="Check the path before the colon.")
+    function = getattr(_import_file(path), attribute, None)
+    if not callable(function):
+        raise InputError(f"the file has no function '{attribute}'", where=str(path))
+    try:
+        return function()
+    except DtpEdgeError:
+        raise
+    except Exception as error:
+        raise InputError(f"{attribute}() failed: {type(error).__name__}: {error}", where=str(path)) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"dtp_edge_user_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise InputError("the file cannot be imported as Python", where=str(path))
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # dataclasses and pickling of workers look the module up
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"importing it failed: {type(error).__name__}: {error}", where=str(path)) from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module
+
+
+def _optional(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # a torchvision built for another torch fails with more than ImportError
+        raise InputError(
+            f"{package} cannot be imported ({type(error).__name__}: {error})",
+            hint=f"Install a version that fits torch {torch.__version__}: pip install {package}.",
+        ) from error
+
+
+def _unknown(source: str, name: str, known: list[str]) -> InputError:
+    near = nearest(name, known)
+    hint = f"Did you mean {', '.join(f'{source}:{n}' for n in near)}?" if near else None
+    return InputError(f"{source} has no network '{name}'", hint=hint)
+
+
+def _try_forward(module: nn.Module, example: tuple[Any, ...], spec: str) -> int | None:
+    """Run once in eval mode, so that a wrong input size is told before anything long starts."""
+    module.eval()
+    try:
+        with torch.no_grad():
+            out = module(*example)
+    except Exception as error:
+        shapes = ", ".join(str(list(e.shape)) for e in example if isinstance(e, Tensor))
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"the network does not run on an input of shape {shapes}: {first}",
+            where=spec,
+            hint="Let the callable return (network, example_inputs), or use data of the size it expects.",
+        ) from error
+    return int(out.shape[1]) if isinstance(out, Tensor) and out.ndim == 2 else None
