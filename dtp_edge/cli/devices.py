@@ -1,0 +1,47 @@
+"""dtp-edge devices: what can be named as a device, and how far to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import click
+
+from dtp_edge.cli.console import print_json, table
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("name", required=False)
+@click.option("--precision", metavar="P", help="Only profiles of this precision: fp32, fp16, int8.")
+@click.option("--runtime", metavar="R", help="Only profiles of this runtime.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def devices(name: str | None, precision: str | None, runtime: str | None, as_json: bool) -> None:
+    """List the device profiles, or explain the one called NAME.
+
+    \b
+    dtp-edge devices --runtime ncnn
+    dtp-edge devices rpi4-ncnn-fp32-1t
+    """
+    from dtp_edge.cost import describe_profile, device_rows, load_profile
+
+    if name is not None:
+        profile = load_profile(name)
+        if as_json:
+            print_json(profile.document)
+        else:
+            click.echo(describe_profile(profile))
+        return
+    rows = [_plain(row) for row in device_rows(precision=precision, runtime=runtime)]
+    if as_json:
+        print_json(rows)
+        return
+    headers = ["name", "chip", "runtime", "prec.", "thr.", "error", "status"]
+    keys = ("name", "chip", "runtime", "precision", "threads", "error", "status")
+    click.echo(table(headers, [[row[key] for key in keys] for row in rows]))
+    click.echo(
+        "error: median of held-out networks. `host` is this machine; `dtp-edge devices NAME` explains one."
+    )
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return asdict(row) if is_dataclass(row) and not isinstance(row, type) else dict(row)

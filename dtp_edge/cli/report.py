@@ -1,0 +1,35 @@
+"""dtp-edge report: one run again, or several compared."""
+
+from __future__ import annotations
+
+import click
+
+from dtp_edge.cli.console import print_json
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("directories", metavar="DIR [DIR …]", nargs=-1, required=True)
+@click.option("--out", metavar="FILE", default="comparison.html", show_default=True, help="Page to write.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def report(directories: tuple[str, ...], out: str, as_json: bool) -> None:
+    """Write the page of one run again, or compare several runs and draw accuracy against latency.
+
+    \b
+    dtp-edge report runs/r20
+    dtp-edge report runs/r20-60 runs/r20-45 runs/r20-30 --out pareto.html
+    """
+    from dtp_edge.report import compare_reports, read_report, write_report
+
+    if len(directories) == 1:
+        data = read_report(directories[0])
+        if as_json:
+            print_json(data)
+        else:
+            click.echo(f"wrote {write_report(directories[0], data)}")
+        return
+    comparison = compare_reports(directories, out=out)
+    if as_json:
+        print_json(comparison.rows)
+    else:
+        click.echo(comparison.table)
+        click.echo(f"wrote {out}")

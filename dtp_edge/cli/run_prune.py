@@ -1,0 +1,132 @@
+"""From what was typed to one call of the pipeline, or to a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dtp_edge.cli.console import TITLES, budget_table, print_json, quantity, style, table
+from dtp_edge.errors import BudgetError, InputError
+from dtp_edge.result import PruneResult
+
+
+def execute(request: dict[str, Any], progress: Any) -> PruneResult:
+    """Load, prune, write: the request of `cli.prune` as one pipeline call."""
+    import os
+
+    import torch
+
+    from dtp_edge.pipeline import RunContext, prune_for_device
+    from dtp_edge.transport import Budget
+    from dtp_edge.zoo import resolve_model
+
+    budget = budget_of(request, Budget)
+    torch.manual_seed(request["seed"])
+    torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
+    data = _data(request)
+    module, inputs, info = resolve_model(
+        request["model"],
+        weights=request["weights"],
+        num_classes=data.num_classes if data is not None else None,
+        input_shape=_input_shape(request) or (data.input_shape if data is not None else None),
+    )
+    context = RunContext(
+        command=request["command"],
+        model_name=request["model"],
+        model_source=request["weights"] or info.source,
+        int8=request["int8"],
+        dynamic_batch=request["dynamic_batch"],
+        progress=progress,
+    )
+    return prune_for_device(
+        module,
+        inputs,
+        device=request["device"],
+        budget=budget,
+        data=data,
+        recipe=_recipe(request),
+        epochs=request["epochs"],
+        out=request["out"],
+        seed=request["seed"],
+        exclude=request["exclude"],
+        resume=request["resume"],
+        force=request["force"],
+        context=context,
+    )
+
+
+def budget_of(request: dict[str, Any], make: Any) -> Any:
+    names = ("latency", "ram", "flash", "macs", "params")
+    return make(**{name: request[name] for name in names if request[name]})
+
+
+def _data(request: dict[str, Any]) -> Any:
+    if request["data"] is None:
+        if request["epochs"]:
+            raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
+        return None
+    from dtp_edge.training import load_data
+
+    return load_data(request["data"], seed=request["seed"])
+
+
+def _recipe(request: dict[str, Any]) -> Any:
+    if not request["demo"]:
+        return None
+    from dtp_edge.training import Recipe
+
+    return Recipe.demo()
+
+
+def _input_shape(request: dict[str, Any]) -> tuple[int, ...] | None:
+    text = request["input_shape"]
+    if not text:
+        return None
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"{text!r} is not a shape", where="--input-shape", hint="For example 3,224,224.")
+    return shape
+
+
+def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
+    """Print, for every device, what the budget asks and what can be reached, before any training."""
+    from dtp_edge.plan import plan
+    from dtp_edge.transport import Budget
+    from dtp_edge.zoo import resolve_model
+
+    module, inputs, _ = resolve_model(
+        request["model"], weights=request["weights"], num_classes=None, input_shape=_input_shape(request)
+    )
+    names = [name.strip() for name in request["device"].split(",") if name.strip()]
+    plans = plan(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
+    if as_json:
+        print_json(plans)
+    else:
+        for entry in plans:
+            _show_plan(entry, verbose=request["verbose"])
+    if not any(entry["feasible"] for entry in plans):
+        raise BudgetError(
+            "no device in this plan can meet the budget",
+            hint="Raise it to the smallest reachable values above.",
+        )
+
+
+def _show_plan(entry: dict[str, Any], *, verbose: bool) -> None:
+    verdict = style("feasible", fg="green") if entry["feasible"] else style("cannot be reached", fg="red")
+    click.echo(f"{style(entry['device'], bold=True)}  {verdict}  {entry['error_text']}".rstrip())
+    click.echo(budget_table(entry["rows"]))
+    if entry["feasible"]:
+        used = ", ".join(f"{TITLES[m]} {quantity(m, v)}" for m, v in entry["expected"].items())
+        click.echo(f"expected after pruning: {used}")
+        widths = entry["widths"]
+        cut = [(name, f"{kept}/{total}") for name, (kept, total) in widths.items() if kept < total]
+        shown = cut if verbose else cut[:8]
+        if shown:
+            click.echo(table(["group", "kept"], shown))
+        if len(cut) > len(shown):
+            click.echo(f"… and {len(cut) - len(shown)} more groups (-v shows all)")
+    click.echo("")

@@ -1,0 +1,142 @@
+"""From the compact network to files that were read back and checked, and to measured times."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import dtp_edge
+from dtp_edge.cost import NetworkCost, is_this_machine, time_onnx
+from dtp_edge.errors import UnsupportedError
+from dtp_edge.export import Check, Compact, check_onnx, export_onnx, require, save_pruned
+from dtp_edge.graph import PrunableNetwork
+
+if TYPE_CHECKING:
+    from dtp_edge.pipeline import RunContext
+
+CALIBRATION_BATCHES = 32
+
+
+@dataclass
+class Delivery:
+    """What was delivered: checks with their numbers, times measured here, int8 accuracy if any."""
+
+    checks: list[Check]
+    measured: dict[str, Any] = field(default_factory=dict)  # dense_ms, pruned_ms, spread, threads, how
+    int8: dict[str, Any] = field(default_factory=dict)
+    stage: Path | None = None
+
+
+def deliver(
+    network: PrunableNetwork,
+    keep: np.ndarray,
+    compacted: Compact,
+    cost: NetworkCost,
+    *,
+    context: RunContext,
+    stage: Path | None,
+    checks: list[Check],
+) -> Delivery:
+    """Export, read back, compare; quantise and time where asked.
+
+    With `stage` None the files live in a temporary folder and only the proof and the times remain.
+
+    **Raises:** `CheckError` if ONNX Runtime disagrees with torch on the file as read back.
+    """
+    delivery = Delivery(checks=list(checks), stage=stage)
+    with _folder(stage) as folder:
+        path = export_onnx(
+            compacted.module,
+            network.example_inputs,
+            folder / "model.onnx",
+            dynamic_batch=context.dynamic_batch,
+            metadata=_metadata(network, keep, cost, context),
+        )
+        delivery.checks.append(check_onnx(path, compacted.module, network.example_inputs))
+        require(delivery.checks)
+        save_pruned(folder, compacted, network, keep, {"seed": context.seed, "device": cost.profile.name})
+        if context.int8:
+            delivery.int8 = _quantise(path, cost, context)
+        if context.measure and is_this_machine(cost.profile):
+            delivery.measured = _measure(network, path, cost, delivery)
+    return delivery
+
+
+@contextmanager
+def _folder(stage: Path | None) -> Iterator[Path]:
+    if stage is not None:
+        yield stage
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Checksum of the weights that were pruned: names, shapes and bytes in the order of the state dict."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _metadata(
+    network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost, context: RunContext
+) -> dict[str, str]:
+    return {
+        "dtp_edge.version": dtp_edge.__version__,
+        "dtp_edge.device": cost.profile.name,
+        "dtp_edge.budget": "" if context.budget is None else str(context.budget),
+        "dtp_edge.widths": json.dumps(network.widths(keep)),
+        "dtp_edge.dense_weights_sha256": context.dense_sha256,
+    }
+
+
+def _measure(network: PrunableNetwork, pruned: Path, cost: NetworkCost, delivery: Delivery) -> dict[str, Any]:
+    """Time the dense and the pruned file in turns, in one process."""
+    with tempfile.TemporaryDirectory() as temporary:
+        dense = export_onnx(network.module, network.example_inputs, Path(temporary) / "dense.onnx")
+        files = [dense, pruned]
+        if delivery.int8:
+            files.append(pruned.with_name("model.int8.onnx"))
+        timings = time_onnx(files, threads=cost.profile.threads)
+    names = ["dense", "pruned", "int8"]
+    measured: dict[str, Any] = {"threads": cost.profile.threads, "runtime": cost.profile.runtime.name}
+    for name, timing in zip(names, timings, strict=False):
+        measured[f"{name}_ms"], measured[f"{name}_spread"] = timing.latency_ms, timing.spread
+        measured["repeats"] = timing.repeats
+    # Round by round: a slow minute hits both.
+    ratios = np.divide(timings[1].samples_ms, timings[0].samples_ms)
+    measured["ratio_low"], measured["ratio"], measured["ratio_high"] = np.percentile(ratios, [25, 50, 75])
+    return measured
+
+
+def _quantise(path: Path, cost: NetworkCost, context: RunContext) -> dict[str, Any]:
+    from dtp_edge.export import evaluate_onnx, precision_refusal, quantize_onnx
+
+    if context.data is None:
+        raise UnsupportedError(
+            "int8 needs data to calibrate on", where="--int8", hint="Give --data, or prune without --int8."
+        )
+    if reason := precision_refusal(cost.profile):
+        raise UnsupportedError(reason, where="--int8")
+    target = path.with_name("model.int8.onnx")
+    batches = list(itertools.islice(context.data.calibration(CALIBRATION_BATCHES), CALIBRATION_BATCHES))
+    info = quantize_onnx(path, target, batches, method=context.int8_method)
+    return {
+        "method": getattr(info, "method", context.int8_method),
+        "accuracy": evaluate_onnx(target, context.data.test),
+        "fp32_accuracy": evaluate_onnx(path, context.data.test),
+        "bytes": target.stat().st_size,
+    }

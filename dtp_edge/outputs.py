@@ -1,0 +1,49 @@
+"""A run's folder: files appear in it only when all of them are right."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dtp_edge.errors import InputError
+
+LAST = "report.json"  # moved last: its presence says that a run is finished
+
+
+def is_finished(out: Path) -> bool:
+    return (out / LAST).exists()
+
+
+def refuse_finished(out: Path, *, force: bool) -> None:
+    """Raise InputError if `out` already holds a finished run (or is a file) and `force` is not set."""
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file, not a folder", where=str(out), hint="Name another --out folder.")
+    if is_finished(out) and not force:
+        raise InputError(
+            "holds a finished run already",
+            where=str(out),
+            hint="Name another --out folder, or add --force to replace it.",
+        )
+
+
+@contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """Give a temporary folder inside `out`; move its files up when the block ends well, else remove it.
+
+    A folder that this call made and that stays empty is removed again, so a failed run leaves nothing.
+    """
+    made = not out.exists()
+    stage = out / f".partial-{os.getpid()}"
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+        (out / LAST).unlink(missing_ok=True)  # from here to the last move, the folder is not finished
+        for path in sorted(stage.iterdir(), key=lambda p: p.name == LAST):
+            os.replace(path, out / path.name)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        if made and out.exists() and not any(out.iterdir()):
+            out.rmdir()

@@ -1,0 +1,275 @@
+"""prune_for_device(): the boxes in order, nothing else.
+
+trace → cost → budget (refused here if it cannot be reached) → masks → surgery → proof → ONNX → proof →
+measurement → report. Nothing appears in the output folder before the last proof has passed.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dtp_edge import summary
+from dtp_edge.cost import NetworkCost, Profile, load_profile
+from dtp_edge.deliver import deliver, weights_sha256
+from dtp_edge.errors import CheckError, InputError
+from dtp_edge.export import Check, Compact, check_masked_equals_compact, compact, put_back, require
+from dtp_edge.graph import MaskedNetwork, PrunableNetwork, trace_network
+from dtp_edge.outputs import refuse_finished, staged
+from dtp_edge.result import PruneResult
+from dtp_edge.transport import Budget, MaskLearner, harden, initial_scores, require_feasible
+
+Progress = Any  # training.ProgressCallback: progress(phase, done, total, info)
+
+
+@dataclass
+class RunContext:
+    """What the report says about a run besides its results; all of it optional."""
+
+    command: str | None = None
+    seed: int = 0
+    model_name: str | None = None
+    model_source: str | None = None
+    data: Any = None
+    budget: Budget | None = None
+    int8: bool = False
+    int8_method: str = "best"
+    dynamic_batch: bool = False
+    measure: bool = True
+    progress: Progress = None
+    warnings: list[str] = field(default_factory=list)
+    dense_sha256: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.started
+
+
+def prune_for_device(
+    model: nn.Module,
+    example_inputs: torch.Tensor | tuple[Any, ...],
+    *,
+    device: str | Path | Profile = "host",
+    budget: Budget,
+    data: Any = None,
+    recipe: Any = None,
+    epochs: int | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    resume: bool = False,
+    force: bool = False,
+    context: RunContext | None = None,
+) -> PruneResult:
+    """Prune `model` until every budget holds on `device`, and prove the result.
+
+    **Arguments:**
+
+    - `model`: any network that `torch.export` can trace; it is copied, never changed.
+    - `example_inputs`: a tensor or tuple of tensors, batch first.
+    - `device`: a shipped profile's name, a path to a profile, or "host" (this machine).
+    - `budget`: see `Budget`; every part of it must hold.
+    - `data`: a `training.DataSource` or its spec ("digits", "cifar10:DIR", ...). Without data the run is
+      one-shot: scores from the weights, no training.
+    - `recipe`, `epochs`: how to train; `epochs` is split over masks and fine-tuning.
+    - `out`: folder for the results; None writes nothing.
+    - `exclude`: names of modules to leave whole.
+
+    **Raises:** `UnsupportedError` (cannot be traced), `InputError`, `BudgetError` (before any training),
+    `CheckError` (a proof failed; nothing that looks finished is left).
+    """
+    context = context or RunContext(seed=seed)
+    context.seed, context.budget = seed, budget
+    out = Path(out) if out is not None else None
+    if out is not None:
+        refuse_finished(out, force=force or resume)
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    refuse_nonfinite(model)
+    context.dense_sha256 = weights_sha256(model)
+    torch.manual_seed(seed)
+    model = copy.deepcopy(model)
+    profile = load_profile(device)
+    network = trace_network(model, inputs, exclude=exclude)
+    cost, limits = costs_and_limits(network, profile, budget)
+    if data is None:
+        keep = harden(initial_scores(network), network, cost, limits)
+        return finish_run(network, keep, cost, limits, out=out, context=context)
+    return _train_and_finish(
+        network, cost, limits, data, recipe=recipe, epochs=epochs, out=out, resume=resume, context=context
+    )
+
+
+def costs_and_limits(
+    network: PrunableNetwork, profile: Profile, budget: Budget
+) -> tuple[NetworkCost, dict[str, float]]:
+    """Return the network's cost on the device and the absolute limits.
+
+    **Raises:** `BudgetError` if no choice of channels meets the budget, with a row for every metric.
+    """
+    cost = NetworkCost(network.layers, profile)
+    dense = cost.evaluate(network.layers.sizes(np.ones(network.n_atoms)))
+    limits = budget.limits(dense)
+    require_feasible(network, cost, limits)
+    return cost, limits
+
+
+def _train_and_finish(
+    network: PrunableNetwork,
+    cost: NetworkCost,
+    limits: Mapping[str, float],
+    data: Any,
+    *,
+    recipe: Any,
+    epochs: int | None,
+    out: Path | None,
+    resume: bool,
+    context: RunContext,
+) -> PruneResult:
+    from dtp_edge.training import Recipe, check_compatible, load_data, run_training
+
+    data = load_data(data, seed=context.seed) if isinstance(data, str) else data
+    check_compatible(data, network.module, network.example_inputs)
+    recipe = recipe or (Recipe.for_epochs(epochs) if epochs is not None else Recipe())
+    context.data = data
+    cuts: list[Compact] = []
+
+    def make_learner(total_steps: int) -> MaskLearner:
+        return MaskLearner(network, cost, limits, total_steps, scores=initial_scores(network))
+
+    def cut(keep: np.ndarray) -> nn.Module:
+        cuts.append(cut_and_prove(network, keep)[0])
+        return cuts[-1].module
+
+    outcome = run_training(
+        network.module,
+        data,
+        recipe,
+        make_learner=make_learner,
+        cut=cut,
+        progress=context.progress,
+        checkpoint_dir=out / "checkpoint" if out is not None else None,
+        resume=resume,
+        seed=context.seed,
+    )
+    return finish_run(
+        network, outcome.keep, cost, limits, out=out, training=outcome, compacted=cuts[-1], context=context
+    )
+
+
+def cut_and_prove(network: PrunableNetwork, keep: np.ndarray) -> tuple[Compact, list[Check]]:
+    """Cut the network and prove masked ≡ compact, with its own weights and with randomised ones."""
+    result = compact(network, keep)
+    checks = [
+        check_masked_equals_compact(network, keep, result, randomise=False),
+        check_masked_equals_compact(network, keep, result, randomise=True),
+    ]
+    require(checks)
+    return result, checks
+
+
+def finish_run(
+    network: PrunableNetwork,
+    keep: np.ndarray,
+    cost: NetworkCost,
+    limits: Mapping[str, float],
+    *,
+    out: str | Path | None = None,
+    training: Any = None,
+    compacted: Compact | None = None,
+    context: RunContext | None = None,
+) -> PruneResult:
+    """Cut, prove, export, prove again, measure, report: everything after the widths are known.
+
+    `training` is a `training.TrainingOutcome` when the run had data; `compacted` the network that was
+    fine-tuned after the cut (its weights are put back into the dense one, so that the masked network
+    computes the same).
+
+    **Raises:** `CheckError` if a proof fails or a budget does not hold on the final widths.
+    """
+    context = context or RunContext()
+    out = Path(out) if out is not None else None
+    checks: list[Check] = []
+    if compacted is None:
+        compacted, checks = cut_and_prove(network, keep)
+    else:
+        put_back(network, compacted)
+        checks = [
+            check_masked_equals_compact(network, keep, compacted, randomise=False),
+            check_masked_equals_compact(network, keep, compacted, randomise=True),
+        ]
+        require(checks)
+    checks.append(check_budget(network, keep, cost, limits))
+    require(checks)
+    result = PruneResult(
+        module=compacted.module,
+        masked=MaskedNetwork(network, keep),
+        widths=network.widths(keep),
+        kept=compacted.kept,
+        frozen=[(f.name, f.reason) for f in network.frozen],
+        report={},
+        out=out,
+        warnings=list(context.warnings),
+    )
+    where: AbstractContextManager[Path | None] = staged(out) if out is not None else nullcontext()
+    with where as stage:
+        delivery = deliver(network, keep, compacted, cost, context=context, stage=stage, checks=checks)
+        result.report = summary.build(
+            network, keep, cost, limits, delivery=delivery, training=training, context=context
+        )
+        if stage is not None:
+            from dtp_edge.report import write_report
+
+            write_report(stage, result.report)
+    if out is not None:
+        result.onnx = out / "model.onnx"
+        result.onnx_int8 = out / "model.int8.onnx" if context.int8 else None
+    return result
+
+
+def check_budget(
+    network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost, limits: Mapping[str, float]
+) -> Check:
+    """Check every budget on the final integer widths: the largest cost over limit may not exceed 1."""
+    final = cost.evaluate(network.layers.sizes(keep.astype(np.float64)))
+    used = {metric: final[metric] / limit for metric, limit in limits.items()}
+    worst = max(used, key=used.__getitem__)
+    return Check(
+        "budget on the final widths",
+        used[worst] <= 1.0,
+        float(used[worst]),
+        1.0,
+        "; ".join(f"{metric} uses {100 * share:.1f} % of its budget" for metric, share in used.items()),
+    )
+
+
+def refuse_nonfinite(model: nn.Module) -> None:
+    """Raise InputError if a weight is NaN or infinite: no score computed from it would mean anything."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(
+                "holds NaN or infinite values",
+                where=name,
+                hint="Load a checkpoint whose training did not diverge.",
+            )
+
+
+__all__ = [
+    "CheckError",
+    "PruneResult",
+    "RunContext",
+    "check_budget",
+    "costs_and_limits",
+    "cut_and_prove",
+    "finish_run",
+    "prune_for_device",
+]

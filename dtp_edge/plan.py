@@ -1,0 +1,53 @@
+"""What a budget asks of each device, and whether it can be had, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.graph import trace_network
+from dtp_edge.transport import Budget, feasibility, harden, initial_scores
+
+
+def plan(
+    model: nn.Module,
+    example_inputs: Any,
+    devices: Sequence[str],
+    budget: Budget,
+    *,
+    exclude: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Return one entry a device: `device, feasible, rows, error_text, expected, widths`.
+
+    `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
+    scores choose (training moves channels between layers, the budget stays).
+    """
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
+    network = trace_network(model, inputs, exclude=exclude)
+    scores = initial_scores(network)
+    entries = []
+    for profile in profiles:
+        cost = NetworkCost(network.layers, profile)
+        limits = budget.limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
+        rows = feasibility(network, cost, limits)
+        feasible = all(row["asked"] is None or row["smallest"] <= row["asked"] for row in rows)
+        entry: dict[str, Any] = {
+            "device": profile.name,
+            "feasible": feasible,
+            "rows": rows,
+            "error_text": profile.error_text,
+            "expected": {},
+            "widths": {},
+        }
+        if feasible:
+            keep = harden(scores, network, cost, limits)
+            final = cost.evaluate(network.layers.sizes(keep.astype(float)))
+            entry["expected"] = {metric: final[metric] for metric in cost.metrics}
+            entry["widths"] = network.widths(keep)
+        entries.append(entry)
+    return entries
