@@ -1,0 +1,124 @@
+"""ONNX Runtime sessions on the CPU, and batches of any shape re-cut to the batch size of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from dtp_edge.errors import InputError
+
+Batch = dict[str, np.ndarray]
+DYNAMIC_BATCH = 8  # samples a run where the file leaves the batch open
+
+
+def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> ort.InferenceSession:
+    """Open a file in ONNX Runtime on the CPU. Raises InputError where it is missing or cannot be read."""
+    if not path.is_file():
+        raise InputError("there is no such file", where=str(path))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
+        raise InputError(f"ONNX Runtime cannot load it: {first_line(error)}", where=str(path)) from error
+
+
+def batch_size(session: ort.InferenceSession) -> int:
+    """Return the file's own batch size, or `DYNAMIC_BATCH` where it is open."""
+    size = session.get_inputs()[0].shape[0] if session.get_inputs()[0].shape else 1
+    return size if isinstance(size, int) and size > 0 else DYNAMIC_BATCH
+
+
+def as_batches(session: ort.InferenceSession, batches: Iterable[Any], max_samples: int) -> list[Batch]:
+    """Re-cut batches to the file's batch size, at most `max_samples` samples; a short rest is left out."""
+    parts: list[Batch] = []
+    held = 0
+    for batch in batches:
+        parts.append(_named(session, batch))
+        held += len(next(iter(parts[-1].values())))
+        if held >= max_samples:
+            break
+    if not parts:
+        return []
+    names = list(parts[0])
+    whole = {name: np.concatenate([p[name] for p in parts])[:max_samples] for name in names}
+    size = min(batch_size(session), min(held, max_samples)) if _open_batch(session) else batch_size(session)
+    count = len(whole[names[0]]) // size
+    return [
+        {n: np.ascontiguousarray(whole[n][i * size : (i + 1) * size]) for n in names} for i in range(count)
+    ]
+
+
+def run(session: ort.InferenceSession, batch: Batch) -> list[np.ndarray]:
+    """Run one batch; outputs in the file's order."""
+    return [np.asarray(output) for output in session.run(None, batch)]
+
+
+def run_fixed_batch(session: ort.InferenceSession, inputs: Any, samples: int) -> list[np.ndarray]:
+    """Run the first `samples` samples of a batch, filling up the last run; outputs in order."""
+    whole = _named(session, inputs)
+    size = batch_size(session)
+    runs: list[list[np.ndarray]] = []
+    for start in range(0, samples, size):
+        part = {name: value[start : min(start + size, samples)] for name, value in whole.items()}
+        short = size - len(next(iter(part.values())))
+        if short and not _open_batch(session):
+            part = {n: np.concatenate([v, np.repeat(v[-1:], short, axis=0)]) for n, v in part.items()}
+        runs.append(run(session, {n: np.ascontiguousarray(v) for n, v in part.items()}))
+    return [np.concatenate(column)[:samples] for column in zip(*runs, strict=True)]
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its class where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+def _open_batch(session: ort.InferenceSession) -> bool:
+    shape = session.get_inputs()[0].shape
+    return bool(shape) and not isinstance(shape[0], int)
+
+
+_NUMPY_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _named(session: ort.InferenceSession, batch: Any) -> Batch:
+    """Return a batch as arrays by input name. A lone array, or a tuple in input order, is named."""
+    inputs = session.get_inputs()
+    if not isinstance(batch, Mapping):
+        values = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+        batch = dict(zip([i.name for i in inputs], values, strict=False))
+        if len(values) < len(inputs):
+            raise InputError(f"a batch has {len(values)} inputs, the file {len(inputs)}", where="calibration")
+    named: Batch = {}
+    for item in inputs:
+        if item.name not in batch:
+            raise InputError(
+                f"a batch lacks input {item.name!r}", where="calibration", hint=f"it has {list(batch)}"
+            )
+        array = np.asarray(batch[item.name]).astype(_NUMPY_TYPES.get(item.type, np.float32), copy=False)
+        wanted = item.shape
+        if array.ndim != len(wanted) or any(
+            isinstance(w, int) and w != a for w, a in zip(wanted[1:], array.shape[1:], strict=True)
+        ):
+            raise InputError(
+                f"input {item.name!r} is {wanted}, the batch {list(array.shape)}", where="calibration"
+            )
+        named[item.name] = array
+    return named

@@ -1,0 +1,183 @@
+"""int8 files against fp32 and against exact arithmetic, over a small trained-like network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
+
+from dtp_edge.errors import InputError, UnsupportedError
+from dtp_edge.export import int8
+from dtp_edge.export.agreement import compare_onnx, evaluate_onnx
+from dtp_edge.export.int8 import is_quantized, precision_refusal, quantize_onnx
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 13, 3, padding=1), nn.ReLU())
+        self.depth = nn.Sequential(nn.Conv2d(13, 13, 3, padding=1, groups=13), nn.ReLU6())
+        self.point = nn.Conv2d(13, 13, 1)
+        self.head = nn.Linear(13, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + self.point(self.depth(x))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("int8") / "fp32.onnx"
+    x = torch.randn(1, 1, 12, 12)
+    torch.onnx.export(Net().eval(), (x,), str(path), dynamo=True, opset_version=18, input_names=["image"])
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, {"dtp_edge.device": "test-board"})
+    model.ir_version = 10
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(24, 1, 12, 12)).astype(np.float32)
+
+
+def batches(images: np.ndarray, size: int = 5) -> list[dict[str, np.ndarray]]:
+    return [{"image": images[i : i + size]} for i in range(0, len(images), size)]
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_every_method_gives_a_close_int8_file(
+    fp32: Path, images: np.ndarray, tmp_path: Path, method: str
+) -> None:
+    result = quantize_onnx(fp32, tmp_path / "q.onnx", batches(images), method)
+    assert result.method == method
+    assert result.path == tmp_path / "q.onnx"
+    assert result.agreement.relative_error < 0.2
+    assert result.agreement.samples == 6  # every 4th of 24 is held out
+    assert [p.name for p in tmp_path.iterdir()] == ["q.onnx"]
+    assert compare_onnx(fp32, result.path, batches(images)).relative_error < 0.2
+
+
+def test_file_is_qdq_opset_18_ir_10_with_per_channel_weights_and_metadata(fp32, images, tmp_path) -> None:
+    path = quantize_onnx(fp32, tmp_path / "q.onnx", batches(images), "minmax").path
+    model = onnx.load(str(path))
+    assert model.ir_version == 10
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    props = {p.key: p.value for p in model.metadata_props}
+    assert props == {
+        "dtp_edge.device": "test-board",
+        "dtp_edge.precision": "int8",
+        "dtp_edge.calibration": "minmax",
+    }
+    assert not any(n.op_type.startswith("QLinear") for n in model.graph.node)
+    scales = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    weights = [
+        n for n in model.graph.node if n.op_type == "DequantizeLinear" and scales[n.input[1]].size == 13
+    ]
+    assert len(weights) >= 3  # three convolutions with 13 output channels each
+    assert is_quantized(path)
+    assert not is_quantized(fp32)
+
+
+def test_weights_are_the_rounded_fp32_weights(fp32, images, tmp_path) -> None:
+    """Independent truth: symmetric per-channel rounding of the first convolution's weight."""
+    path = quantize_onnx(fp32, tmp_path / "q.onnx", batches(images), "minmax").path
+    source = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(fp32)).graph.initializer}
+    name, weight = next((n, w) for n, w in source.items() if w.shape == (13, 13, 1, 1))
+    stored = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(path)).graph.initializer}
+    scale = np.abs(weight).reshape(13, -1).max(axis=1) / 127
+    wanted = np.clip(np.rint(weight / scale[:, None, None, None]), -127, 127)
+    got = stored[f"{name}_quantized"].astype(np.float32)
+    assert np.abs(got - wanted).max() <= 1.0
+    assert (got == wanted).mean() > 0.99
+
+
+def test_best_picks_the_method_with_the_smallest_held_out_error(fp32, images, tmp_path) -> None:
+    result = quantize_onnx(fp32, tmp_path / "q.onnx", batches(images))
+    assert {row.method for row in result.tried} == set(int8.METHODS)
+    assert result.agreement.relative_error == min(row.relative_error for row in result.tried)
+    held_out = [{"image": images[i : i + 1]} for i in range(3, 24, 4)]
+    assert compare_onnx(fp32, result.path, held_out).relative_error == pytest.approx(
+        result.agreement.relative_error
+    )
+
+
+def test_same_input_same_bytes(fp32, images, tmp_path) -> None:
+    first = quantize_onnx(fp32, tmp_path / "a.onnx", batches(images), "percentile").path
+    second = quantize_onnx(fp32, tmp_path / "b.onnx", batches(images, size=7), "percentile").path
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_failed_run_leaves_nothing_behind(fp32, images, tmp_path, monkeypatch) -> None:
+    def broken(*args: object) -> Path:
+        raise RuntimeError("disk on fire")
+
+    monkeypatch.setattr(int8, "finish_model", broken)
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        quantize_onnx(fp32, tmp_path / "q.onnx", batches(images), "minmax")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_excluded_nodes_stay_in_float(fp32, images, tmp_path) -> None:
+    convs = [n.name for n in onnx.load(str(fp32)).graph.node if n.op_type == "Conv"]
+    all_int8 = quantize_onnx(fp32, tmp_path / "a.onnx", batches(images), "minmax")
+    some = quantize_onnx(fp32, tmp_path / "b.onnx", batches(images), "minmax", exclude=convs)
+    assert "Conv" not in all_int8.float_ops
+    assert "Conv" in some.float_ops
+    assert some.agreement.relative_error < all_int8.agreement.relative_error
+
+
+def test_evaluate_counts_right_answers_at_any_batch_size(fp32, images) -> None:
+    session = ort.InferenceSession(str(fp32))
+    labels = np.array([session.run(None, {"image": im[None]})[0].argmax() for im in images])
+    wrong = labels.copy()
+    wrong[:6] = (wrong[:6] + 1) % 10
+    for size in (1, 7, 24):
+        loader = [
+            (torch.from_numpy(images[i : i + size]), torch.from_numpy(wrong[i : i + size]))
+            for i in range(0, 24, size)
+        ]
+        assert evaluate_onnx(fp32, loader) == pytest.approx(18 / 24)
+        assert evaluate_onnx(fp32, loader, limit=6) == 0.0
+
+
+def test_bad_calls_are_refused(fp32, images, tmp_path) -> None:
+    with pytest.raises(InputError, match="is not one of best, minmax"):
+        quantize_onnx(fp32, tmp_path / "q.onnx", batches(images), "magic")
+    with pytest.raises(InputError, match="at least 2 samples"):
+        quantize_onnx(fp32, tmp_path / "q.onnx", batches(images[:1]))
+    with pytest.raises(InputError, match="lacks input 'image'"):
+        quantize_onnx(fp32, tmp_path / "q.onnx", [{"x": images}])
+    with pytest.raises(InputError, match=r"image.*\[1, 1, 12, 12\]"):
+        quantize_onnx(fp32, tmp_path / "q.onnx", [images[:, :, :5]])
+    with pytest.raises(InputError, match="no such file"):
+        quantize_onnx(tmp_path / "none.onnx", tmp_path / "q.onnx", batches(images))
+    with pytest.raises(InputError, match="gave no sample"):
+        evaluate_onnx(fp32, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_without_int8_operators_is_refused(tmp_path) -> None:
+    node = onnx.helper.make_node("Erf", ["x"], ["y"])
+    info = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 4]) for n in "xy"]
+    graph = onnx.helper.make_graph([node], "g", info[:1], info[1:])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opset), str(tmp_path / "erf.onnx"))
+    with pytest.raises(UnsupportedError, match="no operator that can be quantised"):
+        quantize_onnx(tmp_path / "erf.onnx", tmp_path / "q.onnx", [np.zeros((4, 4), np.float32)])
+
+
+def test_int8_is_refused_with_a_reason_for_a_float_profile() -> None:
+    board = SimpleNamespace(name="board", precision="fp32")
+    assert "no int8 kernels" in (precision_refusal(board) or "")
+    board.precision = "int8"
+    assert precision_refusal(board) is None
