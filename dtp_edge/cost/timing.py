@@ -35,13 +35,14 @@ Runner = Callable[[], object]
 @dataclass(frozen=True)
 class Timing:
     """`latency_ms` is the median of `repeats` samples; `spread` their interquartile range over the median;
-    `best_ms` the smallest sample."""
+    `best_ms` the smallest sample. `samples_ms[k]` was taken in round k, with those of the other files."""
 
     path: str
     latency_ms: float
     spread: float
     repeats: int
     best_ms: float
+    samples_ms: tuple[float, ...] = ()
 
 
 def make_session(model: str | Path | bytes, threads: int = 1, *, profile_prefix: str | None = None):
@@ -143,7 +144,14 @@ def time_onnx(
     runners = [bind(s, f) for s, f in zip(sessions, feeds, strict=True)]
     samples = time_interleaved(runners, repeats=repeats, seconds=seconds)
     return [
-        Timing(os.fspath(p), float(np.median(row)), relative_spread(row), len(row), float(row.min()))
+        Timing(
+            os.fspath(p),
+            float(np.median(row)),
+            relative_spread(row),
+            len(row),
+            float(row.min()),
+            tuple(row.tolist()),
+        )
         for p, row in zip(paths, samples, strict=True)
     ]
 
