@@ -133,8 +133,9 @@ class HeldOutError:
         """Return one line for reports, such as "fitted, ±10.6 % (median of 26 held out: ...)"."""
         if self.median_relative is None:
             return f"{self.status}, error unknown: {self.how}"
-        tail = "" if self.p90_relative is None else f", 90 % within {self.p90_relative:.0%}"
-        return f"{self.status}, ±{self.median_relative:.1%} (median of {self.n} held out{tail}): {self.how}"
+        tail = "" if self.p90_relative is None else f", 90 % within {self.p90_relative * 100:.0f} %"
+        size = f"±{self.median_relative * 100:.1f} % (median of {self.n} held out{tail})"
+        return f"{self.status}, {size}: {self.how}"
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,13 @@ class Profile:
     layout: Layout | None = None
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def error_text(self) -> str:
+        """The held-out error in under 70 characters, such as "±8.1 % held out (n=26), fitted"."""
+        if self.error.median_relative is None:
+            return f"{self.error.status}, error unknown"
+        return f"±{self.error.median_relative * 100:.1f} % held out (n={self.error.n}), {self.error.status}"
 
 
 def load_profile(name_or_path: str | os.PathLike[str] | Profile) -> Profile:

@@ -1,0 +1,206 @@
+"""From ATen layers to the kernels that a runtime runs: families, and what folds into what.
+
+A `Kernel` is one launch. Views cost nothing, layers that read no activation are folded at export, and
+a convolution takes its batch norm, activation and residual add with it where the profile says that
+the runtime does. An op that no table here knows becomes family "other": it is costed by its bytes, and
+its estimate says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dtp_edge.cost.ops import ACTIVATIONS, BATCH_NORMS, CONVOLUTIONS, FAMILY_OF, VIEWS
+from dtp_edge.cost.profile import Fusion
+from dtp_edge.graph.layers import Layer, LayerGraph
+
+
+@dataclass
+class Kernel:
+    """One launch: `layers` are the graph's layers in it (the first names it), `fused` their later ops.
+
+    `inputs` are the activations it reads (a fused second operand last), `weights` the parameters and
+    constants it reads at run time, `folded` those that vanish into them (a batch norm's).
+    `fused_operand` is the residual that a fused add reads.
+    """
+
+    name: str
+    family: str
+    op: str
+    module: str
+    layers: list[Layer]
+    inputs: list[str]
+    weights: list[str]
+    outputs: list[str]
+    attributes: Mapping[str, object]
+    fused: list[str] = field(default_factory=list)
+    folded: list[str] = field(default_factory=list)
+    fused_operand: str | None = None
+    new_bias: bool = False
+
+
+@dataclass
+class Lowered:
+    """A graph as kernels in running order.
+
+    `views` maps the output of every free layer to the tensor whose storage it shows; `free` names those
+    layers with the reason; `static` are the tensors that depend on no input.
+    """
+
+    kernels: list[Kernel]
+    views: dict[str, str]
+    free: dict[str, str]
+    static: set[str]
+
+
+def op_name(layer: Layer) -> str:
+    """Return the op's plain name: `add_` and `aten.add` are `add`."""
+    name = layer.op.rsplit("::", 1)[-1].removeprefix("aten.").split(".")[0]
+    return name.rstrip("_") or name
+
+
+def family_of(layer: Layer, graph: LayerGraph, static: set[str]) -> str:
+    """Return the kernel family of one layer, "other" where the op is unknown."""
+    op = op_name(layer)
+    if op in CONVOLUTIONS:
+        return _convolution_family(layer, graph)
+    if op == "linear" or (
+        op in ("addmm", "mm", "matmul", "bmm") and _has_static_matrix(layer, graph, static)
+    ):
+        return "linear"
+    return FAMILY_OF.get(op, "other")
+
+
+def lower(graph: LayerGraph, fusion: Fusion) -> Lowered:
+    """Return the kernels that a runtime with these fusion rules runs for `graph`, in order."""
+    return _Lowering(graph, fusion).run()
+
+
+def _convolution_family(layer: Layer, graph: LayerGraph) -> str:
+    attributes = layer.attributes
+    if attributes.get("transposed") or "transpose" in op_name(layer):
+        return "conv_transpose"
+    weight = graph.tensors[layer.inputs[1]]
+    groups = int(attributes.get("groups", 1))  # type: ignore[call-overload]
+    spatial = [d.size for d in weight.shape[2:]]
+    if groups > 1:
+        return "depthwise" if weight.shape[1].size == 1 else "grouped"
+    if all(k == 1 for k in spatial):
+        return "conv1x1"
+    plain = all(s == 1 for key in ("stride", "dilation") for s in as_tuple(attributes.get(key, 1)))
+    return "conv3x3" if spatial == [3, 3] and plain else "conv"
+
+
+def as_tuple(value: object) -> tuple[int, ...]:
+    """Return a literal argument as a tuple of ints (a number stands for a square)."""
+    if isinstance(value, (list, tuple)):
+        return tuple(int(v) for v in value)
+    return (int(value),)  # type: ignore[call-overload]
+
+
+def _has_static_matrix(layer: Layer, graph: LayerGraph, static: set[str]) -> bool:
+    last = layer.inputs[-1]
+    return last in static and len(graph.tensors[last].shape) == 2
+
+
+class _Lowering:
+    def __init__(self, graph: LayerGraph, fusion: Fusion) -> None:
+        self.graph, self.fusion = graph, fusion
+        self.readers: dict[str, list[int]] = {}
+        for index, layer in enumerate(graph.layers):
+            for name in dict.fromkeys(layer.inputs):
+                self.readers.setdefault(name, []).append(index)
+        self.static = {n for n, t in graph.tensors.items() if t.role in ("parameter", "buffer", "constant")}
+        self.taken: set[int] = set()
+        self.views: dict[str, str] = {}
+        self.free: dict[str, str] = {}
+
+    def run(self) -> Lowered:
+        placed: list[tuple[int, Kernel]] = []
+        for index, layer in enumerate(self.graph.layers):
+            if index in self.taken:
+                continue
+            if self._is_free(layer):
+                continue
+            kernel = self._kernel(layer)
+            placed.append((self._absorb(kernel, index), kernel))
+        placed.sort(key=lambda pair: pair[0])
+        return Lowered([kernel for _, kernel in placed], self.views, self.free, self.static)
+
+    def _is_free(self, layer: Layer) -> bool:
+        if layer.inputs and all(name in self.static for name in layer.inputs):
+            self.static.update(layer.outputs)
+            self.free[layer.name] = "folded at export: reads no activation"
+            return True
+        if not layer.inputs and op_name(layer) not in CONVOLUTIONS:
+            self.static.update(layer.outputs)
+            self.free[layer.name] = "folded at export: a constant"
+            return True
+        if op_name(layer) in VIEWS:
+            source = next(n for n in layer.inputs if n not in self.static)
+            self.views.update(dict.fromkeys(layer.outputs, source))
+            self.free[layer.name] = "view: no data moves"
+            return True
+        return False
+
+    def _kernel(self, layer: Layer) -> Kernel:
+        return Kernel(
+            name=layer.name,
+            family=family_of(layer, self.graph, self.static),
+            op=op_name(layer),
+            module=layer.module,
+            layers=[layer],
+            inputs=[n for n in layer.inputs if n not in self.static],
+            weights=[n for n in layer.inputs if n in self.static],
+            outputs=list(layer.outputs),
+            attributes=layer.attributes,
+        )
+
+    def _absorb(self, kernel: Kernel, index: int) -> int:
+        """Take the layers that fold into `kernel` along; return the position at which it then runs."""
+        is_convolution = kernel.op in CONVOLUTIONS
+        is_product = is_convolution or kernel.family == "linear"
+        activated = added = False
+        while (found := self._only_reader(kernel)) is not None:
+            layer = self.graph.layers[found]
+            op = op_name(layer)
+            if op in BATCH_NORMS and is_product and self.fusion.norm and not activated and not added:
+                kernel.folded += [n for n in layer.inputs if n in self.static]
+                kernel.new_bias = True
+            elif op in ACTIVATIONS and not activated and self._takes_activation(op, is_product, kernel):
+                activated = True
+                kernel.weights += [n for n in layer.inputs if n in self.static]
+            elif op == "add" and is_convolution and self.fusion.add and not (activated or added):
+                other = self._residual(layer, kernel)
+                if other is None:
+                    break
+                kernel.inputs.append(other)
+                kernel.fused_operand, added = other, True
+            else:
+                break
+            self.taken.add(found)
+            kernel.layers.append(layer)
+            kernel.fused.append(op)
+            kernel.outputs = list(layer.outputs)
+            index = max(index, found)
+        return index
+
+    def _takes_activation(self, op: str, is_product: bool, kernel: Kernel) -> bool:
+        if is_product:
+            return op in self.fusion.activations
+        combines = kernel.op in ("add", "mul", "sub") and self.fusion.elementwise_activations
+        return combines and op in self.fusion.activations
+
+    def _only_reader(self, kernel: Kernel) -> int | None:
+        if len(kernel.outputs) != 1 or kernel.outputs[0] in self.graph.outputs:
+            return None
+        readers = self.readers.get(kernel.outputs[0], [])
+        return readers[0] if len(readers) == 1 and readers[0] not in self.taken else None
+
+    def _residual(self, layer: Layer, kernel: Kernel) -> str | None:
+        others = [n for n in layer.inputs if n != kernel.outputs[0]]
+        if len(layer.inputs) != 2 or len(others) != 1 or others[0] in self.static:
+            return None
+        same = self.graph.tensors[others[0]].shape == self.graph.tensors[kernel.outputs[0]].shape
+        return others[0] if same else None

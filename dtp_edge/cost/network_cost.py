@@ -1,0 +1,186 @@
+"""What a network costs at any widths: latency, RAM, flash, MACs, parameters, and their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dtp_edge.cost.kernels import Kernel, lower
+from dtp_edge.cost.latency import LatencyModel
+from dtp_edge.cost.memory import MemoryPlan, activation_bytes, add_flash, weight_bytes
+from dtp_edge.cost.profile import HeldOutError, Profile
+from dtp_edge.cost.terms import TermBuilder, numel
+from dtp_edge.cost.work import products
+from dtp_edge.errors import InputError
+from dtp_edge.graph.layers import Dim, LayerGraph, Tensor
+
+BytesOf = Callable[[Tensor, str], int]
+METRICS = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer's share. A layer that runs inside another's kernel has latency 0 and names that kernel."""
+
+    name: str
+    module: str
+    kernel: str
+    latency_ms: float
+    macs: float
+    params: float
+    weight_bytes: float
+    activation_bytes: float
+    source: str
+    fused_into: str | None = None
+
+
+class NetworkCost:
+    """The cost of `layers` on `profile` as a function of the widths' sizes (batch 1).
+
+    `precision` overrides the profile's for RAM and flash bytes only. Every metric is monotone in every
+    size, exact at integer sizes (MACs and parameters are exact integers) and linear between integers
+    where a device's channel staircase rises. Raises `InputError` where the profile cannot cost a layer.
+    """
+
+    metrics = METRICS
+
+    def __init__(self, layers: LayerGraph, profile: Profile, precision: str | None = None) -> None:
+        self.layers, self.profile = layers, profile
+        self.precision = precision or profile.precision
+        if self.precision not in ("fp32", "fp16", "int8", "w8a8", "w8a16"):
+            raise InputError(f"precision {self.precision!r} is not one of fp32, fp16, int8, w8a8, w8a16")
+        self.lowered = lower(layers, profile.fusion)
+        builder = TermBuilder()
+        kernels = self.lowered.kernels
+        self._latency = LatencyModel(layers, kernels, profile, profile.precision, builder)
+        self._memory = MemoryPlan(layers, self.lowered, profile, self.precision, builder)
+        self._flash = add_flash(layers, self.lowered, profile, self.precision, builder)
+        self._params = builder.new_targets()
+        for tensor in layers.tensors.values():
+            if tensor.role == "parameter":
+                builder.add(self._params, 1.0, numel(tensor.shape))
+        self._macs = builder.new_targets()
+        for kernel in kernels:
+            for product in products(kernel, layers):
+                builder.add(self._macs, 1.0, [(dim, 1) for dim, _ in product])
+        self._terms = builder.build()
+
+    @property
+    def error(self) -> HeldOutError:
+        """The profile's relative error on held-out data; `.text()` is one line for a report."""
+        return self.profile.error
+
+    def dense_sizes(self) -> np.ndarray:
+        """Return the sizes of all widths of the dense network, `[n_widths]`."""
+        return np.array([len(w) for w in self.layers.widths], dtype=np.float64)
+
+    def evaluate(self, sizes: np.ndarray) -> dict[str, float]:
+        """Return every metric at `sizes`, float `[n_widths]`."""
+        values = self._terms.values(self._slots(sizes))
+        return {
+            "latency_ms": float(self._latency.per_kernel(values).sum()) + self._latency.overhead_ms,
+            "peak_ram_bytes": float(self._memory.live(values).max(initial=0.0)),
+            "flash_bytes": float(values[self._flash]),
+            "macs": float(values[self._macs]),
+            "params": float(values[self._params]),
+        }
+
+    def gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray:
+        """Return d metric / d sizes, `[n_widths]`, >= 0; on a staircase the secant over one step."""
+        slots = self._slots(sizes)
+        values = self._terms.values(slots)
+        if metric == "latency_ms":
+            upstream = self._latency.upstream(values)
+        elif metric == "peak_ram_bytes":
+            upstream = self._memory.upstream(values)
+        elif metric in METRICS:
+            upstream = np.zeros(len(values))
+            upstream[{"flash_bytes": self._flash, "macs": self._macs, "params": self._params}[metric]] = 1.0
+        else:
+            raise InputError(f"{metric!r} is no metric; there are {', '.join(METRICS)}")
+        return np.maximum(self._terms.vjp(slots, upstream, len(self.layers.widths)), 0.0)
+
+    def by_layer(self, sizes: np.ndarray) -> list[LayerCost]:
+        """Return one row a layer in running order; latencies sum to `latency_ms` less the graph overhead."""
+        latency = self._latency.per_kernel(self._terms.values(self._slots(sizes)))
+        rows: list[LayerCost] = []
+        counted: set[str] = set()
+        for index, kernel in enumerate(self.lowered.kernels):
+            source = self._latency.resolved[index].source
+            for place, layer in enumerate(kernel.layers):
+                inside = place > 0
+                rows.append(
+                    LayerCost(
+                        name=layer.name,
+                        module=layer.module,
+                        kernel=kernel.family,
+                        latency_ms=0.0 if inside else float(latency[index]),
+                        macs=0.0 if inside else self._kernel_macs(kernel, sizes),
+                        params=self._params_of(layer.inputs, sizes, counted),
+                        weight_bytes=0.0 if inside else self._bytes(kernel.weights, sizes, weight_bytes),
+                        activation_bytes=0.0
+                        if inside
+                        else self._bytes([*kernel.inputs, *kernel.outputs], sizes, activation_bytes),
+                        source=f"inside {kernel.name}" if inside else source,
+                        fused_into=kernel.name if inside else None,
+                    )
+                )
+        for layer in self.layers.layers:
+            if layer.name in self.lowered.free:
+                params = self._params_of(layer.inputs, sizes, counted)
+                reason = self.lowered.free[layer.name]
+                rows.append(LayerCost(layer.name, layer.module, "free", 0.0, 0.0, params, 0.0, 0.0, reason))
+        order = {layer.name: i for i, layer in enumerate(self.layers.layers)}
+        return sorted(rows, key=lambda row: order[row.name])
+
+    def memory_schedule(self, sizes: np.ndarray) -> list[tuple[str, float]]:
+        """Return (layer, live bytes) while each kernel runs; the largest is `peak_ram_bytes`."""
+        live = self._memory.live(self._terms.values(self._slots(sizes)))
+        return list(zip(self._memory.names, live.tolist(), strict=True))
+
+    def channel_steps(self) -> np.ndarray:
+        """Return the multiple up to which each width is free on the device's staircase, int `[n_widths]`."""
+        steps = np.ones(len(self.layers.widths), dtype=np.int64)
+        for width, scale, step in zip(self._terms.width, self._terms.scale, self._terms.step, strict=True):
+            if scale == 1.0:
+                steps[width] = math.lcm(int(steps[width]), int(step))
+        return steps
+
+    def extrapolations(self) -> list[tuple[str, str]]:
+        """Return (layer, source) of every kernel whose family the profile does not hold itself."""
+        pairs = zip(self.lowered.kernels, self._latency.resolved, strict=True)
+        return [(k.name, r.source) for k, r in pairs if r.source.startswith("extrapolated")]
+
+    def _slots(self, sizes: np.ndarray) -> np.ndarray:
+        sizes = np.asarray(sizes, dtype=np.float64)
+        if sizes.shape != (len(self.layers.widths),):
+            raise InputError(
+                f"sizes has shape {sizes.shape}; this network has {len(self.layers.widths)} widths"
+            )
+        return self._terms.slots(sizes)
+
+    def _kernel_macs(self, kernel: Kernel, sizes: np.ndarray) -> float:
+        return float(sum(_product([d for d, _ in p], sizes) for p in products(kernel, self.layers)))
+
+    def _bytes(self, names: list[str], sizes: np.ndarray, per_element: BytesOf) -> float:
+        tensors = [self.layers.tensors[name] for name in names]
+        return float(sum(per_element(t, self.precision) * _product(t.shape, sizes) for t in tensors))
+
+    def _params_of(self, names: tuple[str, ...], sizes: np.ndarray, counted: set[str]) -> float:
+        total = 0.0
+        for name in names:
+            tensor = self.layers.tensors[name]
+            if tensor.role == "parameter" and name not in counted:
+                counted.add(name)
+                total += _product(tensor.shape, sizes)
+        return total
+
+
+def _product(dims: Iterable[Dim], sizes: np.ndarray) -> float:
+    value = 1.0
+    for dim in dims:
+        value *= dim.size if dim.width is None else dim.scale * float(sizes[dim.width])
+    return value
