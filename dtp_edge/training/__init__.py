@@ -1,0 +1,20 @@
+"""training: how weights and scores learn."""
+
+from dtp_edge.training.data import ArraySplit as ArraySplit
+from dtp_edge.training.data import DataSource as DataSource
+from dtp_edge.training.data import Split as Split
+from dtp_edge.training.data import from_arrays as from_arrays
+from dtp_edge.training.data import load_data as load_data
+from dtp_edge.training.evaluate import check_compatible as check_compatible
+from dtp_edge.training.evaluate import evaluate as evaluate
+from dtp_edge.training.evaluate import recalibrate as recalibrate
+from dtp_edge.training.loop import Progress as Progress
+from dtp_edge.training.loop import Session as Session
+from dtp_edge.training.recipe import Recipe as Recipe
+from dtp_edge.training.run import TrainingOutcome as TrainingOutcome
+from dtp_edge.training.run import fine_tune as fine_tune
+from dtp_edge.training.run import learn_masks as learn_masks
+from dtp_edge.training.run import open_session as open_session
+from dtp_edge.training.run import run_training as run_training
+from dtp_edge.training.run import train_base as train_base
+from dtp_edge.training.run import with_seed as with_seed

@@ -78,7 +78,7 @@ class MobileNetV2(nn.Module):
 
 
 class MobileNetV1(nn.Module):
-    """Depthwise separable stack, `[B, in_channels, S, S] -> [B, classes]`; MLPerf Tiny's VWW at width 0.25."""
+    """Depthwise separable stack, `[B, in_channels, S, S] -> [B, classes]`; width 0.25 is MLPerf Tiny's."""
 
     def __init__(
         self, num_classes: int = 2, in_channels: int = 3, width: float = 0.25, first_stride: int = 2

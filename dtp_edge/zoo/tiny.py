@@ -64,7 +64,7 @@ class DemoNet(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int = 10, in_channels: int = 1, widths: tuple[int, ...] = (48, 96)
+        self, num_classes: int = 10, in_channels: int = 1, widths: tuple[int, ...] = (64, 128)
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 2, 1)

@@ -65,7 +65,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         raise InputError(
             f"{len(wrong)} tensors have another shape than the network's: {_few(wrong, '; ')}",
             where=str(path),
-            hint="Build the network with the number of classes and the widths that the checkpoint was saved with.",
+            hint="Build the network with the classes and widths that the checkpoint was saved with.",
         )
     check_finite(tensors, str(path))
     module.load_state_dict(tensors, strict=False)
@@ -125,7 +125,7 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
             raise InputError(
-                "the checkpoint is a pickle that holds Python objects or code besides tensors; it was not run",
+                "the checkpoint is a pickle that holds Python objects or code; it was not run",
                 where=str(path),
                 hint="In the program that made it, save only the weights: "
                 "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors').",

@@ -1,0 +1,65 @@
+"""What the user means by --data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dtp_edge.errors import InputError, nearest
+from dtp_edge.training.data import readers
+from dtp_edge.training.data.folder import imagefolder, user_source
+from dtp_edge.training.data.source import DataSource
+
+_KINDS = ("digits", "cifar10", "fashion-mnist", "imagefolder")
+
+
+def load_data(spec: str, image_size: int | None = None, workers: int = 2) -> DataSource:
+    """Open `digits`, `cifar10:DIR`, `fashion-mnist[:DIR]`, `imagefolder:DIR` or `file.py:callable`.
+
+    `image_size` is the side of the square that digits and image folders are brought to (32 and 224 if
+    None); `workers` read image folders. The callable returns a `DataSource`, or
+    `(training set, test set)` of torch datasets that give `(float tensor [C, H, W], int)`.
+    Raises `InputError`.
+    """
+    kind, colon, rest = spec.partition(":")
+    if kind == "digits":
+        return readers.digits(image_size or 32)
+    if kind == "fashion-mnist" and not rest:
+        place = next((p for p in readers.fashion_mnist_places() if p.is_dir()), None)
+        if place is None:
+            raise InputError(
+                "no Fashion-MNIST is installed on this machine",
+                where=spec,
+                hint="Name its folder, fashion-mnist:DIR, or install Debian's dataset-fashion-mnist.",
+            )
+        return readers.fashion_mnist(place)
+    if kind in _KINDS:
+        folder = _existing(rest, spec)
+        if kind == "cifar10":
+            return readers.cifar10(folder)
+        if kind == "fashion-mnist":
+            return readers.fashion_mnist(folder)
+        return imagefolder(folder, image_size or 224, workers)
+    path, colon, attribute = spec.rpartition(":")
+    if colon and path.endswith(".py"):
+        return user_source(Path(path), attribute, workers)
+    near = nearest(kind, _KINDS)
+    raise InputError(
+        "this is no data source",
+        where=spec,
+        hint=f"Did you mean {', '.join(near)}?"
+        if near
+        else "Give digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or file.py:callable.",
+    )
+
+
+def _existing(rest: str, spec: str) -> Path:
+    if not rest:
+        raise InputError("the folder is missing", where=spec, hint=f"Write {spec.rstrip(':')}:DIR.")
+    folder = Path(rest).expanduser()
+    if not folder.exists():
+        raise InputError("there is no such folder", where=rest, hint="Check the path after the colon.")
+    if folder.is_dir() and not any(folder.iterdir()):
+        raise InputError(
+            "the folder is empty", where=rest, hint="Put the data there, or name another folder."
+        )
+    return folder

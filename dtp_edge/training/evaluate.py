@@ -1,0 +1,98 @@
+"""Accuracy on a split, and batch norm's statistics re-estimated after surgery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dtp_edge.errors import InputError
+from dtp_edge.training.data.source import DataSource, Split
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, split: Split, batch_size: int = 500, runtime: Any = None) -> float:
+    """Share of a split that `module` classifies right, in 0..1. The module's mode is restored.
+
+    With a `runtime` of several processes each scores its part; all get the whole's answer.
+    """
+    rank, world = (0, 1) if runtime is None else (runtime.rank, runtime.world)
+    device = next((t.device for t in module.state_dict().values()), torch.device("cpu"))
+    counts = torch.zeros(2, dtype=torch.float64)
+    with _mode(module, training=False):
+        for i, (x, y) in enumerate(split.ordered(batch_size)):
+            if i % world == rank:
+                logits = class_logits(module(x.to(device)))
+                counts += torch.tensor([float((logits.argmax(1).cpu() == y).sum()), float(len(y))])
+    if world > 1:
+        counts = runtime.sum(counts)
+    return float(counts[0] / counts[1])
+
+
+@torch.no_grad()
+def recalibrate(
+    module: nn.Module, data: DataSource, batches: int, batch_size: int = 128, seed: int = 0
+) -> int:
+    """Replace batch norm's running statistics by plain averages over some training batches.
+
+    Surgery moves the statistics of everything after a cut. Returns how many norms were re-estimated.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms or batches < 1:
+        return 0
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches since the reset
+    device = next(module.parameters()).device
+    with _mode(module, training=True):
+        for module_ in module.modules():
+            if isinstance(module_, nn.modules.dropout._DropoutNd):
+                module_.eval()  # the statistics are those of inference
+        for i, (x, _) in enumerate(data.train.shuffled(batch_size, seed=seed, epoch=0)):
+            if i == batches:
+                break
+            module(x.to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return len(norms)
+
+
+def class_logits(out: Any) -> Tensor:
+    """The `[B, classes]` tensor in what a classifier returns."""
+    if not isinstance(out, Tensor) and hasattr(out, "logits"):
+        out = out.logits  # inception and googlenet in training, and language models
+    if isinstance(out, (tuple, list)) and out:
+        out = out[0]
+    if not isinstance(out, Tensor) or out.ndim != 2:
+        shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise InputError(
+            f"training needs a classifier whose output is [batch, classes]; this network returns {shape}",
+            hint="Use dtp_edge.TransportPruner in your own training loop, or prune without data.",
+        )
+    return out
+
+
+def check_compatible(data: DataSource, module: nn.Module, example_inputs: tuple[Any, ...]) -> None:
+    """Raise `InputError` unless `module` is a classifier for this data's images and classes."""
+    if len(example_inputs) != 1 or not isinstance(example_inputs[0], Tensor):
+        raise InputError("training reads one image tensor an example; this network has other inputs")
+    data.check_fits(None, tuple(example_inputs[0].shape[1:]))
+    with torch.no_grad(), _mode(module, training=False):
+        classes = class_logits(module(*example_inputs)).shape[1]
+    data.check_fits(classes, data.input_shape)
+
+
+@contextmanager
+def _mode(module: nn.Module, training: bool) -> Iterator[None]:
+    before = [(m, m.training) for m in module.modules()]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, was in before:
+            part.training = was

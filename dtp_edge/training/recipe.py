@@ -1,0 +1,113 @@
+"""Every number that training depends on, in one frozen record with the defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dtp_edge.errors import InputError, nearest
+
+
+def _cosine(t: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * t))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda t: 1.0,
+    "linear": lambda t: 1.0 - t,
+    "cosine": _cosine,
+    "step": lambda t: 1.0 if t < 0.5 else 0.1 if t < 0.75 else 0.01,
+    "onecycle": lambda t: 0.04 + 0.96 * t / 0.3 if t < 0.3 else _cosine((t - 0.3) / 0.7),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run trains. Lengths are in epochs (fractions allowed).
+
+    - `base_epochs`, `mask_epochs`, `tune_epochs`: training of the dense network, of weights and scores
+      under the falling budget, and of the compact network.
+    - `schedule`, `warmup`: shape of the learning rate over a phase, restarted in each, after a linear rise
+      over the fraction `warmup`.
+    - `distill`, `temperature`: weight of the dense network's softened logits in the loss (0: labels only).
+    - `accumulate`: a batch is computed in so many parts. `mixed_precision`: "no", "bf16" or "fp16".
+    - `ema`: decay of a running average of the weights that is scored and kept instead of them (0: off).
+    """
+
+    seed: int = 0
+    batch_size: int = 128
+    base_epochs: float = 0.0
+    mask_epochs: float = 1.0
+    tune_epochs: float = 2.0
+    optimizer: str = "sgd"
+    base_learning_rate: float = 0.05
+    mask_learning_rate: float = 0.05
+    tune_learning_rate: float = 0.05
+    score_learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    distill: float = 0.5
+    temperature: float = 4.0
+    label_smoothing: float = 0.0
+    gradient_clip: float | None = None
+    accumulate: int = 1
+    mixed_precision: str = "no"
+    ema: float = 0.0
+    recalibrate_batches: int = 20
+
+    def __post_init__(self) -> None:
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
+        _one_of("mixed precision", self.mixed_precision, ("no", "bf16", "fp16"))
+        positive = {
+            "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
+            "temperature": self.temperature,
+        }
+        for name, value in positive.items():
+            if not value > 0:
+                raise InputError(f"{name} must be above 0, not {value}")
+        for name in ("base_epochs", "mask_epochs", "tune_epochs", "weight_decay"):
+            if not (value := getattr(self, name)) >= 0 or not math.isfinite(value):
+                raise InputError(f"{name} must be 0 or more, not {value}")
+        for name in ("distill", "ema", "warmup", "label_smoothing", "momentum"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise InputError(f"{name} must lie in 0..1, not {value}")
+
+    @classmethod
+    def for_epochs(cls, epochs: float, **changes: Any) -> Recipe:
+        """Split `epochs` after the base: two fifths learn masks, the rest fine-tunes."""
+        if not epochs > 0 or not math.isfinite(epochs):
+            raise InputError(f"the number of epochs must be above 0, not {epochs}", where="--epochs")
+        return replace(cls(mask_epochs=0.4 * epochs, tune_epochs=0.6 * epochs), **changes)
+
+    @classmethod
+    def demo(cls, **changes: Any) -> Recipe:
+        """A minute or so for the digits on two cores."""
+        return replace(
+            cls(batch_size=64, base_epochs=4, mask_epochs=2, tune_epochs=3, weight_decay=1e-4), **changes
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def steps(self, epochs: float, batches: int) -> int:
+        """Optimiser steps in `epochs` of `batches` each: at least one unless `epochs` is 0."""
+        return max(1, round(epochs * batches)) if epochs > 0 else 0
+
+    def rate(self, step: int, total: int) -> float:
+        """The schedule's factor at a step, in 0..1."""
+        rise = round(self.warmup * total)
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return SCHEDULES[self.schedule]((step - rise) / max(1, total - rise))
+
+
+def _one_of(what: str, value: str, known: Any) -> None:
+    if value not in known:
+        near = nearest(value, known) or list(known)
+        raise InputError(f"there is no {what} '{value}'", hint=f"Did you mean {', '.join(near)}?")

@@ -1,0 +1,206 @@
+"""The whole training of a pruned network: base, masks under a falling budget, cut, fine-tune, control."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from dtp_edge.errors import InputError
+from dtp_edge.training.checkpoint import Store
+from dtp_edge.training.data.source import DataSource
+from dtp_edge.training.evaluate import evaluate, recalibrate
+from dtp_edge.training.loop import Phase, Progress, Row, Session, run_phase
+from dtp_edge.training.recipe import Recipe
+from dtp_edge.training.runtime import Runtime
+
+
+class Learner(Protocol):
+    """What training asks of `transport.MaskLearner`, an nn.Module with the network inside."""
+
+    def step(self) -> None: ...
+    def harden(self) -> np.ndarray: ...
+    def log(self) -> Mapping[str, Any]: ...
+
+
+@dataclass
+class TrainingOutcome:
+    """What training leaves behind.
+
+    `accuracy` holds shares of the test set, 0..1: `base`, `at_cut` (compact, not yet fine-tuned), `pruned`,
+    `control` (dense, trained as long; None if it was not asked for), and `n_test`. `holdout_accuracy` holds
+    the same of the hold-out, which chose. `curves` has a row a step, `seconds` the time of each phase.
+    """
+
+    keep: np.ndarray
+    module: nn.Module
+    control: nn.Module | None
+    accuracy: dict[str, float | int | None]
+    holdout_accuracy: dict[str, float]
+    curves: list[Row]
+    seconds: dict[str, float]
+    recipe: dict[str, Any]
+
+
+def open_session(
+    data: DataSource,
+    recipe: Recipe,
+    *,
+    progress: Progress | None = None,
+    checkpoint_dir: Path | None = None,
+    resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> Session:
+    """Start the processes' runtime and open the checkpoint folder.
+
+    `identity` (JSON values: network, budget, device) is stored and compared on resume.
+    """
+    runtime = Runtime(recipe)
+    run = {"recipe": recipe.to_json(), "data": data.name, "train": len(data.train), **(identity or {})}
+    store = None
+    if checkpoint_dir is not None:
+        store = Store(Path(checkpoint_dir), run, resume, write=runtime.main)
+        runtime.wait()
+    return Session(data, recipe, runtime, progress, store, checkpoint_seconds)
+
+
+def train_base(module: nn.Module, session: Session) -> list[Row]:
+    """Train the dense network in place for `base_epochs` from the weights it has."""
+    recipe = session.recipe
+    steps = session.steps(recipe.base_epochs)
+    return run_phase(Phase("base", module, steps, recipe.base_learning_rate, keep_best=True), session)
+
+
+def learn_masks(learner: nn.Module, session: Session, teacher: nn.Module | None) -> list[Row]:
+    """Learn weights and scores together for `mask_epochs`; the learner steps its plan once a batch."""
+    recipe = session.recipe
+    if not isinstance(learner, nn.Module):
+        raise TypeError(f"the learner must be an nn.Module, not {type(learner).__name__}")
+    step, log = learner.step, learner.log  # bound before several processes wrap the module
+
+    def after_step() -> Mapping[str, float]:
+        step()
+        return log()
+
+    rate = recipe.score_learning_rate
+    if rate is None:
+        rate = float(getattr(learner, "score_lr", recipe.mask_learning_rate))
+    phase = Phase(
+        "masks",
+        learner,
+        session.steps(recipe.mask_epochs),
+        recipe.mask_learning_rate,
+        teacher,
+        after_step,
+        tuple(learner.score_parameters()),
+        rate,
+    )
+    return run_phase(phase, session)
+
+
+def fine_tune(
+    module: nn.Module,
+    session: Session,
+    teacher: nn.Module | None,
+    *,
+    name: str = "fine-tune",
+    epochs: float | None = None,
+) -> list[Row]:
+    """Train a network in place with a fresh schedule; what does best on the hold-out remains."""
+    recipe = session.recipe
+    steps = session.steps(recipe.tune_epochs if epochs is None else epochs)
+    return run_phase(Phase(name, module, steps, recipe.tune_learning_rate, teacher, keep_best=True), session)
+
+
+def run_training(
+    model: nn.Module,
+    data: DataSource,
+    recipe: Recipe,
+    *,
+    make_learner: Callable[[int], Any],
+    cut: Callable[[np.ndarray], nn.Module],
+    progress: Progress | None = None,
+    checkpoint_dir: Path | None = None,
+    resume: bool = False,
+    control: bool = True,
+    identity: Mapping[str, Any] | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> TrainingOutcome:
+    """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
+
+    `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
+    `cut(keep)` returns the compact network. The dense `control` starts from the same base and gets the
+    same number of steps with the same loss. The test set is read once, at the end.
+    """
+    session = open_session(
+        data,
+        recipe,
+        progress=progress,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+        identity=identity,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    if recipe.base_epochs:
+        train_base(model, session)
+    base = copy.deepcopy(model)
+    teacher = _frozen(copy.deepcopy(base)) if recipe.distill else None
+
+    steps = session.steps(recipe.mask_epochs)
+    if steps == 0:
+        raise InputError("mask_epochs is 0, so no masks can be learned")
+    learner = make_learner(steps)
+    learn_masks(learner, session, teacher)
+    keep = learner.harden()
+
+    compact = cut(keep).to(session.runtime.device)
+    recalibrate(compact, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed)
+    at_cut = copy.deepcopy(compact)
+    fine_tune(compact, session, teacher)
+
+    dense = copy.deepcopy(base) if control else None
+    if dense is not None:
+        fine_tune(dense, session, teacher, name="control", epochs=recipe.mask_epochs + recipe.tune_epochs)
+    networks = {"base": base, "at_cut": at_cut, "pruned": compact, "control": dense}
+    accuracy, holdout = _score_all(networks, session)
+    compact.cpu().eval()
+    model.cpu().eval()
+    return TrainingOutcome(
+        keep, compact, dense, accuracy, holdout, session.curves, session.seconds, recipe.to_json()
+    )
+
+
+def _score_all(
+    networks: Mapping[str, nn.Module | None], session: Session
+) -> tuple[dict[str, float | int | None], dict[str, float]]:
+    """Test and hold-out accuracy of each network."""
+    test: dict[str, float | int | None] = {}
+    holdout: dict[str, float] = {}
+    for name, network in networks.items():
+        if network is None:
+            test[name] = None
+            continue
+        network.to(session.runtime.device)
+        test[name] = evaluate(network, session.data.test, runtime=session.runtime)
+        holdout[name] = evaluate(network, session.data.holdout, runtime=session.runtime)
+    test["n_test"] = len(session.data.test)
+    return test, holdout
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.eval()
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with another seed; fixes torch's global generator too, so that fresh weights follow it."""
+    torch.manual_seed(seed)
+    return replace(recipe, seed=seed)
