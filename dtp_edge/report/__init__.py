@@ -1,0 +1,9 @@
+"""What happened, for a program (report.json) and for a person (report.html)."""
+
+from dtp_edge.report.compare import compare_reports as compare_reports
+from dtp_edge.report.schema import REPORT_SCHEMA as REPORT_SCHEMA
+from dtp_edge.report.schema import SCHEMA_VERSION as SCHEMA_VERSION
+from dtp_edge.report.schema import plain as plain
+from dtp_edge.report.schema import read_report as read_report
+from dtp_edge.report.schema import validate_report as validate_report
+from dtp_edge.report.write import write_report as write_report
