@@ -1,0 +1,137 @@
+"""`trace_network`: trace, label, group, and write down what the later boxes read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from dtp_edge.graph.engine import label_graph
+from dtp_edge.graph.groups import Numbering, number_atoms
+from dtp_edge.graph.layer_list import LayerList
+from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
+from dtp_edge.graph.trace import trace
+from dtp_edge.graph.values import Context, Value
+
+
+def trace_network(
+    model: nn.Module, example_inputs: tuple[Any, ...] | torch.Tensor, *, exclude: Sequence[str] = ()
+) -> PrunableNetwork:
+    """Trace a network and label every dimension of every tensor in it.
+
+    **Arguments:**
+
+    - `model`: traced in eval mode; its mode is restored and nothing else of it is changed.
+    - `example_inputs`: the positional inputs of its forward; a batch of one is enough.
+    - `exclude`: names of modules or parameters whose channels must all stay.
+
+    Raises `UnsupportedError` if torch.export cannot trace the network.
+    """
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    graph_module, dynamic = trace(model, inputs)
+    return label_network(model, graph_module, inputs, dynamic_batch=dynamic, exclude=exclude)
+
+
+def label_network(
+    model: nn.Module,
+    graph_module: fx.GraphModule,
+    inputs: tuple[Any, ...],
+    *,
+    dynamic_batch: bool = True,
+    exclude: Sequence[str] = (),
+) -> PrunableNetwork:
+    """Label a graph that is traced already."""
+    ctx = label_graph(graph_module)
+    parameters = _parameters(ctx, model)
+    numbering = number_atoms(ctx, parameters, list(_arrays(ctx)), exclude)
+    tensor_labels = _by_every_name(model, parameters, numbering)
+    node_labels, parts = _node_labels(ctx, numbering)
+    n_atoms = numbering.groups[-1].stop if numbering.groups else 0
+    buffers = {n for n, _ in model.named_buffers(remove_duplicate=False)}
+    layers = LayerList(graph_module, buffers.__contains__).build(node_labels, parts, n_atoms)
+    parameter_sites, node_sites = _sites(ctx, numbering)
+    return PrunableNetwork(
+        module=model,
+        graph_module=graph_module,
+        example_inputs=inputs,
+        groups=tuple(numbering.groups),
+        frozen=tuple(numbering.frozen),
+        tensor_labels=tensor_labels,
+        node_labels=node_labels,
+        parameter_sites=parameter_sites,
+        node_sites=node_sites,
+        layers=layers,
+        dynamic_batch=dynamic_batch,
+    )
+
+
+def _parameters(ctx: Context, model: nn.Module) -> dict[str, Value]:
+    """Return the value of every parameter and buffer that the graph reads, by its first name."""
+    found: dict[str, Value] = {}
+    for node, value in ctx.values.items():
+        if node.op == "get_attr" and isinstance(value, Value):
+            found.setdefault(str(value.source), value)
+    return found
+
+
+def _arrays(ctx: Context) -> Iterable[np.ndarray]:
+    for value in ctx.values.values():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, Value):
+                yield from (rows for rows in part.labels if isinstance(rows, np.ndarray))
+    yield from (site.rows for site in ctx.sites)
+
+
+def _final(value: Value, numbering: Numbering) -> TensorLabels:
+    return tuple(numbering(rows) for rows in value.labels)
+
+
+def _by_every_name(
+    model: nn.Module, parameters: dict[str, Value], numbering: Numbering
+) -> dict[str, TensorLabels]:
+    """Tied parameters have one value and several names: list them all, the unlabelled ones left out."""
+    found: dict[str, TensorLabels] = {}
+    own = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    names: dict[int, list[str]] = {}
+    for name, tensor in own.items():
+        names.setdefault(id(tensor), []).append(name)
+    for source, value in parameters.items():
+        labels = _final(value, numbering)
+        if any(rows is not None for rows in labels):
+            for name in names.get(id(own.get(source)), [source]):
+                found[name] = labels
+    return found
+
+
+def _node_labels(
+    ctx: Context, numbering: Numbering
+) -> tuple[dict[str, TensorLabels], dict[str, list[TensorLabels | None]]]:
+    single: dict[str, TensorLabels] = {}
+    several: dict[str, list[TensorLabels | None]] = {}
+    for node, value in ctx.values.items():
+        if isinstance(value, Value):
+            single[node.name] = _final(value, numbering)
+        elif isinstance(value, list):
+            several[node.name] = [_final(v, numbering) if isinstance(v, Value) else None for v in value]
+    return single, several
+
+
+def _sites(ctx: Context, numbering: Numbering) -> tuple[tuple[ParameterSite, ...], tuple[NodeSite, ...]]:
+    parameters: dict[tuple[str, int], ParameterSite] = {}
+    nodes: dict[tuple[str, str, int, int], NodeSite] = {}
+    for site in ctx.sites:
+        atoms = numbering(site.rows)
+        if atoms is None:
+            continue
+        if site.kind == "parameter":
+            parameters.setdefault((site.target, site.dim), ParameterSite(site.target, site.dim, atoms))
+        else:
+            key = (site.target, site.kind, site.argument, site.dim)
+            nodes.setdefault(key, NodeSite(site.target, site.kind, site.argument, site.dim, atoms))
+    return tuple(parameters.values()), tuple(nodes.values())

@@ -1,0 +1,152 @@
+"""Run a network under a mask, without changing it: `functional_call` on scaled parameters.
+
+Where a mask must act on an activation (attention's q.k) or inside a statistic (layer norm over
+prunable channels), a copy of the traced graph is run that has these masks in it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from dtp_edge.errors import UnsupportedError
+from dtp_edge.graph.masked_norms import MASKED_STATISTICS
+from dtp_edge.graph.modes import set_training
+from dtp_edge.graph.network import IndexAtoms, NodeSite, PrunableNetwork
+from dtp_edge.graph.values import op_name
+
+
+def site_factors(atoms: IndexAtoms, mask: Tensor) -> Tensor:
+    """Return the mask of every index, `[size]`: the product over its atoms."""
+    padded = torch.cat([mask, mask.new_ones(1)])
+    index = torch.as_tensor(np.where(atoms < 0, len(mask), atoms), dtype=torch.long, device=mask.device)
+    return padded[index].prod(dim=1) if atoms.shape[1] > 1 else padded[index[:, 0]]
+
+
+def scaled_parameters(
+    network: PrunableNetwork, mask: Tensor, named_parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the parameters that read prunable channels, scaled by the masks of what they read.
+
+    `mask` is `[n_atoms]`. Differentiable in the mask and the parameters. Names that no site touches are
+    returned as they are.
+    """
+    found = dict(named_parameters)
+    for site in network.parameter_sites:
+        if site.tensor not in found:
+            raise UnsupportedError(f"the network has no parameter {site.tensor}")
+        weight = found[site.tensor]
+        shape = [1] * weight.dim()
+        shape[site.dim] = -1
+        factors = site_factors(site.atoms, mask).to(weight.dtype)
+        found[site.tensor] = weight * factors.reshape(shape)
+    return found
+
+
+def masked_forward(
+    network: PrunableNetwork,
+    module: nn.Module | None,
+    mask: Tensor,
+    inputs: Any,
+    parameters: Mapping[str, Tensor] | None = None,
+) -> Any:
+    """Return the outputs of the network under a mask `[n_atoms]`, differentiable in mask and parameters.
+
+    Runs `module` (default: the network's own) in its present mode. `parameters` (default: those of the
+    module) may also hold buffers.
+    """
+    module = network.module if module is None else module
+    if parameters is None:
+        parameters = {
+            **dict(module.named_parameters(remove_duplicate=False)),
+            **dict(module.named_buffers(remove_duplicate=False)),
+        }
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    tensors = scaled_parameters(network, mask, parameters)
+    if not network.node_sites:
+        return torch.func.functional_call(module, tensors, inputs, tie_weights=False)
+    graph = masked_graph(network, module.training)
+    for index, site in enumerate(network.node_sites):
+        tensors[f"mask_site_{index}"] = site_factors(site.atoms, mask)
+    names = {n for n, _ in graph.named_parameters(remove_duplicate=False)}
+    names |= {n for n, _ in graph.named_buffers(remove_duplicate=False)}
+    used = {k: v for k, v in tensors.items() if k in names}
+    return torch.func.functional_call(graph, used, inputs, tie_weights=False)
+
+
+def masked_graph(network: PrunableNetwork, training: bool) -> fx.GraphModule:
+    """Return the copy of the graph that multiplies by `mask_site_<i>` where a site asks for it."""
+    cached: dict[bool, fx.GraphModule] = network.__dict__.setdefault("_masked_graphs", {})
+    if training not in cached:
+        graph_module = copy_graph(network.graph_module)
+        nodes = {node.name: node for node in graph_module.graph.nodes}
+        norms: dict[str, list[tuple[int, NodeSite]]] = {}
+        for index, site in enumerate(network.node_sites):
+            graph_module.register_buffer(f"mask_site_{index}", torch.ones(len(site.atoms)), persistent=False)
+            if site.kind == "multiply":
+                _insert_multiply(graph_module.graph, nodes[site.node], site, index)
+            else:
+                norms.setdefault(site.node, []).append((index, site))
+        for name, sites in norms.items():
+            _replace_norm(graph_module.graph, nodes[name], sites)
+        graph_module.recompile()
+        cached[training] = set_training(graph_module, training)
+    return cached[training]
+
+
+def copy_graph(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Return a graph module with a graph of its own over the same parameters and buffers."""
+    memo = {id(t): t for t in (*graph_module.parameters(), *graph_module.buffers())}
+    return copy.deepcopy(graph_module, memo)
+
+
+def multiply_along(x: Tensor, factors: Tensor, dim: int) -> Tensor:
+    """Multiply x along one dimension."""
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    return x * fitted(factors, x.shape[dim]).reshape(shape).to(x.dtype)
+
+
+def fitted(factors: Tensor, size: int) -> Tensor:
+    """Fit factors of the traced batch to a dimension that holds another batch (batch outermost)."""
+    if len(factors) == size:
+        return factors
+    return factors.repeat(-(-size // len(factors)))[:size]
+
+
+def _insert_multiply(graph: fx.Graph, node: fx.Node, site: NodeSite, index: int) -> None:
+    source = node.args[site.argument]
+    with graph.inserting_before(node):
+        factors = graph.get_attr(f"mask_site_{index}")
+        product = graph.call_function(multiply_along, (source, factors, site.dim))
+    node.update_arg(site.argument, product)
+
+
+def _replace_norm(graph: fx.Graph, node: fx.Node, sites: list[tuple[int, NodeSite]]) -> None:
+    function = MASKED_STATISTICS[op_name(node)]
+    with graph.inserting_before(node):
+        factors = {site.dim: graph.get_attr(f"mask_site_{index}") for index, site in sites}
+    node.kwargs = {**node.kwargs, "factors": list(factors.values()), "factor_dims": list(factors)}
+    node.target = function
+
+
+class MaskedNetwork(nn.Module):
+    """The original network with hard masks: computes what the compact network computes.
+
+    `keep` is a boolean array `[n_atoms]`.
+    """
+
+    def __init__(self, network: PrunableNetwork, keep: np.ndarray) -> None:
+        super().__init__()
+        self.module = network.module
+        self._network = [network]  # in a list: not a submodule
+        dtype = next((p.dtype for p in network.module.parameters()), torch.float32)
+        self.register_buffer("mask", torch.as_tensor(np.asarray(keep, dtype=np.float64)).to(dtype))
+
+    def forward(self, *inputs: Any) -> Any:
+        return masked_forward(self._network[0], self.module, self.mask, inputs)

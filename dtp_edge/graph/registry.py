@@ -1,0 +1,72 @@
+"""The table from ATen operators to the rules that label them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from dtp_edge.graph.values import Context, Value, op_name
+
+Arguments = dict[str, Any]
+Rule = Callable[[Context, Arguments, Any], Any]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for ATen names without overload; in-place variants (`relu_`) share it.
+
+    A rule takes the context, the arguments by the names of the operator's schema (fx nodes are still
+    nodes), and the output: a `Value` whose labels are all None for it to fill in, or a list of them.
+    """
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def arguments_of(node: fx.Node) -> Arguments:
+    """Return the node's arguments by name, defaults filled in."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return {**{str(i): a for i, a in enumerate(node.args)}, **node.kwargs}
+    found: Arguments = {}
+    for position, argument in enumerate(node.target._schema.arguments):
+        if position < len(node.args):
+            found[argument.name] = node.args[position]
+        elif argument.name in node.kwargs:
+            found[argument.name] = node.kwargs[argument.name]
+        else:
+            found[argument.name] = argument.default_value if argument.has_default_value() else None
+    return found
+
+
+def apply_rule(ctx: Context, node: fx.Node, output: Any) -> None:
+    """Label the output of a node, or freeze what reaches an operator without a rule.
+
+    A rule that raises has met a case that it was not written for: its inputs and output are frozen.
+    """
+    name = op_name(node)
+    function = RULES.get(name) or RULES.get(name.removesuffix("_"))
+    if function is None:
+        _freeze_all(ctx, node, output, f"no rule for the operator {name}")
+        return
+    try:
+        function(ctx, arguments_of(node), output)
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        _freeze_all(
+            ctx, node, output, f"the rule for {name} does not cover this use ({type(error).__name__})"
+        )
+
+
+def _freeze_all(ctx: Context, node: fx.Node, output: Any, reason: str) -> None:
+    for source in node.all_input_nodes:
+        ctx.freeze_value(ctx.values.get(source), reason)
+    for value in output if isinstance(output, list) else [output]:
+        if isinstance(value, Value):
+            ctx.freeze_value(value, reason)
+            value.labels = [None] * value.rank

@@ -1,0 +1,57 @@
+"""Products with a matrix: contracted dimensions are equal, the others pass through."""
+
+from __future__ import annotations
+
+from dtp_edge.graph.registry import Arguments, rule
+from dtp_edge.graph.rules.elementwise import broadcast
+from dtp_edge.graph.values import UNSET, Context, Value
+
+
+@rule("linear")
+def linear(ctx: Context, a: Arguments, out: Value) -> None:
+    x, weight = ctx.value(a["input"]), ctx.value(a["weight"])
+    multiply(ctx, x, x.rank - 1, weight, 1)
+    out.labels[:-1] = x.labels[:-1]
+    if weight.rank == 1:
+        return
+    out.labels[-1] = ctx.read(weight, 0)
+    if a["bias"] is not None:
+        ctx.bind(ctx.value(a["bias"]), 0, out.labels[-1])
+
+
+@rule("matmul", "mm", "bmm")
+def matmul(ctx: Context, a: Arguments, out: Value) -> None:
+    x = ctx.value(a["self"])
+    y = ctx.value(a["other"] if "other" in a else a["mat2"])
+    y_dim = max(0, y.rank - 2)
+    multiply(ctx, x, x.rank - 1, y, y_dim)
+    batch = [Value(v.shape[: max(0, v.rank - 2)], v.labels[: max(0, v.rank - 2)], v.source) for v in (x, y)]
+    rest = Value(out.shape[: max(b.rank for b in batch)], [])
+    out.labels[: rest.rank] = broadcast(ctx, batch, rest)
+    for value, part in zip((x, y), batch, strict=True):
+        value.labels[: part.rank] = part.labels
+    position = rest.rank
+    if x.rank > 1:
+        out.labels[position] = ctx.read(x, x.rank - 2)
+        position += 1
+    if y.rank > 1:
+        out.labels[position] = ctx.read(y, y.rank - 1)
+
+
+@rule("addmm")
+def addmm(ctx: Context, a: Arguments, out: Value) -> None:
+    x, y = ctx.value(a["mat1"]), ctx.value(a["mat2"])
+    multiply(ctx, x, 1, y, 0, first=1)
+    out.labels[:] = [ctx.read(x, 0), ctx.read(y, 1)]
+    broadcast(ctx, [ctx.value(a["self"]), out], out)
+
+
+def multiply(ctx: Context, x: Value, x_dim: int, y: Value, y_dim: int, first: int = 0) -> None:
+    """Contract dimension `x_dim` of x with `y_dim` of y, arguments `first` and `first + 1` of the node."""
+    if x.labels[x_dim] is UNSET:
+        x.labels[x_dim] = ctx.read(y, y_dim)
+    ctx.bind(y, y_dim, x.labels[x_dim])
+    if y.source is not None or x.source is None:
+        ctx.contract(y, y_dim, first + 1)
+    else:
+        ctx.contract(x, x_dim, first)

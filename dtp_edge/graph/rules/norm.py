@@ -1,0 +1,68 @@
+"""Normalisations: per-channel parameters follow the channel; statistics over channels need the masks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dtp_edge.graph.registry import Arguments, rule
+from dtp_edge.graph.values import Context, Value
+
+
+@rule("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm")
+def batch_norm(ctx: Context, a: Arguments, out: Value) -> None:
+    x = ctx.value(a["input"])
+    if a.get("training") and a.get("running_mean") is None:
+        for dim in range(x.rank):
+            if dim != 1:
+                ctx.statistics(x, dim)
+    _per_channel(ctx, a, x, out)
+
+
+@rule("instance_norm")
+def instance_norm(ctx: Context, a: Arguments, out: Value) -> None:
+    _per_channel(ctx, a, ctx.value(a["input"]), out)
+
+
+def _per_channel(ctx: Context, a: Arguments, x: Value, out: Value) -> None:
+    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        if a.get(name) is not None:
+            ctx.bind(ctx.value(a[name]), 0, out.labels[1])
+
+
+@rule("layer_norm", "native_layer_norm", "rms_norm")
+def layer_norm(ctx: Context, a: Arguments, out: Value) -> None:
+    """Mean and variance over the trailing dimensions, then a parameter an index."""
+    x = ctx.value(a["input"])
+    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    first = x.rank - len(a["normalized_shape"])
+    for dim in range(first, x.rank):
+        ctx.statistics(x, dim)
+        for name in ("weight", "bias"):
+            if a.get(name) is not None:
+                ctx.bind(ctx.value(a[name]), dim - first, out.labels[dim])
+
+
+@rule("group_norm")
+def group_norm(ctx: Context, a: Arguments, out: Value) -> None:
+    """As a grouped convolution: the same offsets stay in every group; statistics over them."""
+    x, groups = ctx.value(a["input"]), int(a["num_groups"])
+    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    rows = out.labels[1]
+    if rows is not None and groups == len(rows) > 1:
+        ctx.freeze(rows, "group norm with one channel a group fixes the number of channels")
+    elif rows is not None:
+        ctx.equate(rows, np.tile(rows[: len(rows) // groups], (groups, 1)))
+        ctx.statistics(x, 1)
+    for name in ("weight", "bias"):
+        if a.get(name) is not None:
+            ctx.bind(ctx.value(a[name]), 0, out.labels[1])
+
+
+@rule("local_response_norm", "softmax", "log_softmax", "_softmax", "_log_softmax")
+def softmax(ctx: Context, a: Arguments, out: Value) -> None:
+    x = ctx.value(a.get("self", a.get("input")))
+    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    dim = int(a["dim"]) % max(1, x.rank)
+    ctx.freeze(out.labels[dim], "softmax over the channels")
+    out.labels[dim] = None

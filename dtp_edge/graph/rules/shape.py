@@ -1,0 +1,184 @@
+"""Reshapes and permutations: merge label arrays into products, and take them apart again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dtp_edge.graph.labels import Rows
+from dtp_edge.graph.registry import Arguments, rule
+from dtp_edge.graph.values import Context, Value, join
+
+
+@rule("view", "reshape", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as", "squeeze", "unsqueeze",
+      "squeeze_dims")  # fmt: skip
+def reshape(ctx: Context, a: Arguments, out: Value) -> None:
+    x = ctx.value(a["self"])
+    for ins, outs in segments(x.shape, out.shape):
+        _reshape_segment(ctx, x, ins, out, outs)
+
+
+def _reshape_segment(ctx: Context, x: Value, ins: list[int], out: Value, outs: list[int]) -> None:
+    labels = [(ctx.read(x, d), x.shape[d]) for d in ins if x.shape[d] != 1]
+    for d in ins:
+        if x.shape[d] == 1:
+            ctx.freeze(x.labels[d], "a dimension of one that is reshaped")
+    wide = [d for d in outs if out.shape[d] != 1]
+    if all(rows is None for rows, _ in labels):
+        return
+    if len(labels) == len(wide) == 1:
+        out.labels[wide[0]] = labels[0][0]
+        return
+    rows = join(labels)
+    sizes = [out.shape[d] for d in wide]
+    fixed = [bool(out.fixed[d]) if out.fixed else False for d in wide]
+    for d, part in zip(wide, unfold(ctx, rows, sizes, fixed), strict=True):
+        out.labels[d] = part
+
+
+def segments(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """Match dimensions of two shapes of equal volume into the smallest blocks of equal volume."""
+    found: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(before) or j < len(after):
+        ins, outs, left, right = [], [], 1, 1
+        while True:
+            if left == right and (ins or outs) and left != 1:
+                break
+            if left <= right and i < len(before):
+                left *= before[i]
+                ins.append(i)
+                i += 1
+            elif j < len(after):
+                right *= after[j]
+                outs.append(j)
+                j += 1
+            elif i < len(before):
+                left *= before[i]
+                ins.append(i)
+                i += 1
+            else:
+                break
+        found.append((ins, outs))
+    return found
+
+
+def unfold(ctx: Context, rows: Rows | None, sizes: list[int], fixed: list[bool]) -> list[Rows | None]:
+    """Take a flattened dimension apart into dimensions of the given sizes.
+
+    A column of labels that varies along one of them only belongs to it. Otherwise each index becomes
+    the product of fresh atoms of the dimensions along which it varies, because what is kept must stay
+    a rectangle.
+    """
+    if rows is None or not sizes:
+        return [None] * len(sizes)
+    rows = ctx.atoms.expand(rows)
+    found: list[list[Rows]] = [[] for _ in sizes]
+    for k in range(rows.shape[1]):
+        column = rows[:, k].reshape(sizes)
+        varies = [axis for axis in range(len(sizes)) if (column != np.take(column, [0], axis=axis)).any()]
+        if len(varies) <= 1:
+            axis = varies[0] if varies else 0
+            along = np.moveaxis(column, axis, 0).reshape(sizes[axis], -1)[:, :1]
+            found[axis].append(along)
+        else:
+            for axis, part in _factor(ctx, rows[:, k : k + 1], sizes, varies, fixed):
+                found[axis].append(part)
+    return [_side_by_side(parts) for parts in found]
+
+
+def _factor(
+    ctx: Context, column: Rows, sizes: list[int], varies: list[int], fixed: list[bool]
+) -> list[tuple[int, Rows]]:
+    factors: list[tuple[int, Rows]] = []
+    wide = []
+    for axis in varies:
+        last = axis == varies[-1]
+        part = ctx.fresh(sizes[axis], "inner" if last else "heads")
+        if fixed[axis]:
+            ctx.freeze(part, "the dimension holds the batch")
+        factors.append((axis, part))
+        inner = int(np.prod(sizes[axis + 1 :]))
+        outer = int(np.prod(sizes[:axis]))
+        wide.append(np.tile(np.repeat(part, inner, axis=0), (outer, 1)))
+    ctx.equate(column, np.concatenate(wide, axis=1))
+    return factors
+
+
+def _side_by_side(parts: list[Rows]) -> Rows | None:
+    kept = [p for p in parts if (p >= 0).any()]
+    return np.concatenate(kept, axis=1) if kept else None
+
+
+@rule("permute", "transpose", "t", "movedim", "swapaxes", "swapdims", "numpy_T")
+def permute(ctx: Context, a: Arguments, out: Value) -> None:
+    x = ctx.value(a["self"])
+    for position, dim in enumerate(permutation(ctx.op, a, x.rank)):
+        out.labels[position] = ctx.read(x, dim)
+
+
+def permutation(op: str, a: Arguments, rank: int) -> list[int]:
+    """Return for every output dimension the input dimension that it is."""
+    order = list(range(rank))
+    if op == "permute":
+        return [int(d) % rank for d in a["dims"]]
+    if op in ("t", "numpy_T"):
+        return order[::-1]
+    if op == "movedim":
+        moved = np.moveaxis(np.empty([0] * rank), a["source"], a["destination"])
+        assert moved.ndim == rank
+        return [int(i) for i in _moved(order, a["source"], a["destination"])]
+    one, two = (int(a[k]) % rank for k in (("dim0", "dim1") if "dim0" in a else ("axis0", "axis1")))
+    order[one], order[two] = order[two], order[one]
+    return order
+
+
+def _moved(order: list[int], source: Any, destination: Any) -> np.ndarray:
+    sizes = np.arange(len(order)) + 2  # distinct sizes tell where each dimension went
+    moved = np.moveaxis(np.broadcast_to(np.zeros(1), sizes), source, destination)
+    return np.asarray(moved.shape) - 2
+
+
+@rule("expand", "expand_as", "broadcast_to")
+def expand(ctx: Context, a: Arguments, out: Value) -> None:
+    """Stretched dimensions carry nothing; the others pass through."""
+    x = ctx.value(a["self"])
+    shift = out.rank - x.rank
+    for dim in range(x.rank):
+        if x.shape[dim] == out.shape[dim + shift]:
+            out.labels[dim + shift] = ctx.read(x, dim) if x.shape[dim] != 1 else None
+        else:
+            ctx.freeze(x.labels[dim] if x.source is None else None, "a dimension of one that is stretched")
+
+
+@rule("pixel_shuffle")
+def pixel_shuffle(ctx: Context, a: Arguments, out: Value) -> None:
+    """[.., c r r, h, w] -> [.., c, h r, w r]: the r r offsets of an output channel go together."""
+    x, r = ctx.value(a["self"]), int(a["upscale_factor"])
+    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    rows = out.labels[-3]
+    if rows is not None:
+        each = rows[:: r * r]
+        ctx.equate(rows, np.repeat(each, r * r, axis=0))
+        out.labels[-3] = each
+
+
+@rule("pixel_unshuffle")
+def pixel_unshuffle(ctx: Context, a: Arguments, out: Value) -> None:
+    x, r = ctx.value(a["self"]), int(a["downscale_factor"])
+    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    rows = out.labels[-3]
+    if rows is not None:
+        out.labels[-3] = np.repeat(rows, r * r, axis=0)
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(ctx: Context, a: Arguments, out: Value) -> None:
+    """A fixed permutation of the channels, tied so that it stays one: the same offsets in every group."""
+    x, groups = ctx.value(a["self"]), int(a["groups"])
+    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    rows = out.labels[1]
+    if rows is not None:
+        ctx.equate(rows, np.tile(rows[: len(rows) // groups], (groups, 1)))
+        out.labels[1] = rows.reshape(groups, -1, rows.shape[1]).transpose(1, 0, 2).reshape(len(rows), -1)

@@ -1,0 +1,84 @@
+"""From an nn.Module to an ATen graph that reads the module's own parameters by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from dtp_edge.errors import UnsupportedError
+
+
+def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphModule, bool]:
+    """Return the graph of `model` in eval mode, and whether its batch size is free.
+
+    The graph's `get_attr` targets are the names of the model's parameters and buffers, and the tensors
+    are the same objects. Raises `UnsupportedError` with torch.export's own reason if it cannot trace.
+    """
+    inputs = tuple(_two_samples(x) for x in example_inputs)
+    shapes = tuple({0: torch.export.Dim.AUTO} if _batched(x) else None for x in inputs)
+    attempts = ((inputs, shapes), (inputs, None), (example_inputs, None))
+    failure: Exception | None = None
+    with evaluating(model):
+        for args, dynamic in attempts:
+            try:
+                program = torch.export.export(model, args, dynamic_shapes=dynamic, strict=False)
+                graph_module = program.module()
+            except Exception as error:  # torch.export raises whatever the user's code raises
+                failure = failure or error
+                continue
+            _drop_guards(graph_module)
+            _name_own_tensors(graph_module, model)
+            return graph_module, dynamic is not None
+    lines = str(failure).strip().splitlines()
+    raise UnsupportedError(
+        f"torch.export cannot trace {type(model).__name__}: {lines[0] if lines else type(failure).__name__}",
+        hint="Check that the example inputs fit the network and that its forward has no control flow on values.",
+    ) from failure
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every submodule in eval mode and give each its own mode back afterwards."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _batched(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.dim() > 0
+
+
+def _two_samples(x: Any) -> Any:
+    """Repeat a batch of one: torch.export takes sizes of 1 for constants."""
+    return torch.cat([x, x]) if _batched(x) and x.shape[0] == 1 else x
+
+
+def _drop_guards(graph_module: fx.GraphModule) -> None:
+    for node in list(graph_module.graph.nodes):
+        if node.op == "call_module" and not node.users:
+            graph_module.graph.erase_node(node)
+            graph_module.delete_submodule(str(node.target))
+    graph_module.recompile()
+
+
+def _name_own_tensors(graph_module: fx.GraphModule, model: nn.Module) -> None:
+    """Point the graph at the model's own tensor objects: updates of one are seen by the other."""
+    own = {**dict(model.named_parameters(remove_duplicate=False))}
+    own.update(dict(model.named_buffers(remove_duplicate=False)))
+    for node in graph_module.graph.nodes:
+        tensor = own.get(str(node.target)) if node.op == "get_attr" else None
+        if tensor is None:
+            continue
+        path, _, name = str(node.target).rpartition(".")
+        owner = graph_module.get_submodule(path) if path else graph_module
+        if getattr(owner, name) is not tensor:
+            table = owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers
+            table[name] = tensor

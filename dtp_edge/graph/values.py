@@ -1,0 +1,221 @@
+"""What a rule sees: the labels of a node's inputs, and the means to state what the op does to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from dtp_edge.graph.labels import Atoms, Rows, stack_rows, tidy
+
+
+class _Unset:
+    """The label of a parameter's dimension that no op has read yet."""
+
+    def __repr__(self) -> str:
+        return "unset"
+
+
+UNSET = _Unset()
+DimLabels = "Rows | None | _Unset"
+
+
+@dataclass
+class Value:
+    """A tensor of the graph: concrete sizes (at the traced batch) and one label array a dimension.
+
+    `source` is the name of the parameter or buffer that the tensor is, None for activations.
+    `fixed[d]` tells that the size of dimension d depends on the batch.
+    """
+
+    shape: tuple[int, ...]
+    labels: list[Any]
+    source: str | None = None
+    fixed: tuple[bool, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+
+@dataclass
+class Origin:
+    """Who made atoms: the owning module, the node or parameter, and the kind of group they make."""
+
+    module: str
+    name: str
+    kind: str
+    repeat: int = 1  # channels of the making layer for each atom (the groups of a grouped convolution)
+
+
+@dataclass
+class Site:
+    """A mask that a contraction or a statistic needs; `tensor` for parameters, `node` for activations."""
+
+    kind: str  # "parameter", "multiply" or "norm"
+    target: str
+    argument: int
+    dim: int
+    rows: Rows
+
+
+@dataclass
+class Context:
+    """State of one labelling run."""
+
+    atoms: Atoms = field(default_factory=Atoms)
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    origins: list[Origin] = field(default_factory=list)
+    sites: list[Site] = field(default_factory=list)
+    node: fx.Node = None  # type: ignore[assignment]
+    graph_module: fx.GraphModule | None = None
+
+    # -- reading -------------------------------------------------------------------------------
+    def value(self, argument: Any) -> Value:
+        """Return the value of an fx node; a Python number is a tensor without dimensions."""
+        return self.values[argument] if isinstance(argument, fx.Node) else Value((), [])
+
+    def read(self, value: Value, dim: int) -> Rows | None:
+        """Return the labels of a dimension; a parameter's untouched dimension gets fresh atoms."""
+        rows = value.labels[dim]
+        if rows is UNSET:
+            name = value.source or str(self.node)
+            rows = self.fresh(value.shape[dim], "channels", name)
+            value.labels[dim] = rows
+        return rows
+
+    def fresh(self, size: int, kind: str, name: str | None = None, repeat: int = 1) -> Rows:
+        """Return `[size, 1]` new atoms owned by the module of the current node."""
+        self.origins.append(Origin(owner(self.node), name or str(self.node), kind, repeat))
+        return self.atoms.fresh(size, len(self.origins) - 1)
+
+    def constant(self, argument: Any) -> np.ndarray | None:
+        """Return the numbers of a buffer or constant that the graph reads, None for anything computed."""
+        if not isinstance(argument, fx.Node) or argument.op != "get_attr" or self.graph_module is None:
+            return None
+        tensor: Any = self.graph_module
+        for part in str(argument.target).split("."):
+            tensor = getattr(tensor, part)
+        return None if isinstance(tensor, torch.nn.Parameter) else tensor.detach().cpu().numpy()
+
+    # -- stating -------------------------------------------------------------------------------
+    def bind(self, value: Value, dim: int, rows: Rows | None) -> None:
+        """State that a dimension has these labels: assign if it has none yet, else equate."""
+        if value.labels[dim] is UNSET:
+            value.labels[dim] = rows
+        else:
+            self.equate(value.labels[dim], rows)
+
+    def equate(self, left: Rows | None, right: Rows | None) -> None:
+        """State that index i of one dimension is index i of another."""
+        if left is right:
+            return
+        if left is None or right is None:
+            rows = left if right is None else right
+            if rows is not None:
+                self.freeze(rows, f"{self.op} ties it to a dimension that cannot be cut")
+            return
+        self.atoms.equate(left, right, f"{self.op} ties it to an index that must stay")
+
+    def freeze(self, rows: Rows | None, reason: str) -> None:
+        if rows is not None and rows is not UNSET:
+            self.atoms.freeze(rows, f"{reason} ({self.node})")
+
+    def freeze_value(self, value: Any, reason: str) -> None:
+        """Freeze every dimension of a value, or of every value in a list."""
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(part, Value):
+                for dim in range(part.rank):
+                    if part.labels[dim] is UNSET:
+                        part.labels[dim] = None
+                    self.freeze(part.labels[dim], reason)
+
+    def contract(self, value: Value, dim: int, argument: int) -> None:
+        """State that the op sums over a dimension of its argument: a mask must act on it here.
+
+        It acts on the parameter itself where the argument is one, else on the activation.
+        """
+        rows = value.labels[dim]
+        if rows is None or rows is UNSET:
+            return
+        if value.source is not None:
+            self.sites.append(Site("parameter", value.source, -1, dim, rows))
+        else:
+            self.sites.append(Site("multiply", self.node.name, argument, dim, rows))
+
+    def statistics(self, value: Value, dim: int, argument: int = 0) -> None:
+        """State that the op takes a mean or variance over a dimension: over kept channels only."""
+        rows = value.labels[dim]
+        if rows is not None and rows is not UNSET:
+            self.sites.append(Site("norm", self.node.name, argument, dim, rows))
+
+    # -- afterwards ----------------------------------------------------------------------------
+    def makers(self, leaf: int) -> list[int]:
+        """Return the origins of all atoms that are united in a leaf, or have it as a factor."""
+        return sorted(self._made_by().get(int(leaf), []))
+
+    def channels_per_atom(self, leaf: int, maker: int) -> int:
+        """Return how many channels of the making layer go with a leaf."""
+        return self._made_by()[int(leaf)].get(maker, 1) * self.origins[maker].repeat
+
+    def _made_by(self) -> dict[int, dict[int, int]]:
+        cached = self.__dict__.get("_makers")
+        if cached is None:
+            expanded = self.atoms.expand(np.arange(self.atoms.count, dtype=np.int32)[:, None])
+            origins = self.atoms.origins(np.arange(self.atoms.count))
+            n = len(self.origins)
+            keys = np.concatenate(
+                [expanded[:, k].astype(np.int64) * n + origins for k in range(expanded.shape[1])]
+            )
+            keys, counts = np.unique(keys[keys >= 0], return_counts=True)
+            cached = {}
+            for key, times in zip(keys.tolist(), counts.tolist(), strict=True):
+                cached.setdefault(key // n, {})[key % n] = times
+            self.__dict__["_makers"] = cached
+        return cached
+
+    @property
+    def op(self) -> str:
+        return op_name(self.node)
+
+
+def owner(node: fx.Node) -> str:
+    """Return the name of the module that a node was traced in, '' for the root."""
+    stack = node.meta.get("nn_module_stack") if node is not None else None
+    if not stack:
+        return ""
+    return str(next(reversed(stack.values()))[0])
+
+
+def op_name(node: fx.Node) -> str:
+    """Return the ATen name without overload, such as `conv2d`."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.partition("::")[2]
+    return getattr(target, "__name__", str(target))
+
+
+def join(parts: list[tuple[Rows | None, int]]) -> Rows | None:
+    """Return the labels of a flattened product of dimensions, outermost first."""
+    if all(rows is None for rows, _ in parts):
+        return None
+    total = int(np.prod([size for _, size in parts]))
+    columns, inner = [], total
+    for rows, size in parts:
+        inner //= max(size, 1)
+        if rows is not None:
+            outer = total // max(size * inner, 1)
+            columns.append(np.tile(np.repeat(rows, inner, axis=0), (outer, 1)))
+    return columns[0] if len(columns) == 1 else tidy(np.concatenate(columns, axis=1))
+
+
+def concatenate(parts: list[tuple[Rows | None, int]]) -> Rows | None:
+    """Return the labels of concatenated dimensions; parts without labels are always kept."""
+    if all(rows is None for rows, _ in parts):
+        return None
+    return stack_rows(
+        [np.full((size, 1), -1, dtype=np.int32) if rows is None else rows for rows, size in parts]
+    )
