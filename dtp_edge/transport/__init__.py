@@ -1,0 +1,23 @@
+"""Which channels stay, for this budget: differentiable transportation pruning."""
+
+from __future__ import annotations
+
+from dtp_edge.transport.budget import Budget
+from dtp_edge.transport.entropic import entropic_dual, entropic_mask
+from dtp_edge.transport.harden import harden
+from dtp_edge.transport.learner import MaskLearner
+from dtp_edge.transport.meter import CostModel, Meter, feasibility, require_feasible
+from dtp_edge.transport.scores import initial_scores
+
+__all__ = [
+    "Budget",
+    "CostModel",
+    "MaskLearner",
+    "Meter",
+    "entropic_dual",
+    "entropic_mask",
+    "feasibility",
+    "harden",
+    "initial_scores",
+    "require_feasible",
+]

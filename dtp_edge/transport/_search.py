@@ -1,0 +1,150 @@
+"""The search behind `harden`: threshold, fill, exchange over the number of atoms kept in every group."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.transport.meter import Meter
+
+_TINY = 1e-12
+
+
+class Search:
+    """Counts `k [n_groups]`; atoms of a group are taken in falling order of `ranked`.
+
+    `worth` is what an atom adds, `density` its worth per marginal cost (for the first threshold only).
+    """
+
+    def __init__(
+        self,
+        network: PrunableNetwork,
+        meter: Meter,
+        ranked: np.ndarray,
+        worth: np.ndarray,
+        density: np.ndarray,
+        floors: np.ndarray,
+        most: np.ndarray,
+        steps: np.ndarray,
+    ) -> None:
+        self.network, self.meter, self.floors, self.most, self.steps = network, meter, floors, most, steps
+        self.density = density
+        self.order = [g.start + np.argsort(-ranked[g.start : g.stop], kind="stable") for g in network.groups]
+        self.total = [np.concatenate([[0.0], np.cumsum(worth[o])]) for o in self.order]
+        self.limits = np.array([meter.limits[m] for m in meter.metrics])
+        self.known: dict[bytes, np.ndarray] = {}
+
+    def run(self, max_evaluations: int) -> np.ndarray:
+        """Return the best keep vector found within about `max_evaluations` prices."""
+        self.left = max_evaluations
+        best = self.exchange(self.fill(self.threshold()))
+        return self.mask(best).astype(bool)
+
+    def mask(self, k: np.ndarray) -> np.ndarray:
+        mask = np.zeros(self.network.n_atoms)
+        for order, count in zip(self.order, k, strict=True):
+            mask[order[:count]] = 1.0
+        return mask
+
+    def price(self, k: np.ndarray) -> np.ndarray:
+        """Cost / limit for every limit."""
+        key = k.tobytes()
+        found = self.known.get(key)
+        if found is None:
+            self.left -= 1
+            costs = self.meter.costs(self.mask(k))
+            found = self.known[key] = np.array([costs[m] for m in self.meter.metrics]) / self.limits
+        return found
+
+    def fits(self, k: np.ndarray) -> bool:
+        return bool((self.price(k) <= 1.0).all())
+
+    def value(self, k: np.ndarray) -> float:
+        return float(sum(t[c] for t, c in zip(self.total, k, strict=True)))
+
+    def threshold(self) -> np.ndarray:
+        """Keep what is denser than the lowest threshold that fits (bisection over the atoms' densities)."""
+        levels = np.unique(self.density)[::-1]
+        low, high = -1, len(levels) - 1  # number of levels let in, less one: low fits, high may not
+        best = self.floors.copy()
+        while low < high:
+            middle = (low + high + 1) // 2
+            k = self.counts_at(levels[middle])
+            if self.fits(k):
+                low, best = middle, k
+            else:
+                high = middle - 1
+        return best
+
+    def counts_at(self, level: float) -> np.ndarray:
+        k = np.array([int((self.density[o] >= level).sum()) for o in self.order], dtype=np.int64)
+        return np.clip(k, self.floors, self.most)
+
+    def amounts(self, g: int, count: int) -> list[int]:
+        """How many atoms may come at once: one, or as many as complete this device step or the next."""
+        room, step = int(self.most[g] - count), int(self.steps[g])
+        whole = step - count % step
+        return sorted({n for n in (1, whole, whole + step, room) if 0 < n <= room})
+
+    def fill(self, k: np.ndarray) -> np.ndarray:
+        """Add where value per used budget is best, until nothing fits."""
+        k = k.copy()
+        closed: set[tuple[int, int]] = set()  # what did not fit never fits again: costs only rise
+        while self.left > 0:
+            here, best = self.price(k), None
+            for g in range(len(k)):
+                for n in self.amounts(g, int(k[g])):
+                    if (g, int(k[g]) + n) in closed:
+                        continue
+                    new = k.copy()
+                    new[g] += n
+                    price = self.price(new)
+                    if (price > 1.0).any():
+                        closed.add((g, int(new[g])))
+                        continue
+                    gain = self.total[g][new[g]] - self.total[g][k[g]]
+                    rate = (gain + _TINY) / (float((price - here).max()) + _TINY)
+                    if best is None or rate > best[0]:
+                        best = (rate, new)
+            if best is None:
+                break
+            k = best[1]
+        return k
+
+    def exchange(self, k: np.ndarray) -> np.ndarray:
+        """Take from one group, fill the others again; keep what raises the value."""
+        improved = True
+        while improved and self.left > 0:
+            improved = False
+            for a in range(len(k)):
+                for n in self.removals(a, int(k[a])):
+                    less = k.copy()
+                    less[a] -= n
+                    new = self.refill(less, a)
+                    if self.value(new) > self.value(k) * (1 + 1e-9) + _TINY:
+                        k, improved = new, True
+                        break
+                if self.left <= 0:
+                    break
+        return k
+
+    def removals(self, g: int, count: int) -> list[int]:
+        room, step = int(count - self.floors[g]), int(self.steps[g])
+        whole = count % step or step
+        return sorted({n for n in (1, 2, whole, whole + step) if 0 < n <= room})
+
+    def refill(self, k: np.ndarray, without: int) -> np.ndarray:
+        """Spend what group `without` gave up on the others, dearest gain first; then on anything."""
+        best = k
+        for g in range(len(k)):
+            if g == without or k[g] >= self.most[g] or self.left <= 0:
+                continue
+            new = k.copy()
+            for n in reversed(self.amounts(g, int(k[g]))):
+                new[g] = k[g] + n
+                if self.fits(new):
+                    break
+                new[g] = k[g]
+            if self.value(new) > self.value(best):
+                best = new
+        return self.fill(best) if best is not k else k

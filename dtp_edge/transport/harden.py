@@ -1,0 +1,116 @@
+r"""From soft to whole: integer widths that never exceed a budget and leave as little of it as possible.
+
+The plan maximises $\sum_i c_i s_i m_i$ (mass times score), so the value of atom i is $c_i (s_i - \min s)$ with its
+marginal cost $c_i$ at the soft solution; other values can be given. Within a group the best k atoms are always
+the k of largest value, so what is searched is one count a group:
+
+1. start: atoms whose value per marginal cost passes one threshold, the lowest that fits
+2. fill: add one atom, or enough to complete the device's channel step, where value per budget is best
+3. exchange: take a few atoms from one group and give others what that frees, while the value rises
+
+Every candidate is priced on the true cost of the whole network, so staircases need no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.transport._search import Search
+from dtp_edge.transport.meter import CostModel, Meter, require_feasible
+from dtp_edge.transport.plan import Segments, floors_of, solve_plan
+
+__all__ = ["MIN_KEEP", "harden", "steps_of"]
+
+MIN_KEEP = 0.1  # least share of a group that stays, as far as the budget allows it
+
+
+def harden(
+    scores: np.ndarray,
+    network: PrunableNetwork,
+    cost: CostModel,
+    limits: Mapping[str, float],
+    *,
+    values: np.ndarray | None = None,
+    min_keep: float = MIN_KEEP,
+    caps: np.ndarray | None = None,
+    max_evaluations: int = 20_000,
+) -> np.ndarray:
+    """Return which atoms stay, bool `[n_atoms]`: within every limit, of the largest total value found.
+
+    **Arguments:**
+
+    - `scores`: `[n_atoms]`, any real numbers, higher stays; compared within and across groups.
+    - `limits`: `{metric: limit}` in the units of `cost.evaluate`.
+    - `values`: `[n_atoms]` >= 0, what keeping each atom is worth; None: marginal cost x score.
+    - `min_keep`: share of every group that stays whatever its scores (never fewer than one atom); it is
+      lowered where the budget cannot afford it.
+    - `caps`: `[n_groups]` most atoms a group may keep (layer-wise keep ratios).
+
+    **Raises:** `BudgetError` if one atom a group is already too much.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if network.n_atoms == 0 or (not limits and caps is None):
+        require_feasible(network, cost, limits)
+        return np.ones(network.n_atoms, dtype=bool)
+    require_feasible(network, cost, limits)
+    meter = Meter(network, cost, limits)
+    floors = floors_of(network.groups, min_keep, meter)
+    counts = np.array([g.stop - g.start for g in network.groups], dtype=np.int64)
+    most = counts if caps is None else np.clip(caps, 1, counts).astype(np.int64)
+    floors = np.minimum(floors, most)
+    ranked = scores if values is None else values
+    density, worth = _worth(scores, values, network, meter, floors)
+    search = Search(network, meter, ranked, worth, density, floors, most, steps_of(network, cost))
+    return search.run(max_evaluations)
+
+
+def _worth(
+    scores: np.ndarray,
+    values: np.ndarray | None,
+    network: PrunableNetwork,
+    meter: Meter,
+    floors: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (value per marginal cost, value) of every atom at the soft solution of the limits."""
+    spread = scores.std() or 1.0
+    base = scores if values is None else np.asarray(values, dtype=np.float64)
+    z = 20.0 * (base - base.mean()) / (base.std() or 1.0)
+    segments = Segments(network.groups)
+    plan = solve_plan(z, meter, segments, meter.limits, floors=floors, tolerance=1e-3)
+    mass = np.ones(network.n_atoms)
+    if plan.tightest:
+        # every limit has a say, or atoms that are free under the tightest one would be worth nothing
+        mass = np.zeros(network.n_atoms)
+        for metric, limit in meter.limits.items():
+            mass += meter.marginal(plan.mask, metric) / limit
+        mass += 1e-3 * (mass.mean() or 1.0)
+    if values is not None:
+        if (base < 0).any():
+            raise ValueError("values must be >= 0")
+        return base / mass, base
+    height = scores - scores.min() + 0.01 * spread
+    return height, height * mass
+
+
+def steps_of(network: PrunableNetwork, cost: CostModel) -> np.ndarray:
+    """Atoms of every group per device step, int `[n_groups]`: the largest step of any width it is part of."""
+    steps = np.asarray(cost.channel_steps(), dtype=np.int64)
+    owner = np.repeat(np.arange(len(network.groups)), [g.stop - g.start for g in network.groups])
+    found = np.ones(len(network.groups), dtype=np.int64)
+    for width, step in zip(network.layers.widths, steps, strict=True):
+        atoms = width[width >= 0]
+        for g in np.unique(owner[atoms]) if len(atoms) else ():
+            per_atom = max(1, int(np.isin(atoms, np.arange(*_span(network, g))).sum()) // _size(network, g))
+            found[g] = max(found[g], -(-int(step) // per_atom))
+    return found
+
+
+def _span(network: PrunableNetwork, g: int) -> tuple[int, int]:
+    return network.groups[g].start, network.groups[g].stop
+
+
+def _size(network: PrunableNetwork, g: int) -> int:
+    return network.groups[g].stop - network.groups[g].start

@@ -1,0 +1,301 @@
+"""The network with its masks: an ordinary nn.Module whose scores learn together with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dtp_edge.errors import InputError
+from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.transport.harden import MIN_KEEP, harden
+from dtp_edge.transport.meter import CostModel, Meter, require_feasible
+from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
+from dtp_edge.transport.scores import initial_scores
+
+__all__ = ["MaskLearner"]
+
+SPREAD = 0.1  # standard deviation of the scores: sets how far one optimiser step moves them
+
+
+class MaskLearner(nn.Module):
+    """Runs the network with soft masks that meet a falling budget, and hardens them at the end.
+
+    After every optimiser step call `step()`; it accumulates the scores into the plan's log-odds (the
+    Bregman term), lowers the budget, and solves the one dual on the true cost of the whole network.
+    Masks act on the input dimension of the weights that read a channel; the user's module is unchanged.
+
+    **Arguments:**
+
+    - `network`: from `trace_network`; its module becomes `self.module` and is trained in place.
+    - `cost`, `limits`: `{metric: limit}`; refused with `BudgetError` if they cannot be reached.
+    - `total_steps`: number of `step()` calls until the masks are hard (they are then 0 or 1 for good).
+    - `scores`: `[n_atoms]` start, any scale (standardised here); None: `initial_scores(network)`.
+    - `logit_scale`: log-odds per standard deviation of the scores at the end; sets epsilon.
+    - `ramp`: share of the steps over which the budget falls from dense to its target.
+    - `min_keep`: share of every group that stays whatever its scores.
+    - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
+    - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step.
+    - `accumulation`: "proximal" (the paper's), or for comparison "fixed" (epsilon stays at its last value)
+      and "scheduled" (epsilon falls as 1/step without memory of past scores).
+    """
+
+    log_odds: Tensor
+    offset: Tensor
+    mass: Tensor
+    sets: Tensor
+    duals: Tensor
+    steps_done: Tensor
+    hard_mask: Tensor
+
+    def __init__(
+        self,
+        network: PrunableNetwork,
+        cost: CostModel,
+        limits: Mapping[str, float],
+        total_steps: int,
+        *,
+        scores: np.ndarray | None = None,
+        logit_scale: float = 100.0,
+        ramp: float = 0.5,
+        min_keep: float = MIN_KEEP,
+        layer_keep: Mapping[str, float] | None = None,
+        dual: str = "exact",
+        accumulation: str = "proximal",
+    ) -> None:
+        super().__init__()
+        if total_steps < 1:
+            raise InputError(
+                f"total_steps is {total_steps}.", hint="Give the number of training steps, >= 1."
+            )
+        if dual not in ("exact", "single") or accumulation not in ("proximal", "fixed", "scheduled"):
+            raise InputError(f"unknown dual {dual!r} or accumulation {accumulation!r}.")
+        require_feasible(network, cost, limits)
+        self.network, self.cost = network, cost
+        self.module = network.module
+        self.total_steps, self.ramp, self.dual, self.accumulation = total_steps, ramp, dual, accumulation
+        self.min_keep = min_keep
+        self.meter = Meter(network, cost, limits)
+        self.limits = self.meter.limits
+        self.segments = Segments(network.groups)
+        self.floors = floors_of(network.groups, min_keep, self.meter)
+        self.caps = _caps(network, layer_keep)
+        if self.caps is not None:
+            self.floors = np.minimum(self.floors, self.caps)
+        self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
+        start = initial_scores(network) if scores is None else np.asarray(scores, dtype=np.float64)
+        self._register(_spread(start))
+        self._solve()
+
+    def _register(self, start: np.ndarray) -> None:
+        n = len(start)
+        device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        self.scores = nn.Parameter(torch.tensor(start, dtype=torch.float32, device=device))
+        zeros = torch.zeros(n, dtype=torch.float64, device=device)
+        self.register_buffer("log_odds", zeros)
+        self.register_buffer("offset", zeros.clone())  # log-odds of the masks without the present scores
+        self.register_buffer("mass", torch.ones_like(zeros))
+        self.register_buffer("sets", torch.zeros(n, dtype=torch.int64, device=device))
+        # the shared dual, the one before it, then each group's floor and cap duals
+        self.register_buffer(
+            "duals", torch.full((2 + 2 * len(self.network.groups),), torch.nan, dtype=torch.float64)
+        )
+        self.register_buffer("steps_done", torch.zeros((), dtype=torch.int64, device=device))
+        self.register_buffer("hard_mask", torch.zeros(n, dtype=torch.bool, device=device))
+
+    def forward(self, *inputs: Any) -> Any:
+        """Run the masked network; masks are differentiable until they are hard."""
+        from dtp_edge.graph import masked_forward
+
+        return masked_forward(self.network, self.module, self.mask(), inputs)
+
+    def mask(self) -> Tensor:
+        """Return the masks `[n_atoms]`, float32, differentiable in `scores`."""
+        if self._hard:
+            return self.hard_mask.to(torch.float32)
+        sets = len(self.floors) + 1
+        mask = _PlanMask.apply(self.scores, self.offset, self.mass, self.sets, self._slope, sets)
+        assert isinstance(mask, Tensor)
+        return mask
+
+    @property
+    def is_hard(self) -> bool:
+        """True once `total_steps` steps are done."""
+        return self._hard
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Advance the plan by one mini-batch (call it after the optimiser's step, on every rank)."""
+        if self._hard:
+            return
+        self.log_odds += (2.0 / self.epsilon) * self.scores.double()
+        self.steps_done += 1
+        if int(self.steps_done) >= self.total_steps:
+            self.hard_mask.copy_(torch.from_numpy(self.harden()))
+        else:
+            self._solve()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Plain copies of what `forward` needs, so that it never waits for a tensor's value."""
+        done = int(self.steps_done)
+        self._hard = done >= self.total_steps
+        factor = {"proximal": 1.0, "fixed": self.total_steps, "scheduled": done + 1.0}[self.accumulation]
+        self._slope = 2.0 * factor / self.epsilon
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._refresh()
+
+    def harden(self) -> np.ndarray:
+        """Return which atoms stay, bool `[n_atoms]`, for the scores as averaged so far."""
+        if bool(self.hard_mask.any()):
+            return self.hard_mask.cpu().numpy().copy()
+        return harden(
+            self.averaged_scores(),
+            self.network,
+            self.cost,
+            self.limits,
+            min_keep=self.min_keep,
+            caps=self.caps,
+        )
+
+    def averaged_scores(self) -> np.ndarray:
+        """Return the time average of the scores, which is what the accumulated plan ranks by."""
+        done = int(self.steps_done)
+        if done == 0 or self.accumulation != "proximal":
+            return self.scores.detach().double().cpu().numpy()
+        return (self.log_odds * (self.epsilon / (2.0 * done))).cpu().numpy()
+
+    def score_parameters(self) -> list[nn.Parameter]:
+        """The parameters that must have no weight decay."""
+        return [self.scores]
+
+    def parameter_groups(
+        self, lr: float, weight_decay: float = 0.0, score_lr: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Return optimiser groups: weights with `weight_decay`, scores without and at `score_lr` (None: `lr`)."""
+        weights = [p for name, p in self.named_parameters() if name != "scores" and p.requires_grad]
+        return [
+            {"params": weights, "lr": lr, "weight_decay": weight_decay},
+            {"params": [self.scores], "lr": lr if score_lr is None else score_lr, "weight_decay": 0.0},
+        ]
+
+    def log(self) -> dict[str, Any]:
+        """Return plain numbers: step, hardness sum m(1-m), costs, share of the budget, lowest width."""
+        mask = self.mask().detach().double().cpu().numpy()
+        kept = self.segments.sum(mask) / np.maximum(self.segments.counts, 1)
+        lowest = int(kept.argmin()) if len(kept) else 0
+        costs = self.meter.costs(mask)
+        return {
+            "step": int(self.steps_done),
+            "hardness": float((mask * (1 - mask)).sum()),
+            "kept": float(mask.mean()) if len(mask) else 1.0,
+            "costs": {m: costs[m] for m in self.limits},
+            "budget_used": max((costs[m] / v for m, v in self.limits.items()), default=0.0),
+            "budget_now": self.limits_now(),
+            "lowest_width": float(kept[lowest]) if len(kept) else 1.0,
+            "lowest_group": self.network.groups[lowest].name if len(kept) else "",
+        }
+
+    def limits_now(self) -> dict[str, float]:
+        """The falling budget: from the dense cost to the limit, linear over the first `ramp` of the steps."""
+        share = min(1.0, (int(self.steps_done) + 1) / max(1.0, self.ramp * self.total_steps))
+        dense = self.meter.dense
+        return {
+            m: dense[m] + share * min(0.0, v - dense[m]) if v < dense[m] else v
+            for m, v in self.limits.items()
+        }
+
+    def _history(self) -> Tensor:
+        return self.log_odds if self.accumulation == "proximal" else torch.zeros_like(self.log_odds)
+
+    def _solve(self) -> None:
+        """Solve the dual for the present scores and store it with what the gradient needs."""
+        self._refresh()
+        history = self._history().cpu().numpy()
+        z = history + self._slope * self.scores.detach().double().cpu().numpy()
+        memory, groups = self.duals.cpu().numpy(), len(self.floors)
+        known = not np.isnan(memory[0])
+        guess = (
+            None
+            if not known
+            else float(2 * memory[0] - memory[1])
+            if not np.isnan(memory[1])
+            else float(memory[0])
+        )
+        caps = None if self.caps is None else self.caps_now()
+        plan = solve_plan(
+            z,
+            self.meter,
+            self.segments,
+            self.limits_now(),
+            floors=self.floors,
+            caps=caps,
+            guess=guess,
+            low_guess=memory[2 : 2 + groups] if known else None,
+            high_guess=memory[2 + groups :] if known and caps is not None else None,
+            single_step=self.dual == "single" and known,
+        )
+        self._store(plan, history, float(memory[0]))
+
+    def caps_now(self) -> np.ndarray:
+        """Layer-wise caps fall with the budget."""
+        assert self.caps is not None
+        share = min(1.0, (int(self.steps_done) + 1) / max(1.0, self.ramp * self.total_steps))
+        return self.segments.counts + share * (self.caps - self.segments.counts)
+
+    def _store(self, plan: Plan, history: np.ndarray, before: float) -> None:
+        high = np.where(np.isfinite(plan.high), plan.high, 0.0)
+        memory = np.concatenate([[plan.dual, before], plan.low, high])
+        for buffer, value in (
+            (self.offset, history + plan.shift),
+            (self.mass, plan.cost),
+            (self.sets, plan.sets),
+            (self.duals, memory),
+        ):
+            buffer.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+
+def _spread(scores: np.ndarray) -> np.ndarray:
+    if not np.isfinite(scores).all():
+        raise InputError("the scores contain NaN or infinity.", where="scores")
+    deviation = scores.std() if len(scores) else 0.0
+    return SPREAD * (scores - scores.mean()) / deviation if deviation > 1e-12 else np.zeros_like(scores)
+
+
+def _caps(network: PrunableNetwork, layer_keep: Mapping[str, float] | None) -> np.ndarray | None:
+    """Most atoms each group may keep, rounded down, at least one."""
+    if not layer_keep:
+        return None
+    counts = np.array([g.stop - g.start for g in network.groups])
+    share = np.array([layer_keep.get(g.name, 1.0) for g in network.groups])
+    return np.maximum(1, np.floor(share * counts + 1e-9)).astype(np.int64)
+
+
+class _PlanMask(torch.autograd.Function):
+    """m = sigmoid(slope * s + offset), with the gradient of the duals that hold each set's budget.
+
+    dL/ds_i = slope q_i (g_i - c_i S), S = sum(g q) / sum(c q) over the atoms of i's set, q = m (1 - m).
+    """
+
+    @staticmethod
+    def forward(ctx, scores, offset, cost, sets, slope, n_sets):  # type: ignore[override]
+        mask = torch.sigmoid(slope * scores.double() + offset)
+        ctx.save_for_backward(mask, cost, sets)
+        ctx.slope, ctx.n_sets, ctx.dtype = slope, n_sets, scores.dtype
+        return mask.to(scores.dtype)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        mask, cost, sets = ctx.saved_tensors
+        g = grads[0].double()
+        q = mask * (1 - mask)
+        moved = g.new_zeros(ctx.n_sets).index_add(0, sets, g * q)
+        held = g.new_zeros(ctx.n_sets).index_add(0, sets, cost * q)
+        rate = moved / held.clamp_min(torch.finfo(g.dtype).tiny)
+        grad = ctx.slope * q * (g - cost * rate[sets])
+        return grad.to(ctx.dtype), None, None, None, None, None

@@ -1,0 +1,146 @@
+"""What masks cost, against limits: the one place where transport meets graph and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from dtp_edge.errors import BudgetError, InputError
+from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.transport.budget import KEPT, UNITS
+
+__all__ = ["CostModel", "Meter", "feasibility", "require_feasible"]
+
+
+class CostModel(Protocol):
+    """What transport asks of a cost; `cost.NetworkCost` is one."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+
+    def evaluate(self, sizes: np.ndarray) -> dict[str, float]: ...
+
+    def gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray: ...
+
+    def channel_steps(self) -> np.ndarray: ...
+
+
+class Meter:
+    """Costs of masks `[n_atoms]` in [0, 1] and their marginal costs, for the metrics with a limit."""
+
+    def __init__(self, network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float]) -> None:
+        known = (*cost.metrics, KEPT)
+        for metric, limit in limits.items():
+            if metric not in known:
+                raise InputError(f"the cost model has no {metric}.", where="budget", hint=f"Known: {known}.")
+            if not (np.isfinite(limit) and limit > 0):
+                raise InputError(f"the limit {limit!r} of {metric} is not a finite number above 0.")
+        self.network, self.cost, self.layers = network, cost, network.layers
+        self.weight = np.ones(network.n_atoms)
+        for group in network.groups:
+            self.weight[group.start : group.stop] = group.channels_per_atom
+        self.metrics = tuple(limits)
+        self.dense = self.costs(np.ones(network.n_atoms))
+        # a share <= 1 of the channels is a share; anything above is a count
+        self.limits = {
+            m: v * self.dense[KEPT] if m == KEPT and v <= 1 else float(v) for m, v in limits.items()
+        }
+        self.evaluations = 0
+
+    def costs(self, mask: np.ndarray) -> dict[str, float]:
+        """Every metric of the whole network, and the number of channels kept."""
+        found = dict(self.cost.evaluate(self.layers.sizes(mask)))
+        found[KEPT] = float(self.weight @ mask)
+        return found
+
+    def used(self, mask: np.ndarray, limits: Mapping[str, float] | None = None) -> tuple[float, str]:
+        """Return the largest cost / limit over all limits, and its metric; (0, "") without limits."""
+        limits = self.limits if limits is None else limits
+        self.evaluations += 1
+        costs = self.costs(mask)
+        return max(((costs[m] / limit, m) for m, limit in limits.items()), default=(0.0, ""))
+
+    def fits(self, mask: np.ndarray) -> bool:
+        """True if no limit is exceeded."""
+        return self.used(mask)[0] <= 1.0
+
+    def marginal(self, mask: np.ndarray, metric: str) -> np.ndarray:
+        """d metric / d mask, `[n_atoms]`, >= 0."""
+        if metric == KEPT:
+            return self.weight.copy()
+        gradient = self.cost.gradient(self.layers.sizes(mask), metric)
+        return np.maximum(self.layers.sizes_vjp(mask, gradient), 0.0)
+
+
+def smallest_mask(network: PrunableNetwork) -> np.ndarray:
+    """One atom in every group: no cost can be below that of this mask."""
+    mask = np.zeros(network.n_atoms)
+    for group in network.groups:
+        mask[group.start] = 1.0
+    return mask
+
+
+def feasibility(
+    network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float]
+) -> list[dict[str, object]]:
+    """Return one row a metric: `metric`, `asked`, `smallest`, `dense`, `unit`, `feasible`, `blocked_by`.
+
+    `asked` is None where there is no limit. `smallest` is the cost with one atom kept in every group. All costs are monotone, so one network
+    reaches every smallest value at once, and budgets that fit one by one also fit together.
+    """
+    meter = Meter(network, cost, limits)
+    mask = smallest_mask(network)
+    smallest = meter.costs(mask)
+    rows: list[dict[str, object]] = []
+    for metric in (*cost.metrics, *(m for m in meter.limits if m not in cost.metrics)):
+        asked = meter.limits.get(metric)
+        feasible = asked is None or smallest[metric] <= asked
+        rows.append(
+            {
+                "metric": metric,
+                "asked": asked,
+                "smallest": smallest[metric],
+                "dense": meter.dense[metric],
+                "unit": UNITS.get(metric, ""),
+                "feasible": feasible,
+                "blocked_by": "" if feasible else _blocked_by(meter, mask, metric),
+            }
+        )
+    return rows
+
+
+def require_feasible(network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float]) -> None:
+    """Raise `BudgetError` with the rows of `feasibility` if any limit cannot be reached."""
+    rows = feasibility(network, cost, limits)
+    bad = [row for row in rows if not row["feasible"]]
+    if not bad:
+        return
+    said = "; ".join(
+        f"{r['metric']} {r['asked']:.6g} {r['unit']} asked, {r['smallest']:.6g} is the smallest" for r in bad
+    )
+    raise BudgetError(
+        f"the budget cannot be reached: {said}.",
+        rows=rows,
+        hint="Raise the budget to the smallest value or above, or choose another network.",
+    )
+
+
+_COLUMN = {"latency_ms": "latency_ms", "macs": "macs", "params": "params", "flash_bytes": "weight_bytes"}
+
+
+def _blocked_by(meter: Meter, mask: np.ndarray, metric: str) -> str:
+    """Name what still costs the most at the smallest widths, and what was left whole."""
+    frozen = meter.network.frozen
+    kept_whole = f"; left whole: {frozen[0].name} ({frozen[0].reason})" if frozen else ""
+    by_layer = getattr(meter.cost, "by_layer", None)
+    if by_layer is None or metric not in _COLUMN:
+        schedule = getattr(meter.cost, "memory_schedule", None)
+        if metric == "peak_ram_bytes" and schedule is not None:
+            name, live = max(schedule(meter.layers.sizes(mask)), key=lambda row: row[1])
+            return f"{name} holds {live:.0f} bytes{kept_whole}"
+        return f"one channel in every group{kept_whole}"
+    rows = sorted(by_layer(meter.layers.sizes(mask)), key=lambda r: -getattr(r, _COLUMN[metric]))[:3]
+    parts = [f"{r.name} {getattr(r, _COLUMN[metric]):.3g} {UNITS[metric]}" for r in rows]
+    return ", ".join(parts) + kept_whole

@@ -1,0 +1,140 @@
+"""Where the scores start: importance of every atom, standardised over the whole network.
+
+- `l2`: log of the L2 norm of everything that goes with the atom (its producers' and consumers' weights)
+- `rms`: log of the root mean square of the same weights (the size of a layer does not count)
+- `layer_l2`: the L2 norm over the mean of its group, the peers' per-layer normalisation
+- `taylor`: log of |sum of gradient x mask| of the loss (first-order change when the atom goes), on a few batches
+- `uniform`: all equal, for comparison
+
+A loss needs labels; without them the change of the network's own output is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dtp_edge.errors import InputError
+from dtp_edge.graph.network import PrunableNetwork
+
+__all__ = ["METHODS", "initial_scores"]
+
+METHODS = ("l2", "rms", "layer_l2", "taylor", "uniform")
+LossFunction = Callable[[Any, Any], Tensor]
+
+
+def initial_scores(
+    network: PrunableNetwork,
+    method: str = "l2",
+    batches: Iterable[Any] | None = None,
+    loss: LossFunction | None = None,
+) -> np.ndarray:
+    """Return scores float64 `[n_atoms]` with mean 0 and standard deviation 1 (all 0 if all are equal).
+
+    `batches` yields `(inputs, targets)` or inputs alone, for "taylor". Raises `InputError` for an unknown
+    method, missing batches, or weights that are not finite.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}.", where="scores", hint=f"Known: {', '.join(METHODS)}.")
+    if method == "taylor":
+        if batches is None:
+            raise InputError("Taylor scores need a few batches.", where="scores", hint='Use method="l2".')
+        return _standardised(_log(_taylor(network, batches, loss)))
+    if method == "uniform":
+        return np.zeros(network.n_atoms)
+    square, count = _squares(network)
+    if method == "rms":
+        return _standardised(_log(np.sqrt(square / np.maximum(count, 1))))
+    norm = np.sqrt(square)
+    if method == "layer_l2":
+        for g in network.groups:
+            norm[g.start : g.stop] /= max(norm[g.start : g.stop].mean(), 1e-12)
+        return _standardised(norm)
+    return _standardised(_log(norm))
+
+
+def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of squared weights that belong to each atom; a dimension shared by atoms counts for all."""
+    square, count = np.zeros(network.n_atoms + 1), np.zeros(network.n_atoms + 1)
+    for name, tensor in network.module.named_parameters():
+        labels = network.tensor_labels.get(name)
+        if labels is None:
+            continue
+        weight = tensor.detach().to("cpu", torch.float64)
+        if not bool(torch.isfinite(weight).all()):
+            raise InputError(
+                "the weights contain NaN or infinity.", where=name, hint="Use a sound checkpoint."
+            )
+        for dim, atoms in enumerate(labels):
+            if atoms is None:
+                continue
+            other = [d for d in range(weight.dim()) if d != dim]
+            part = (weight.square().sum(other) if other else weight.square()).numpy()
+            for column in range(atoms.shape[1]):
+                np.add.at(square, atoms[:, column], part)
+                np.add.at(count, atoms[:, column], weight.numel() / weight.shape[dim])
+    return square[:-1], count[:-1]
+
+
+def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction | None) -> np.ndarray:
+    """Mean over batches of |d loss / d mask| at mask 1."""
+    from dtp_edge.graph import masked_forward
+
+    total, seen = np.zeros(network.n_atoms), 0
+    module = network.module
+    training = module.training
+    module.eval()
+    try:
+        for batch in batches:
+            inputs, targets = _split(batch)
+            device = next(module.parameters()).device
+            mask = torch.ones(network.n_atoms, requires_grad=True, device=device)
+            output = masked_forward(network, module, mask, _to(inputs, device))
+            value = _loss(output, None if targets is None else _to((targets,), device)[0], loss)
+            (gradient,) = torch.autograd.grad(value, mask)
+            total += gradient.abs().to("cpu", torch.float64).numpy()
+            seen += 1
+    finally:
+        module.train(training)
+    if seen == 0:
+        raise InputError("no batch was given.", where="scores")
+    if not np.isfinite(total).all():
+        raise InputError(
+            "the gradients are not finite.", where="scores", hint="Check the weights and the data."
+        )
+    return total / seen
+
+
+def _split(batch: Any) -> tuple[tuple[Any, ...], Any]:
+    if isinstance(batch, (tuple, list)):
+        return (batch[0],), batch[1] if len(batch) > 1 else None
+    return (batch,), None
+
+
+def _to(values: tuple[Any, ...], device: torch.device) -> tuple[Any, ...]:
+    return tuple(v.to(device) if isinstance(v, Tensor) else v for v in values)
+
+
+def _loss(output: Any, targets: Any, loss: LossFunction | None) -> Tensor:
+    if loss is not None:
+        return loss(output, targets)
+    first = output[0] if isinstance(output, (tuple, list)) else output
+    if targets is not None and first.dim() == 2 and not targets.is_floating_point():
+        return nn.functional.cross_entropy(first, targets)
+    return first.float().square().mean()
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    """Logarithm with zeros put just below the smallest positive value."""
+    positive = values[values > 0]
+    floor = positive.min() / 10 if len(positive) else 1.0
+    return np.log(np.maximum(values, floor))
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    spread = values.std() if len(values) else 0.0
+    return (values - values.mean()) / spread if spread > 1e-12 else np.zeros_like(values)

@@ -1,0 +1,95 @@
+"""A chain of convolutions with hand-written labels and an analytic cost: no tracing, no profile."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from torch import nn
+
+from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.graph.network import Group, PrunableNetwork
+
+
+class Chain(nn.Sequential):
+    """Linear layers `n_0 -> n_1 -> ... -> n_out` with ReLU between."""
+
+    def __init__(self, inputs: int, hidden: list[int], outputs: int) -> None:
+        layers: list[nn.Module] = []
+        last = inputs
+        for size in hidden:
+            layers += [nn.Linear(last, size), nn.ReLU()]
+            last = size
+        super().__init__(*layers, nn.Linear(last, outputs))
+
+
+def chain_network(inputs: int, hidden: list[int], outputs: int) -> PrunableNetwork:
+    """Every hidden layer is one group of one channel an atom."""
+    starts = np.cumsum([0, *hidden])
+    groups = tuple(
+        Group(f"hidden{i}", "channels", int(a), int(b))
+        for i, (a, b) in enumerate(zip(starts[:-1], starts[1:], strict=True))
+    )
+    widths = tuple(np.arange(g.start, g.stop, dtype=np.int32)[:, None] for g in groups)
+    labels: dict[str, Any] = {}
+    module = Chain(inputs, hidden, outputs)
+    for i, width in enumerate(widths):
+        labels[f"{2 * i}.weight"] = (width, widths[i - 1] if i else None)
+        labels[f"{2 * i}.bias"] = (width,)
+    labels[f"{2 * len(hidden)}.weight"] = (None, widths[-1])
+    return PrunableNetwork(
+        module=module,
+        graph_module=cast(Any, None),
+        example_inputs=(),
+        groups=groups,
+        frozen=(),
+        tensor_labels=labels,
+        node_labels={},
+        parameter_sites=(),
+        node_sites=(),
+        layers=LayerGraph((), {}, widths, int(starts[-1])),
+    )
+
+
+class ChainCost:
+    """MACs, parameters, RAM (largest input + output of a layer) and a latency with a channel staircase."""
+
+    metrics = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
+
+    def __init__(
+        self, inputs: int, outputs: int, step: int = 1, overhead: float = 0.0, widths: int = 1
+    ) -> None:
+        self.widths = widths
+        self.inputs, self.outputs, self.step, self.overhead = inputs, outputs, step, overhead
+
+    def evaluate(self, sizes: np.ndarray) -> dict[str, float]:
+        full = np.concatenate([[self.inputs], sizes, [self.outputs]])
+        macs = float((full[:-1] * full[1:]).sum())
+        params = macs + float(full[1:].sum())
+        return {
+            "latency_ms": 1e-3 * float((self.rounded(full[:-1]) * self.rounded(full[1:])).sum())
+            + self.overhead,
+            "peak_ram_bytes": 4.0 * float((full[:-1] + full[1:]).max()),
+            "flash_bytes": 4.0 * params,
+            "macs": macs,
+            "params": params,
+        }
+
+    def rounded(self, x: np.ndarray) -> np.ndarray:
+        """Smooth between whole widths, a staircase at them."""
+        below = np.floor(x)
+        low, high = (np.ceil(v / self.step) * self.step for v in (below, below + 1))
+        return low + (x - below) * (high - low)
+
+    def gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray:
+        grad = np.zeros(len(sizes))
+        h = max(self.step, 1) / 2
+        for i in range(len(sizes)):
+            up, down = sizes.copy(), sizes.copy()
+            up[i] += h
+            down[i] = max(0.0, down[i] - h)
+            grad[i] = (self.evaluate(up)[metric] - self.evaluate(down)[metric]) / (up[i] - down[i])
+        return grad
+
+    def channel_steps(self) -> np.ndarray:
+        return np.full(self.widths, self.step)
