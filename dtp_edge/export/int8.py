@@ -199,10 +199,13 @@ class _Reader:
 
 
 def _float_ops(path: Path) -> tuple[str, ...]:
-    """Name the operator types with a float computation: those that read no DequantizeLinear output."""
+    """Name the operator types that compute in float, in whole or in part."""
     graph = onnx.load(str(path), load_external_data=False).graph
     dequantized = {out for node in graph.node if node.op_type == "DequantizeLinear" for out in node.output}
     skip = {"QuantizeLinear", "DequantizeLinear", "Constant", "Shape"}
-    return tuple(
-        sorted({n.op_type for n in graph.node if n.op_type not in skip and not dequantized & set(n.input)})
-    )
+    floats = {
+        n.op_type
+        for n in graph.node
+        if n.op_type not in skip and not (n.op_type in QUANTIZED_OPS and dequantized & set(n.input))
+    }
+    return tuple(sorted(floats))

@@ -131,8 +131,8 @@ def test_excluded_nodes_stay_in_float(fp32, images, tmp_path) -> None:
     convs = [n.name for n in onnx.load(str(fp32)).graph.node if n.op_type == "Conv"]
     all_int8 = quantize_onnx(fp32, tmp_path / "a.onnx", batches(images), "minmax")
     some = quantize_onnx(fp32, tmp_path / "b.onnx", batches(images), "minmax", exclude=convs)
-    assert "Conv" not in all_int8.float_ops
-    assert "Conv" in some.float_ops
+    assert all_int8.float_ops == ("ReduceMean",)
+    assert set(some.float_ops) >= {"Conv", "ReduceMean"}
     assert some.agreement.relative_error < all_int8.agreement.relative_error
 
 

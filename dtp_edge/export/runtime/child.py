@@ -1,0 +1,142 @@
+"""One run in a child process: limits of time and memory, and its last words when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WORKER = Path(__file__).with_name("worker.py")
+POLL_S = 0.05
+LOG_BYTES = 1 << 20
+OUTPUT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`status` is ok, failed, missing, crashed or timeout; outputs only where ok."""
+
+    status: str
+    detail: str = ""
+    version: str | None = None
+    latency_ms: float | None = None
+    outputs: list[np.ndarray] = field(default_factory=list)
+
+
+def run_child(
+    python: str,
+    job: Mapping[str, Any],
+    inputs: list[np.ndarray],
+    folder: Path,
+    timeout_s: float,
+    memory_bytes: int,
+) -> Outcome:
+    """Run `worker.py` under the interpreter `python`, within the limits; never raises for its faults."""
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    np.savez(folder / "inputs.npz", **{str(i): value for i, value in enumerate(inputs)})  # pyright: ignore[reportArgumentType]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(job["threads"]), "PYTHONDONTWRITEBYTECODE": "1"}
+    log = folder / "log.txt"
+    with log.open("wb") as stream:
+        try:
+            child = subprocess.Popen(
+                [python, str(WORKER), str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Outcome("missing", f"interpreter {python} cannot be started: {error.strerror}")
+        stopped = _watch(child, timeout_s, memory_bytes)
+    outcome = stopped or _read(folder, child.returncode, log)
+    version = folder / "version.json"
+    return replace(outcome, version=json.loads(version.read_text()) if version.is_file() else None)
+
+
+def _watch(child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: int) -> Outcome | None:
+    """Wait for the child; kill it and what it started at a limit, and say which."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(POLL_S)
+                return None
+            if time.monotonic() > deadline:
+                return Outcome("timeout", f"stopped after {timeout_s:g} s")
+            used = resident_bytes(child.pid)
+            if used > memory_bytes:
+                return Outcome(
+                    "crashed",
+                    f"stopped at {used / 2**20:.0f} MiB of memory: limit {memory_bytes / 2**20:.0f} MiB",
+                )
+    finally:
+        _kill(child)
+
+
+def resident_bytes(session: int) -> int:
+    """Return the resident memory of all processes of a session, or 0 where /proc is absent."""
+    total = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # fields after the command's closing parenthesis: state, ppid, pgrp, session, ..., rss is the 22nd
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    return total
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid, signal.SIGKILL)  # the child leads its own session: helpers go with it
+        elif child.poll() is None:
+            child.kill()
+    child.wait()
+
+
+def _read(folder: Path, code: int, log: Path) -> Outcome:
+    result = folder / "result.json"
+    if code or not result.is_file():
+        return Outcome("crashed", f"{_cause(code)}: {_last_words(log)}")
+    answer = json.loads(result.read_text(encoding="utf-8"))
+    outcome = Outcome(answer["status"], _one_line(answer["detail"]), latency_ms=answer.get("latency_ms"))
+    if outcome.status != "ok":
+        return outcome
+    stored = folder / "outputs.npz"
+    if stored.stat().st_size > OUTPUT_BYTES:
+        return Outcome("failed", "outputs of more than 1 GiB")
+    with np.load(stored, allow_pickle=False) as arrays:
+        outcome.outputs.extend(arrays[str(i)] for i in range(len(arrays.files)))
+    return outcome
+
+
+def _cause(code: int) -> str:
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code}"
+
+
+def _last_words(log: Path) -> str:
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - LOG_BYTES))
+        lines = stream.read().decode("utf-8", "replace").strip().splitlines()
+    return _one_line(" | ".join(line.strip() for line in lines[-2:])) or "no message"
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:297] + "..."
