@@ -1,8 +1,9 @@
 r"""Solves $\sum_i c_i \sigma(\kappa (u_i - p) + \beta) = B$ for $\beta$, row by row.
 
-1. A sorted sample of each row gives the pivot $p$ (its weighted quantile at the budget) and a first $\beta$.
+1. A sorted sample of each row gives the pivot $p$ (its weighted quantile at the budget), a first $\beta$.
 2. Halley steps on the whole row, kept inside a bracket that always contains the root. All derivatives
-   come from one pass, because they are polynomials in m: $f' = \sum c (m - m^2)$, $f'' = \sum c (m - 3 m^2 + 2 m^3)$.
+   come from one pass, because they are polynomials in m:
+   $f' = \sum c (m - m^2)$, $f'' = \sum c (m - 3 m^2 + 2 m^3)$.
 3. $|f''| \le f'$ holds everywhere, so a Halley step of size d leaves an error of order d^3: the last
    step needs no pass to confirm it.
 4. Rows that resist (a tiny epsilon makes f a staircase) get their pivot from a full sort and are

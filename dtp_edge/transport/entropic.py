@@ -8,9 +8,9 @@ $$m_i = \sigma(z_i + b), \quad z_i = (2 s_i - 1)/\varepsilon + \ell_i, \quad \su
 
 where $\ell_i$ are the log-odds of a previous plan (the Bregman term), 0 without one.
 
-Written as $z_i + b = \kappa (u_i - p) + \beta$ with $\kappa = 2/\varepsilon$, $u_i = s_i + \ell_i/\kappa$ and a pivot $p$
-among the $u_i$, differences are taken before they are scaled, so scores of any size stay finite and the
-dual $\beta$ keeps its precision however small $\varepsilon$ is.
+Written as $z_i + b = \kappa (u_i - p) + \beta$ with $\kappa = 2/\varepsilon$, $u_i = s_i + \ell_i/\kappa$
+and a pivot $p$ among the $u_i$, differences are taken before they are scaled, so scores of any size stay
+finite and the dual $\beta$ keeps its precision however small $\varepsilon$ is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""From soft to whole: integer widths that never exceed a budget and leave as little of it as possible.
 
-The plan maximises $\sum_i c_i s_i m_i$ (mass times score), so the value of atom i is $c_i (s_i - \min s)$ with its
-marginal cost $c_i$ at the soft solution; other values can be given. Within a group the best k atoms are always
-the k of largest value, so what is searched is one count a group:
+The plan maximises $\sum_i c_i s_i m_i$ (mass times score), so the value of atom i is $c_i (s_i - \min s)$
+with its marginal cost $c_i$ at the soft solution; other values can be given. Within a group the best k
+atoms are always the k of largest score, so what is searched is one count a group:
 
 1. start: atoms whose value per marginal cost passes one threshold, the lowest that fits
 2. fill: add one atom, or enough to complete the device's channel step, where value per budget is best

@@ -177,7 +177,7 @@ class MaskLearner(nn.Module):
     def parameter_groups(
         self, lr: float, weight_decay: float = 0.0, score_lr: float | None = None
     ) -> list[dict[str, Any]]:
-        """Return optimiser groups: weights with `weight_decay`, scores without and at `score_lr` (None: `lr`)."""
+        """Return optimiser groups: weights with decay, scores without and at `score_lr` (None: `lr`)."""
         weights = [p for name, p in self.named_parameters() if name != "scores" and p.requires_grad]
         return [
             {"params": weights, "lr": lr, "weight_decay": weight_decay},
@@ -205,10 +205,7 @@ class MaskLearner(nn.Module):
         """The falling budget: from the dense cost to the limit, linear over the first `ramp` of the steps."""
         share = min(1.0, (int(self.steps_done) + 1) / max(1.0, self.ramp * self.total_steps))
         dense = self.meter.dense
-        return {
-            m: dense[m] + share * min(0.0, v - dense[m]) if v < dense[m] else v
-            for m, v in self.limits.items()
-        }
+        return {m: max(v, dense[m] + share * (v - dense[m])) for m, v in self.limits.items()}
 
     def _history(self) -> Tensor:
         return self.log_odds if self.accumulation == "proximal" else torch.zeros_like(self.log_odds)
@@ -220,13 +217,9 @@ class MaskLearner(nn.Module):
         z = history + self._slope * self.scores.detach().double().cpu().numpy()
         memory, groups = self.duals.cpu().numpy(), len(self.floors)
         known = not np.isnan(memory[0])
-        guess = (
-            None
-            if not known
-            else float(2 * memory[0] - memory[1])
-            if not np.isnan(memory[1])
-            else float(memory[0])
-        )
+        # the dual moves almost evenly from step to step, because the scores add up at one rate
+        drift = 0.0 if np.isnan(memory[1]) else memory[0] - memory[1]
+        guess = float(memory[0] + drift) if known else None
         caps = None if self.caps is None else self.caps_now()
         plan = solve_plan(
             z,

@@ -87,8 +87,9 @@ def feasibility(
 ) -> list[dict[str, object]]:
     """Return one row a metric: `metric`, `asked`, `smallest`, `dense`, `unit`, `feasible`, `blocked_by`.
 
-    `asked` is None where there is no limit. `smallest` is the cost with one atom kept in every group. All costs are monotone, so one network
-    reaches every smallest value at once, and budgets that fit one by one also fit together.
+    `asked` is None where there is no limit. `smallest` is the cost with one atom kept in every group.
+    All costs are monotone, so one network reaches every smallest value at once, and budgets that fit one
+    by one also fit together.
     """
     meter = Meter(network, cost, limits)
     mask = smallest_mask(network)

@@ -6,8 +6,9 @@ network and solved on its true cost; a group leaves it only where its own floor 
 $$b_g = \mathrm{clip}(b, \mathrm{low}_g, \mathrm{high}_g), \quad
 \max_k \mathrm{Cost}_k(\mathrm{sizes}(m)) / \mathrm{Budget}_k = 1$$
 
-with $\mathrm{low}_g$ (and $\mathrm{high}_g$) such that $\sum_g m$ is the floor (the cap, for layer-wise keep ratios). Every cost is
-monotone in every width and every width in b, so a bracketed secant on log(cost / budget) finds b.
+with $\mathrm{low}_g$ (and $\mathrm{high}_g$) such that $\sum_g m$ is the floor (the cap, for layer-wise
+keep ratios). Every cost is monotone in every width and every width in b, so a bracketed secant on
+log(cost / budget) finds b.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 - `l2`: log of the L2 norm of everything that goes with the atom (its producers' and consumers' weights)
 - `rms`: log of the root mean square of the same weights (the size of a layer does not count)
 - `layer_l2`: the L2 norm over the mean of its group, the peers' per-layer normalisation
-- `taylor`: log of |sum of gradient x mask| of the loss (first-order change when the atom goes), on a few batches
+- `taylor`: log of |d loss / d mask| (first-order change when the atom goes), averaged over a few batches
 - `uniform`: all equal, for comparison
 
 A loss needs labels; without them the change of the network's own output is used.
@@ -58,7 +58,7 @@ def initial_scores(
 
 
 def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of squared weights that belong to each atom; a dimension shared by atoms counts for all."""
+    """Sum and number of the squared weights of each atom; an index shared by atoms counts for all."""
     square, count = np.zeros(network.n_atoms + 1), np.zeros(network.n_atoms + 1)
     for name, tensor in network.module.named_parameters():
         labels = network.tensor_labels.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, cast
 
 import numpy as np
@@ -27,8 +28,7 @@ def chain_network(inputs: int, hidden: list[int], outputs: int) -> PrunableNetwo
     """Every hidden layer is one group of one channel an atom."""
     starts = np.cumsum([0, *hidden])
     groups = tuple(
-        Group(f"hidden{i}", "channels", int(a), int(b))
-        for i, (a, b) in enumerate(zip(starts[:-1], starts[1:], strict=True))
+        Group(f"hidden{i}", "channels", int(a), int(b)) for i, (a, b) in enumerate(itertools.pairwise(starts))
     )
     widths = tuple(np.arange(g.start, g.stop, dtype=np.int32)[:, None] for g in groups)
     labels: dict[str, Any] = {}
