@@ -129,6 +129,7 @@ def run_training(
     progress: Progress | None = None,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
+    seed: int | None = None,
     control: bool = True,
     identity: Mapping[str, Any] | None = None,
     checkpoint_seconds: float = 30.0,
@@ -137,8 +138,10 @@ def run_training(
 
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
     `cut(keep)` returns the compact network. The dense `control` starts from the same base and gets the
-    same number of steps with the same loss. The test set is read once, at the end.
+    same number of steps with the same loss. The test set is read once, at the end. `seed` goes before
+    the recipe's.
     """
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
     session = open_session(
         data,
         recipe,
