@@ -1,0 +1,96 @@
+"""The compact network as a graph module that trains: batch norm and dropout follow train() and eval().
+
+An exported graph has its training flags written in as literals. `CompactGraph` rewrites them when the mode
+changes. What exists in Python only during training (stochastic depth) is not in a graph traced in eval mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+aten = torch.ops.aten
+
+# operator -> (position, name) of the argument that says "training"
+MODE_FLAGS: dict[Any, tuple[int, str]] = {
+    aten.batch_norm.default: (5, "training"),
+    aten.dropout.default: (2, "train"),
+    aten.dropout_.default: (2, "train"),
+    aten.feature_dropout.default: (2, "train"),
+    aten.feature_dropout_.default: (2, "train"),
+    aten.alpha_dropout.default: (2, "train"),
+    aten.feature_alpha_dropout.default: (2, "train"),
+    aten.lstm.input: (6, "train"),
+    aten.gru.input: (6, "train"),
+    aten.rnn_tanh.input: (6, "train"),
+    aten.rnn_relu.input: (6, "train"),
+}
+
+
+class CompactGraph(fx.GraphModule):
+    """A graph of ATen operators with parameters and buffers under the names of the original network."""
+
+    def train(self, mode: bool = True) -> CompactGraph:
+        super().train(mode)
+        changed = False
+        for node in self.graph.nodes:
+            flag = MODE_FLAGS.get(node.target) if node.op == "call_function" else None
+            if flag is None:
+                continue
+            position, name = flag
+            if len(node.args) > position:
+                if node.args[position] != mode:
+                    node.update_arg(position, mode)
+                    changed = True
+            elif node.kwargs.get(name) != mode:
+                node.update_kwarg(name, mode)
+                changed = True
+        if changed:
+            self.recompile()
+        return self
+
+
+def build_graph_module(tensors: Mapping[str, torch.Tensor], graph: fx.Graph) -> CompactGraph:
+    """Return the module of `graph` with the tensors that it reads; parameters stay parameters."""
+    module = CompactGraph(dict(tensors), graph, class_name="CompactGraph")
+    # Flags in the graph say eval; a module starts in train mode, so make both say the same.
+    module.training = True
+    return module.eval()
+
+
+def plain_interface(graph: fx.Graph) -> None:
+    """Give an exported graph ordinary positional inputs and an ordinary nested output, in place.
+
+    A graph whose inputs are nested (a list of tensors as one argument) keeps torch.export's interface.
+    """
+    codegen = graph._codegen
+    info = getattr(codegen, "pytree_info", None)
+    if info is None:
+        return
+    spec = info.in_spec
+    args, kwargs = (spec.children() if callable(getattr(spec, "children", None)) else spec.children_specs)[:2]
+    children = list(args.children() if callable(getattr(args, "children", None)) else args.children_specs)
+    if not all(c.is_leaf() for c in children) or kwargs.num_leaves:
+        return
+    output = next(n for n in graph.nodes if n.op == "output")
+    flat = pytree.tree_leaves(output.args[0], is_leaf=lambda x: isinstance(x, fx.Node) or x is None)
+    if info.out_spec is not None:
+        output.args = (_plain(pytree.tree_unflatten(flat, info.out_spec)),)
+    graph.set_codegen(fx.graph.CodeGen())
+
+
+def _plain(value: Any) -> Any:
+    """Return nested outputs as dicts, lists and tuples (named tuples and output classes lose their class)."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, tuple):
+        return tuple(_plain(v) for v in value)
+    if value is None or isinstance(value, (fx.Node, int, float, bool)):
+        return value
+    return tuple(_plain(v) for v in pytree.tree_leaves(value))

@@ -1,0 +1,187 @@
+"""The user's own module, cut: what people fine-tune, if it still runs and computes the same.
+
+A deep copy gets the cut tensors, and the attributes of known module classes (channels, groups, features,
+heads) are set to match. Python source may have sizes written in it that no attribute changes, so the copy
+counts only after it has run and agreed with the graph module on random inputs.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from dtp_edge.export.compact_graph import CompactGraph, aten
+from dtp_edge.export.kept import KeptIndices
+from dtp_edge.export.parity import FLOAT32_LIMIT, leaves, random_like, relative_error
+from dtp_edge.graph.network import PrunableNetwork
+
+
+def cut_in_place(
+    network: PrunableNetwork,
+    kept: KeptIndices,
+    tensors: dict[str, torch.Tensor],
+    graph_module: CompactGraph,
+) -> tuple[nn.Module | None, str | None]:
+    """Return the user's module cut in place, or None and the reason why only the graph can be."""
+    try:
+        module = _copy_around(network.module, tensors)
+    except Exception as error:
+        return None, f"the module cannot be copied: {_first_line(error)}"
+    groups = _groups_by_tensor(graph_module)
+    for name, part in module.named_modules():
+        _set_attributes(part, name, groups)
+    _set_heads(module, network, kept)
+    reason = _differs(module, graph_module, network)
+    return (module, None) if reason is None else (None, reason)
+
+
+def _copy_around(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
+    """Deep-copy a module with `tensors` in place of its own: the dense tensors are never copied."""
+    memo: dict[int, Any] = {}
+    for name, tensor in [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]:
+        memo[id(tensor)] = tensors[name]
+    return copy.deepcopy(module, memo)
+
+
+def _groups_by_tensor(graph_module: fx.GraphModule) -> dict[str, int]:
+    """Return `{weight name: groups}` of convolutions and group norms as the compact graph has them."""
+    position = {aten.group_norm.default: (1, 2)}
+    found: dict[str, int] = {}
+    for node in graph_module.graph.nodes:
+        name = getattr(node.target, "_opname", "")
+        if name.startswith("conv"):
+            groups, weight = (
+                (node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)),
+                node.args[1],
+            )
+        elif node.target in position:
+            groups, weight = node.args[1], (node.args[2] if len(node.args) > 2 else None)
+        else:
+            continue
+        if isinstance(weight, fx.Node) and weight.op == "get_attr":
+            found[str(weight.target)] = groups
+    return found
+
+
+def _set_attributes(part: nn.Module, name: str, groups: dict[str, int]) -> None:
+    weight = getattr(part, "weight", None)
+    key = f"{name}.weight" if name else "weight"
+    if isinstance(part, nn.RNNBase):
+        part.hidden_size = part.weight_hh_l0.shape[1]
+        part.input_size = part.weight_ih_l0.shape[1]
+        return
+    if not isinstance(weight, torch.Tensor):
+        return
+    shape = weight.shape
+    if isinstance(part, _ConvNd):
+        part.groups = groups.get(key, part.groups)
+        first, second = shape[0], shape[1] * part.groups
+        if part.transposed:
+            part.in_channels, part.out_channels = first, second
+        else:
+            part.out_channels, part.in_channels = first, second
+            if part.groups > 1:
+                part.in_channels = shape[1] * part.groups
+    elif isinstance(part, nn.Linear):
+        part.out_features, part.in_features = shape
+    elif isinstance(part, _NormBase):
+        part.num_features = shape[0]
+    elif isinstance(part, (nn.LayerNorm, nn.RMSNorm)):
+        part.normalized_shape = tuple(shape)
+    elif isinstance(part, nn.GroupNorm):
+        part.num_channels = shape[0]
+        part.num_groups = groups.get(key, part.num_groups)
+    elif isinstance(part, nn.PReLU):
+        part.num_parameters = shape[0]
+    elif isinstance(part, nn.Embedding):
+        part.num_embeddings, part.embedding_dim = shape
+    elif hasattr(part, "normalized_shape"):
+        part.normalized_shape = tuple(shape)  # type: ignore[assignment]
+
+
+def _set_heads(module: nn.Module, network: PrunableNetwork, kept: KeptIndices) -> None:
+    """Set head counts and head sizes of attention modules whose heads were groups of their own."""
+    for group in network.groups:
+        left = int(kept.keep[group.start : group.stop].sum())
+        dense = group.stop - group.start
+        if left == dense or group.kind not in ("heads", "inner"):
+            continue
+        owner = _owner(module, group.name)
+        names = (
+            ("num_heads", "heads", "n_heads")
+            if group.kind == "heads"
+            else ("head_dim", "dim_head", "head_size")
+        )
+        for name in names:
+            if (
+                owner is not None
+                and isinstance(getattr(owner, name, None), int)
+                and getattr(owner, name) == dense
+            ):
+                setattr(owner, name, left)
+
+
+def _owner(module: nn.Module, name: str) -> nn.Module | None:
+    """Return the deepest module with a number of heads on the path that `name` begins with."""
+    owner, found = module, None
+    for part in name.split("."):
+        if hasattr(owner, "num_heads") or hasattr(owner, "heads") or hasattr(owner, "head_dim"):
+            found = owner
+        nxt = owner._modules.get(part)
+        if nxt is None:
+            break
+        owner = nxt
+    return owner if hasattr(owner, "num_heads") or hasattr(owner, "head_dim") else found
+
+
+def _differs(module: nn.Module, graph_module: CompactGraph, network: PrunableNetwork) -> str | None:
+    """Return why `module` cannot stand for the graph module; None if it runs and agrees in both modes."""
+    inputs = random_like(network.example_inputs, seed=17)
+    module.eval()
+    try:
+        with torch.no_grad():
+            error = relative_error(leaves(graph_module(*inputs)), leaves(module(*inputs)))
+    except Exception as problem:
+        return f"cut in place it does not run ({_first_line(problem)})"
+    if not error <= FLOAT32_LIMIT:
+        return f"cut in place it computes another function (relative error {error:.2g})"
+    return _trains(module, inputs)
+
+
+def _trains(module: nn.Module, inputs: tuple[Any, ...]) -> str | None:
+    """Return why `module` cannot take a training step; None if it can. Its state is left as it was."""
+    state = {n: b.detach().clone() for n, b in module.named_buffers()}
+    rng = torch.get_rng_state()
+    module.train()
+    try:
+        with torch.enable_grad():
+            # torch.export traces with two samples or more, so batch norm has statistics here
+            total = sum(x.float().mean() for x in leaves(module(*inputs)) if x.is_floating_point())
+            if isinstance(total, torch.Tensor) and total.requires_grad:
+                grads = torch.autograd.grad(
+                    total, [p for p in module.parameters() if p.requires_grad], allow_unused=True
+                )
+                del grads
+    except Exception as problem:
+        return f"cut in place it does not train ({_first_line(problem)})"
+    finally:
+        module.eval()
+        torch.set_rng_state(rng)
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                if name in state:
+                    buffer.copy_(state[name])
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

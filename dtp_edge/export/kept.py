@@ -1,0 +1,111 @@
+"""What survives of every dimension in the graph, read from the labels and one keep vector."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from dtp_edge.errors import CheckError
+from dtp_edge.graph.network import PrunableNetwork, TensorLabels, kept_indices
+
+Kept = np.ndarray | None  # surviving indices, ascending; None: the whole dimension
+
+# Arithmetic that torch.export leaves in a graph for sizes that depend on the batch.
+SIZE_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (
+        *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg),
+        *(operator.pow, operator.truediv, operator.getitem),
+        *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
+    )
+} | {
+    "sym_max": torch.sym_max,
+    "sym_min": torch.sym_min,
+    "sym_int": torch.sym_int,
+    "sym_float": torch.sym_float,
+}
+
+
+class KeptIndices:
+    """Surviving indices and sizes of every node and tensor of `network` under `keep` (bool `[n_atoms]`)."""
+
+    def __init__(self, network: PrunableNetwork, keep: np.ndarray) -> None:
+        self.network = network
+        self.keep = np.asarray(keep, dtype=bool)
+        self._by_array: dict[int, Kept] = {}
+        self._symbols: dict[fx.Node, int | None] = {}
+
+    def tensor(self, name: str) -> list[Kept]:
+        """Return the surviving indices of each dimension of a parameter, buffer or constant."""
+        return self._of(self.network.tensor_labels.get(name, ()), name)
+
+    def node(self, node: fx.Node) -> list[Kept]:
+        """Return the surviving indices of each dimension of a node's (single tensor) value."""
+        if node.op == "get_attr" and node.target in self.network.tensor_labels:
+            return self.tensor(str(node.target))
+        found = self._of(self.network.node_labels.get(node.name, ()), node.name)
+        return found + [None] * (len(dense_shape(node)) - len(found))
+
+    def shape(self, node: fx.Node) -> list[int]:
+        """Return the compact shape of a node's value, at the example batch."""
+        pairs = zip(dense_shape(node), self.node(node), strict=True)
+        return [size if kept is None else len(kept) for size, kept in pairs]
+
+    def _of(self, labels: TensorLabels | None, name: str) -> list[Kept]:
+        return [None if atoms is None else self._one(atoms, name) for atoms in labels or ()]
+
+    def _one(self, atoms: np.ndarray, name: str) -> Kept:
+        key = id(atoms)
+        if key not in self._by_array:
+            kept = kept_indices(atoms, self.keep)
+            if len(kept) == 0 and len(atoms) > 0:
+                raise CheckError(
+                    "pruning would leave a dimension with nothing in it",
+                    where=name,
+                    hint="Keep at least one channel of every group.",
+                )
+            self._by_array[key] = None if len(kept) == len(atoms) else kept
+        return self._by_array[key]
+
+    def symbol(self, value: Any) -> int | None:
+        """Return what a size argument of the graph is worth in the compact network, at the example batch."""
+        if not isinstance(value, fx.Node):
+            return value
+        if value not in self._symbols:
+            self._symbols[value] = self._evaluate(value)
+        return self._symbols[value]
+
+    def _evaluate(self, node: fx.Node) -> int | None:
+        if node.target is torch.ops.aten.sym_size.int:
+            return self.shape(node.args[0])[node.args[1]]  # type: ignore[arg-type,index]
+        function = SIZE_FUNCTIONS.get(getattr(node.target, "__name__", ""))
+        if function is not None and function is node.target and function is not operator.getitem:
+            return function(*(self.symbol(a) for a in node.args))
+        return hint(node.meta.get("val"))
+
+
+def dense_shape(node: fx.Node) -> list[int]:
+    """Return the dense shape of a node's value, symbolic sizes at the example batch; [] if not a tensor."""
+    value = node.meta.get("val")
+    return [hint(s) for s in value.shape] if isinstance(value, torch.Tensor) else []
+
+
+def hint(size: Any) -> int:
+    """Return the value that a symbolic size has for the example inputs."""
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else size
+
+
+def scaled_size(graph: fx.Graph, before: fx.Node, size: fx.Node, now: int, wanted: int) -> fx.Node:
+    """Return a node worth `size * wanted / now`: a symbolic size such as B*heads with fewer heads."""
+    ratio = Fraction(wanted, now)
+    with graph.inserting_before(before):
+        scaled = graph.call_function(operator.mul, (size, ratio.numerator))
+        if ratio.denominator > 1:
+            scaled = graph.call_function(operator.floordiv, (scaled, ratio.denominator))
+    return scaled

@@ -1,0 +1,144 @@
+"""Proofs by numbers: two networks that must compute the same function, on inputs that neither has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from dtp_edge.errors import CheckError
+from dtp_edge.export.onnx_session import open_session
+
+FLOAT32_LIMIT = 1e-4
+FLOAT64_LIMIT = 1e-9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One proof: `value` is what was measured (relative error), `limit` what it may be at most."""
+
+    name: str
+    passed: bool
+    value: float
+    limit: float
+    detail: str = ""
+
+
+def require(checks: Iterable[Check]) -> None:
+    """Raise `CheckError` naming every check that failed."""
+    failed = [c for c in checks if not c.passed]
+    if failed:
+        lines = [
+            f"{c.name}: {c.value:.3g}, may be at most {c.limit:.3g}. {c.detail}".rstrip() for c in failed
+        ]
+        raise CheckError(
+            "the result is not what was promised: " + "; ".join(lines),
+            hint="Please report this network: it should have been pruned exactly or refused.",
+        )
+
+
+def leaves(outputs: Any) -> list[torch.Tensor]:
+    """Return the tensors of a network's output, whatever it is nested in, in order."""
+    return [x for x in pytree.tree_leaves(outputs) if isinstance(x, torch.Tensor)]
+
+
+def relative_error(reference: Sequence[Any], other: Sequence[Any]) -> float:
+    """Return the largest |a - b| over the largest |a|, the worst of all output tensors.
+
+    Infinite if counts or shapes differ, or if either side holds a value that is not finite.
+    """
+    if len(reference) != len(other) or not reference:
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(reference, other, strict=True):
+        x, y = _array(a), _array(b)
+        if x.shape != y.shape or not np.isfinite(x).all() or not np.isfinite(y).all():
+            return float("inf")
+        if x.size == 0:
+            continue
+        gap, scale = float(np.abs(x - y).max()), float(np.abs(x).max())
+        worst = max(worst, gap / scale if scale > 0 else (0.0 if gap == 0 else float("inf")))
+    return worst
+
+
+def _array(x: Any) -> np.ndarray:
+    array = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    return array.astype(np.float64)
+
+
+def random_like(
+    example_inputs: Sequence[Any], seed: int, dtype: torch.dtype | None = None
+) -> tuple[Any, ...]:
+    """Return inputs of the same shapes: normal noise for floats, the example itself for integers.
+
+    Integers index tables, so other values could be out of range; their batch is permuted instead.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def fresh(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        if x.is_floating_point():
+            return torch.randn(x.shape, generator=generator, dtype=dtype or x.dtype)
+        flat = x.reshape(-1)
+        return flat[torch.randperm(flat.numel(), generator=generator)].reshape(x.shape)
+
+    return tuple(pytree.tree_map(fresh, x) for x in example_inputs)
+
+
+def check_outputs(
+    name: str,
+    reference: Callable[..., Any],
+    other: Callable[..., Any],
+    example_inputs: Sequence[Any],
+    *,
+    seeds: Sequence[int] = (0, 1),
+    limit: float = FLOAT32_LIMIT,
+    dtype: torch.dtype | None = None,
+) -> Check:
+    """Compare two networks on random inputs, one set a seed."""
+    worst = 0.0
+    with torch.no_grad():
+        for seed in seeds:
+            inputs = random_like(example_inputs, seed, dtype)
+            worst = max(worst, relative_error(leaves(reference(*inputs)), leaves(other(*inputs))))
+    return Check(name, worst <= limit, worst, limit, f"{len(seeds)} random inputs")
+
+
+def check_onnx(
+    path: str | Path,
+    module: nn.Module,
+    example_inputs: tuple[Any, ...] | torch.Tensor,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    limit: float = FLOAT32_LIMIT,
+) -> Check:
+    """Read the file back in ONNX Runtime and compare it with `module` in eval mode on random inputs."""
+    from dtp_edge.export.to_onnx import as_inputs, batch_one
+
+    session = open_session(Path(path))
+    names = [i.name for i in session.get_inputs()]
+    training = module.training
+    module.eval()
+
+    def run(*inputs: Any) -> list[np.ndarray]:
+        arrays = [x.numpy() for x in leaves(inputs)]
+        return list(session.run(None, dict(zip(names, arrays, strict=True))))
+
+    worst = 0.0
+    try:
+        with torch.no_grad():
+            for seed in seeds:
+                inputs = random_like(batch_one(as_inputs(example_inputs)), seed)
+                worst = max(worst, relative_error(leaves(module(*inputs)), run(*inputs)))
+    finally:
+        module.train(training)
+    return Check(
+        "torch == ONNX Runtime", worst <= limit, worst, limit, f"{len(seeds)} random inputs, file read back"
+    )

@@ -1,0 +1,233 @@
+"""Surgery: the compact network, cut from the labels alone.
+
+Parameters and buffers are cut by `index_select` along their labelled dimensions; literals in the graph are
+recomputed by the rules of `resize` and `gather`. Where the user's own module can be cut in place and computes
+the same, that is the result (see `inplace`); else the graph module is, with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from dtp_edge.errors import CheckError, UnsupportedError
+from dtp_edge.export import gather  # noqa: F401  registers its rules
+from dtp_edge.export.compact_graph import CompactGraph, build_graph_module, plain_interface
+from dtp_edge.export.kept import KeptIndices
+from dtp_edge.export.resize import RULES, Site, aten, overloads
+from dtp_edge.graph.network import PrunableNetwork, kept_indices
+
+# Assertions about sizes that torch.export leaves behind; true of the dense network only.
+_ASSERTIONS = set(
+    overloads(
+        "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range",
+        "sym_constrain_range_for_size",
+    )
+)  # fmt: skip
+
+
+@dataclass
+class Compact:
+    """The compact network.
+
+    `module` trains and runs: the user's own class cut in place (`kind` "module") or `graph_module` (`kind`
+    "graph", with the `reason`). Both hold the same tensors until one is converted or moved; see `sync`.
+    `kept` is `{tensor name: {dimension: kept indices}}`.
+    """
+
+    module: nn.Module
+    kind: str
+    reason: str | None
+    kept: dict[str, dict[int, list[int]]]
+    graph_module: CompactGraph
+    example_inputs: tuple[Any, ...] = field(default=(), repr=False)
+
+    def sync(self) -> None:
+        """Copy the module's parameters and buffers into the graph module where they are other objects."""
+        if self.module is self.graph_module:
+            return
+        source = named_tensors(self.module)
+        with torch.no_grad():
+            for name, target in named_tensors(self.graph_module).items():
+                if name in source and source[name] is not target:
+                    target.data = source[name].detach().to(target.dtype).clone()
+
+
+def compact(network: PrunableNetwork, keep: np.ndarray, *, in_place: bool = True) -> Compact:
+    """Return the network without the atoms that `keep` (bool `[n_atoms]`) drops. `network` is not changed.
+
+    With `in_place` False only the graph is cut, which is quicker.
+
+    Raises `CheckError` if a dimension would be left empty or labels and operators contradict each other.
+    """
+    keep = np.asarray(keep, dtype=bool)
+    if keep.shape != (network.n_atoms,):
+        raise CheckError(f"the keep vector has shape {keep.shape}; the network has {network.n_atoms} atoms")
+    kept = KeptIndices(network, keep)
+    tensors = cut_tensors(network, kept)
+    graph_module = cut_graph(network, kept, tensors)
+    result = Compact(
+        graph_module,
+        "graph",
+        "not tried",
+        kept_by_tensor(network, kept),
+        graph_module,
+        network.example_inputs,
+    )
+    if in_place:
+        from dtp_edge.export.inplace import cut_in_place
+
+        module, reason = cut_in_place(network, kept, tensors, graph_module)
+        result.reason = reason
+        if module is not None:
+            result.module, result.kind = module, "module"
+    return result
+
+
+def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers by name, shared ones under each of their names."""
+    pairs = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return dict(pairs)
+
+
+def attribute(root: Any, name: str) -> Any:
+    """Return the attribute at a dotted name."""
+    for part in name.split("."):
+        root = getattr(root, part)
+    return root
+
+
+def graph_tensors(network: PrunableNetwork) -> dict[str, torch.Tensor]:
+    """Return every tensor that the traced graph reads, and every one that the user's module holds."""
+    found = named_tensors(network.module)
+    for node in network.graph_module.graph.nodes:
+        if node.op == "get_attr" and node.target not in found:
+            value = attribute(network.graph_module, node.target)
+            if not isinstance(value, torch.Tensor):
+                raise UnsupportedError(
+                    f"the traced graph holds a {type(value).__name__}, which surgery cannot cut",
+                    where=node.target,
+                )
+            found[node.target] = value
+    return found
+
+
+def cut_tensors(network: PrunableNetwork, kept: KeptIndices) -> dict[str, torch.Tensor]:
+    """Return copies of all tensors, cut along labelled dimensions. Shared tensors stay shared."""
+    done: dict[tuple[int, tuple[bytes | None, ...]], torch.Tensor] = {}
+    result = {}
+    for name, tensor in graph_tensors(network).items():
+        indices = kept.tensor(name)
+        key = (id(tensor), tuple(None if i is None else i.tobytes() for i in indices))
+        if key not in done:
+            done[key] = _cut(tensor, indices)
+        result[name] = done[key]
+    return result
+
+
+def _cut(tensor: torch.Tensor, indices: list[np.ndarray | None]) -> torch.Tensor:
+    with torch.no_grad():
+        value = tensor.detach()
+        for dim, index in enumerate(indices):
+            if index is not None:
+                value = value.index_select(dim, torch.as_tensor(index, device=value.device))
+        if value.data_ptr() == tensor.data_ptr():
+            value = value.clone()
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(value, requires_grad=tensor.requires_grad)
+    return value
+
+
+def kept_by_tensor(network: PrunableNetwork, kept: KeptIndices) -> dict[str, dict[int, list[int]]]:
+    """Return `{tensor name: {dimension: kept indices}}` for every dimension that lost something."""
+    result = {}
+    for name in network.tensor_labels:
+        cut = {d: i.tolist() for d, i in enumerate(kept.tensor(name)) if i is not None}
+        if cut:
+            result[name] = cut
+    return result
+
+
+def cut_graph(network: PrunableNetwork, kept: KeptIndices, tensors: dict[str, torch.Tensor]) -> CompactGraph:
+    """Return the traced graph with every literal recomputed, over the cut tensors."""
+    source = network.graph_module.graph
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    output = graph.graph_copy(source, copies)
+    graph.output(output)
+    graph.set_codegen(source._codegen)
+    constants: dict[str, torch.Tensor] = {}
+    for old, new in copies.items():
+        if old.op == "call_module":
+            raise UnsupportedError("the traced graph calls a module, not an operator", where=old.name)
+        if old.op != "call_function":
+            continue
+        if old.target in _ASSERTIONS:
+            graph.erase_node(new)
+        elif old.target in RULES:
+            RULES[old.target](Site(old, new, kept, copies, constants))
+    plain_interface(graph)
+    for node in graph.nodes:
+        node.meta = {}
+    graph.lint()
+    used = {n.target for n in graph.nodes if n.op == "get_attr"}
+    return build_graph_module({n: t for n, t in {**tensors, **constants}.items() if n in used}, graph)
+
+
+def put_back(network: PrunableNetwork, result: Compact) -> None:
+    """Write the compact network's tensors into the dense ones at the kept indices, in place.
+
+    After fine-tuning the compact network this makes the masked network compute the same again.
+    """
+    dense = graph_tensors(network)
+    with torch.no_grad():
+        for name, value in {**named_tensors(result.graph_module), **named_tensors(result.module)}.items():
+            if name not in dense:
+                continue  # an index table that surgery added
+            target = dense[name]
+            cut = result.kept.get(name, {})
+            axes = [cut.get(d, range(size)) for d, size in enumerate(target.shape)]
+            if not cut:
+                target.copy_(value)
+            else:
+                target[np.ix_(*axes)] = value.to(target)
+
+
+def first_difference(network: PrunableNetwork, keep: np.ndarray, graph_module: fx.GraphModule) -> str:
+    """Return the first node whose shape in the compact graph is not what the labels say; "" if none.
+
+    For messages about a failed check: it runs the compact graph node by node.
+    """
+    kept = KeptIndices(network, np.asarray(keep, dtype=bool))
+    old = {n.name: n for n in network.graph_module.graph.nodes}
+    found: list[str] = []
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            try:
+                value = super().run_node(n)
+            except Exception as error:
+                found.append(f"{n.name} ({n.target}) raises {str(error).splitlines()[0]}")
+                raise
+            if isinstance(value, torch.Tensor) and n.name in old:
+                wanted = kept.shape(old[n.name])
+                if list(value.shape) != wanted and not any(kept_indices_cut(n)):
+                    found.append(f"{n.name} ({n.target}) has shape {list(value.shape)}, labels say {wanted}")
+            return value
+
+    def kept_indices_cut(n: fx.Node) -> list[bool]:
+        return [u.target is aten.index_select.default and u.args[0] is n for u in n.users]
+
+    try:
+        with torch.no_grad():
+            Watch(graph_module).run(*network.example_inputs)
+    except Exception as error:
+        found.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    return found[0] if found else ""
+
+
+__all__ = ["Compact", "compact", "first_difference", "kept_indices", "put_back"]
