@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -28,6 +29,7 @@ class ModelInfo:
     input_shape: tuple[int, ...]
     num_classes: int | None
     weights: str | None = None
+    weights_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ def resolve_model(
         else (torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)),)
     )
     classes = _try_forward(module, example, spec)
-    info = ModelInfo(source.name, source.kind, shape, classes, None if weights is None else str(weights))
-    return module, example, info
+    digest = None if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    path = None if weights is None else str(weights)
+    return module, example, ModelInfo(source.name, source.kind, shape, classes, path, digest)
 
 
 def _find(spec: str, channels: int | None) -> _Source:

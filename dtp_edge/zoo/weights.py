@@ -157,18 +157,21 @@ def _unwrap(found: Any) -> dict[str, Tensor]:
 
 
 def _match_prefix(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip shared wrapper prefixes, one at a time, as long as that names more of the network's tensors."""
-    hits = sum(k in own for k in tensors)
+    """Strip up to three nested wrapper prefixes, as many as name the most of the network's tensors."""
+    best, layer = tensors, [tensors]
     for _ in range(3):
-        for prefix in _PREFIXES:
-            stripped = {k.removeprefix(prefix): t for k, t in tensors.items()}
-            found = sum(k in own for k in stripped)
-            if len(stripped) == len(tensors) and found > hits:
-                tensors, hits = stripped, found
-                break
-        else:
-            break
-    return tensors
+        layer = [inner for outer in layer for prefix in _PREFIXES if (inner := _strip(outer, prefix))]
+        for candidate in layer:
+            if sum(k in own for k in candidate) > sum(k in own for k in best):
+                best = candidate
+    return best
+
+
+def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor] | None:
+    """Without the prefix; None where nothing has it, or where two names would become one."""
+    stripped = {k.removeprefix(prefix): t for k, t in tensors.items()}
+    changed = stripped.keys() != tensors.keys()
+    return stripped if changed and len(stripped) == len(tensors) else None
 
 
 def _names_message(missing: list[str], unexpected: list[str]) -> str:
