@@ -19,7 +19,7 @@ from dtp_edge.report.write import write_text
 class Run:
     """One run as the comparison sees it. `latency_ms` is the profile's prediction, so runs compare evenly.
 
-    `pareto`: no other run of the same model, data and device is both faster and more accurate.
+    `pareto`: no other run on the same data and device is both faster and more accurate.
     """
 
     name: str
@@ -113,14 +113,14 @@ def _run(name: str, path: Path) -> Run:
 
 
 def _mark_pareto(runs: Iterable[Run]) -> None:
-    """Mark each run that no other of its kind beats in one of latency and accuracy without losing the other."""
+    """Mark each run that no other of its kind beats: faster and no less accurate, or the reverse."""
     known = [r for r in runs if r.latency_ms is not None and r.accuracy is not None]
     for run in known:
         run.pareto = not any(_beats(other, run) for other in known if _kind(other) == _kind(run))
 
 
-def _kind(run: Run) -> tuple[str, str, str | None]:
-    return run.device, run.model, run.data
+def _kind(run: Run) -> tuple[str, str | None]:
+    return run.device, run.data
 
 
 def _beats(a: Run, b: Run) -> bool:
@@ -129,14 +129,14 @@ def _beats(a: Run, b: Run) -> bool:
 
 
 def _page(runs: list[Run], rows: list[dict[str, Any]]) -> str:
-    kinds: dict[tuple[str, str, str | None], list[dict[str, Any]]] = {}
+    kinds: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
     for run, row in zip(runs, rows, strict=True):
         kinds.setdefault(_kind(run), []).append(row)
     groups = [
-        {"id": f"pareto-{i}", "device": device, "model": model, "data": data, "runs": members}
-        for i, ((device, model, data), members) in enumerate(kinds.items())
+        {"id": f"pareto-{i}", "device": device, "data": data, "runs": members}
+        for i, ((device, data), members) in enumerate(kinds.items())
     ]
-    data = [{**g, **{k: words.short(g[k] or "", 60) for k in ("device", "model", "data")}} for g in groups]
+    data = [{**g, **{k: words.short(g[k] or "", 60) for k in ("device", "data")}} for g in groups]
     for group in data:
         group["runs"] = [{**r, "name": words.short(r["name"], 60), "path": ""} for r in group["runs"]]
     return render_compare(groups=groups, runs=runs, data={"groups": data})
@@ -161,7 +161,7 @@ def _table(runs: list[Run]) -> str:
             marks[run.status],
         ]
         lines.append(_line(cells))
-    return "\n".join([*lines, "* no other run of this model and device is both faster and more accurate"])
+    return "\n".join([*lines, "* no other run on this device and data is both faster and more accurate"])
 
 
 def _line(cells: list[str]) -> str:

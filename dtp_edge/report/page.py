@@ -91,7 +91,7 @@ def _environment() -> jinja2.Environment:
         seconds=words.seconds,
         shape=words.shape,
         short=words.short,
-        metric=words.metric_title,
+        sentence=words.sentence,
     )
     environment.globals.update(LONG_NAME=LONG_NAME)
     return environment

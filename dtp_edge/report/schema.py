@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+from jsonschema.exceptions import best_match
 
 from dtp_edge.errors import InputError
 
@@ -50,7 +51,7 @@ def validate_report(report: Any, *, where: str | None = None) -> None:
     Raises InputError that names the first fault by its JSON path, for example `$.layers[3].dense_macs`.
     """
     validator = jsonschema.Draft202012Validator(REPORT_SCHEMA)
-    fault = jsonschema.exceptions.best_match(validator.iter_errors(report))
+    fault = best_match(validator.iter_errors(report))
     if fault is None:
         return
     place = f"{where}: {fault.json_path}" if where else fault.json_path

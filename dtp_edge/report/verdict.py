@@ -47,13 +47,17 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     rows = tuple(_row(budget) for budget in report["budgets"])
     asked = [row for row in rows if row.status != "info"]
     failed = [c["name"] for c in report.get("checks") or [] if not c["passed"]]
-    status = max((row.status for row in asked), key=ORDER.index, default="info")
-    headline = {
+    statuses: list[Status] = [row.status for row in asked]
+    status = max(statuses, key=ORDER.index) if statuses else "info"
+    headlines: dict[Status, str] = {
         "good": "It fits",
-        "warn": "It fits by prediction, with a caveat",
+        "warn": "It should fit; measure before you rely on it",
         "bad": "It does not fit",
         "info": "No budget was asked for",
-    }[status]
+    }
+    headline = headlines[status]
+    if status == "warn" and any(_measured_over(budget) for budget in report["budgets"]):
+        headline = "Predicted to fit, measured over"
     if failed:
         status, headline = "bad", "A check failed: do not ship this"
     return Verdict(status, headline, _summary(asked, failed), rows)
@@ -72,7 +76,7 @@ def _row(budget: Mapping[str, Any]) -> BudgetRow:
         pruned=figure(pruned, unit),
         share_of_dense=percent(pruned / dense) if dense and pruned is not None else "–",
         status=status,
-        mark={"good": "fits", "warn": "fits, but", "bad": "over", "info": "not asked"}[status],
+        mark={"good": "fits", "warn": "fits, unsure", "bad": "over", "info": "not asked"}[status],
         sure=sure,
     )
 
@@ -149,18 +153,18 @@ def asked_fraction(budget: Mapping[str, Any]) -> float | None:
 def _measured_over(budget: Mapping[str, Any]) -> str:
     """Return a sentence if the measurement is over the limit, in the terms the budget was asked in."""
     fraction, ratio = asked_fraction(budget), measured_ratio(budget)
+    if budget["limit"] is None:
+        return ""
     if fraction is not None and ratio is not None:
         if ratio <= fraction:
             return ""
         low = (budget.get("measurement") or {}).get("ratio_low")
-        spread = (
-            " (the limit is within the spread of the timing)" if low is not None and low <= fraction else ""
-        )
-        return f"That is over the {percent(fraction, 0)} asked for{spread}, although the prediction is within it."
+        spread = " (but within the spread of the timing)" if low is not None and low <= fraction else ""
+        return f"That is over the {percent(fraction, 0)} asked for{spread}; the prediction is not."
     value = budget.get("pruned_measured")
     if value is None or value <= budget["limit"]:
         return ""
-    return f"That is over the limit of {figure(budget['limit'], budget['unit'])}, although the prediction is within it."
+    return f"That is over the limit of {figure(budget['limit'], budget['unit'])}; the prediction is not."
 
 
 def _summary(asked: list[BudgetRow], failed: list[str]) -> str:

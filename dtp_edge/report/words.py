@@ -62,6 +62,12 @@ def seconds(value: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{digits(value)} s"
 
 
+def sentence(text: str) -> str:
+    """Return `text` with a capital first letter and a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 def shape(dims: list[int] | None) -> str:
     return NONE if dims is None else " × ".join(str(d) for d in dims)
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 _spec = importlib.util.spec_from_file_location("report_example", Path(__file__).with_name("example.py"))
-assert _spec and _spec.loader
+assert _spec is not None
+assert _spec.loader is not None
 _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
 

@@ -13,7 +13,7 @@
     const most = Math.max(1, ...rows.flatMap((r) => [r.limit ?? 0, r.high ?? 0, r.measured ?? 0]).map((v) => Math.min(v, 1.6)));
     show("chart-budgets", (width) => ({
       height: 30 * rows.length + 34, marginLeft: narrow(width) ? 84 : 104, marginRight: 20, marginBottom: 30,
-      x: { domain: [0, most], tickFormat: (v) => percent(v, 0), label: null, ticks: narrow(width) ? 4 : 6, grid: true },
+      x: { domain: [0, most], tickFormat: (v) => percent(v, 0), label: null, ticks: d3.range(0, most + 0.01, narrow(width) ? 0.5 : 0.2), grid: true },
       y: { domain: rows.map((r) => r.title), label: null, tickSize: 0, padding: 0.4 },
       marks: [
         Plot.barX(rows, { y: "title", x: 1, fill: "var(--dense)", fillOpacity: 0.45, clip: true }),
@@ -34,7 +34,7 @@
     const text = (r) => `${r.name}: ${percent(r.value, 2)}` + (r.low === null ? "" : ` (${percent(r.low)} to ${percent(r.high)})`);
     show("chart-accuracy", (width) => ({
       height: 26 * rows.length + 34, marginLeft: 84, marginRight: 56, marginBottom: 30,
-      x: { domain: [Math.min(...values) - room, Math.max(...values) + room], tickFormat: (v) => percent(v, room < 0.004 ? 1 : 0), label: null, grid: true, ticks: narrow(width) ? 4 : 7 },
+      x: { domain: [Math.min(...values) - room, Math.max(...values) + room], tickFormat: (v) => percent(v, room < 0.004 ? 1 : 0), label: null, grid: true, ticks: narrow(width) ? 3 : 7 },
       y: { domain: rows.map((r) => r.name), label: null, tickSize: 0 },
       marks: [
         Plot.ruleY(rows.filter((r) => r.low !== null), { y: "name", x1: "low", x2: "high", stroke: "var(--quiet)", strokeWidth: 2 }),
@@ -131,7 +131,7 @@
       (g.next === null ? "" : `\nnext step ${g.next}: ` + (g.extra > 0 ? `+${ms(g.extra)}` : g.extra < 0 ? `−${ms(-g.extra)}` : "free"));
     show("chart-widths", (width) => ({
       height: 20 * rows.length + 34, marginLeft: left(width), marginRight: 76, marginTop: 4, marginBottom: 28,
-      x: { domain: [0, 1], label: null, tickFormat: (v) => percent(v, 0), ticks: 4 },
+      x: { domain: [0, 1], label: null, tickFormat: (v) => percent(v, 0), ticks: [0, 0.25, 0.5, 0.75, 1].filter((v) => !narrow(width) || v !== 0.25 && v !== 0.75) },
       y: { type: "band", domain: rows.map((g) => g.i), label: null, tickSize: 0, padding: 0.25, tickFormat: (i) => label(width)(all[i].name) },
       marks: [
         Plot.barX(rows, { y: "i", x: 1, fill: "var(--dense)", fillOpacity: 0.6 }),
@@ -165,11 +165,11 @@
       return {
         height: 220, marginLeft: 64, marginRight: 20, marginBottom: 40, marginTop: 16,
         x: { label: "channels", domain: [0, group.total], ticks: narrow(width) ? 4 : 8, tickFormat: "d" },
-        y: { label: null, tickFormat: (v) => ms(v), grid: true, ticks: 5, nice: true },
+        y: { label: null, tickFormat: (v) => `${kit.digits(v, 5)} ms`, grid: true, ticks: 5, nice: true },
         marks: [
           Plot.line(group.stairs, { x: (s) => s[0], y: (s) => s[1], stroke: "var(--ink)", strokeWidth: 1.5, curve: "step-before" }),
           Plot.dot(marks, { x: (m) => m[0], y: (m) => at(m[0]), r: 5, fill: (m) => (m[1] === "kept" ? m[2] : "var(--paper)"), stroke: (m) => m[2], strokeWidth: 2 }),
-          Plot.text(marks, { x: (m) => m[0], y: (m) => at(m[0]), text: (m) => m[1], dy: -12, fill: (m) => m[2], fontWeight: 600 }),
+          Plot.text(marks, { x: (m) => m[0], y: (m) => at(m[0]), text: (m) => m[1], dy: 16, dx: 3, textAnchor: "start", fill: (m) => m[2], stroke: "var(--paper)", strokeWidth: 4, fontWeight: 600 }),
           Plot.tip(group.stairs, Plot.pointerX({ x: (s) => s[0], y: (s) => s[1], title: (s) => `${s[0]} channels: ${ms(s[1])}`, ...tip })),
         ],
       };
@@ -209,16 +209,16 @@
     const told = (r) => `${r.name} ${r.name === "loss" ? kit.digits(r.value) : percent(r.value)} at step ${r.step} (${r.phase})`;
     const targets = rows.filter((r) => r.target_fraction !== undefined).map((r) => ({ ...r, name: "cost of the masks" }));
     show("chart-training", (width) => ({
-      height: 104 * kinds.length + 60, marginLeft: 48, marginRight: 16, marginTop: 26, marginBottom: 34,
+      height: 112 * kinds.length + 70, marginLeft: 48, marginRight: 16, marginTop: 46, marginBottom: 34,
       x: { label: "step", ticks: narrow(width) ? 4 : 8, tickFormat: "d" },
       y: { label: null, domain: [0, 1], ticks: [0, 0.5, 1], tickFormat: (v) => percent(v, 0), grid: true },
-      fy: { domain: kinds.map(([, name]) => name), label: null, axis: null, padding: 0.28 },
+      fy: { domain: kinds.map(([, name]) => name), label: null, axis: null, padding: 0.34 },
       marks: [
         Plot.ruleX(phases.slice(1), { x: "from", stroke: "var(--quiet)", strokeDasharray: "2 3" }),
-        Plot.text(phases, { x: "from", text: "phase", fy: () => kinds[0][1], frameAnchor: "top", dy: -14, dx: 2, textAnchor: "start", fill: "var(--quiet)" }),
-        Plot.text(kinds, { fy: (k) => k[1], text: (k) => (k[0] === "loss" ? `loss, 100 % = ${kit.digits(lossTop)}` : k[1]), frameAnchor: "top-right", dx: -4, dy: 3, fontWeight: 600, fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 4 }),
+        Plot.text(phases, { x: "from", text: "phase", fy: () => kinds[0][1], frameAnchor: "top", dy: -34, dx: 2, textAnchor: "start", fill: "var(--quiet)" }),
+        Plot.text(kinds, { fy: (k) => k[1], text: (k) => (k[0] === "loss" ? `loss, 100 % = ${kit.digits(lossTop)}` : k[1]), frameAnchor: "top-left", dy: -16, fontWeight: 600, fill: "var(--ink)" }),
         Plot.line(targets, { fy: "name", x: "step", y: "target_fraction", stroke: "var(--limit)", strokeWidth: 1.2, strokeDasharray: "4 3" }),
-        Plot.line(long, { fy: "name", x: "step", y: height, z: "name", stroke: "var(--pruned)", strokeWidth: 1.8 }),
+        Plot.line(long, { fy: "name", x: "step", y: height, z: (r) => `${r.name} ${r.phase}`, stroke: "var(--pruned)", strokeWidth: 1.8 }),
         Plot.dot(long.filter((r) => r.name === "accuracy"), { fy: "name", x: "step", y: "value", r: 2.5, fill: "var(--pruned)" }),
         Plot.tip(long, Plot.pointerX({ fy: "name", x: "step", y: height, title: told, ...tip })),
       ],

@@ -8,7 +8,7 @@
     const dense = d3.groups(runs.filter((r) => r.control !== null && r.dense_latency_ms !== null), (r) => `${r.dense_latency_ms} ${r.control}`).map(([, list]) => list[0]);
     const front = runs.filter((r) => r.pareto).sort((a, b) => a.latency_ms - b.latency_ms);
     const most = Math.max(...runs.map((r) => r.latency_ms), ...dense.map((r) => r.dense_latency_ms));
-    const text = (r) => `${r.name}\n${ms(r.latency_ms)}, ${percent(r.accuracy, 2)}` + (r.asked ? `\nasked: ${clip(r.asked, 50)}` : "");
+    const text = (r) => `${r.name}\n${clip(r.model, 50)}\n${ms(r.latency_ms)}, ${percent(r.accuracy, 2)}` + (r.asked ? `\nasked: ${clip(r.asked, 50)}` : "");
     show(group.id, (width) => ({
       height: Math.min(420, Math.max(260, width * 0.5)), marginLeft: 56, marginRight: 24, marginBottom: 40, marginTop: 20,
       x: { label: "predicted latency", domain: [0, most * 1.08], tickFormat: (v) => ms(v), ticks: width < 520 ? 3 : 7, grid: true },

@@ -1,0 +1,217 @@
+"""The pages in headless Chromium: no error, every chart drawn, hover, keys, dark, narrow, print, axe-core."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtp_edge.report import compare_reports, write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)"),
+]
+sync_api = pytest.importorskip("playwright.sync_api", reason="the test extra installs playwright")
+
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+QUIET = "--disable-component-update --disable-sync"
+CHARTS = ("budgets", "accuracy", "strip", "layers", "widths", "stairs", "memory", "training")
+NASTY = "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>\"🦜" + "x" * 10_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS.split(), *QUIET.split()])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open a file; fail at the end if the page wrote to the console, threw, or asked for anything."""
+    faults: list[str] = []
+    contexts = []
+
+    def visit(path: Path, *, width: int = 1280, dark: bool = False) -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: request.url == path.as_uri() or refuse(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_load_state("load")
+        return page
+
+    def refuse(url: str) -> None:
+        if not url.startswith("data:"):
+            faults.append(f"asked for {url}")
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+@pytest.fixture
+def page_file(report: dict[str, Any], tmp_path: Path) -> Path:
+    return write_report(tmp_path, report)
+
+
+def assert_no_serious_fault(page: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page).response["violations"]
+    bad = [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+    assert not bad
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_every_chart_is_drawn_and_nothing_sticks_out(
+    open_page: Callable[..., Any], page_file: Path, width: int
+) -> None:
+    page = open_page(page_file, width=width)
+    for name in CHARTS:
+        svg = page.locator(f"#chart-{name} svg")
+        assert svg.count() == 1, name
+        box = svg.bounding_box()
+        assert box["height"] > 60
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width + 1
+        assert svg.locator("rect, path, circle").count() > 1, name
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_hover_shows_the_value(
+    open_page: Callable[..., Any], page_file: Path, report: dict[str, Any]
+) -> None:
+    page = open_page(page_file)
+    chart = page.locator("#chart-layers")
+    chart.scroll_into_view_if_needed()
+    bar = chart.locator("g[aria-label=bar] rect").nth(5)
+    bar.hover()
+    tip = chart.locator("g[aria-label=tip]").last
+    shown = tip.text_content()
+    unfused = [layer for layer in report["layers"] if not layer["fused_into"]]
+    assert unfused[5]["name"] in shown
+    assert "conv3x3" in shown
+    page.mouse.move(2, 2)
+    page.wait_for_timeout(50)
+    assert unfused[5]["name"] not in (chart.locator("g[aria-label=tip]").last.text_content() or "")
+
+
+def test_arrow_keys_read_the_chart(open_page: Callable[..., Any], page_file: Path) -> None:
+    page = open_page(page_file)
+    for name in CHARTS:
+        chart = page.locator(f"#chart-{name}")
+        chart.focus()
+        page.keyboard.press("Home")
+        first = chart.locator("xpath=..").locator(".reading").text_content()
+        page.keyboard.press("End")
+        last = chart.locator("xpath=..").locator(".reading").text_content()
+        assert first, name
+        assert last, name
+        assert first != last, name
+        assert chart.locator("g[aria-label=tip] text").count() >= 1, name
+
+
+def test_dark_follows_the_system_and_the_button(open_page: Callable[..., Any], page_file: Path) -> None:
+    def lightness(page: Any) -> float:
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in colour[4:-1].split(",")) / 3
+
+    page = open_page(page_file, dark=True)
+    assert lightness(page) < 60
+    button = page.locator("#theme")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert lightness(page) > 240
+    assert button.get_attribute("aria-pressed") == "false"
+    assert lightness(open_page(page_file)) > 240
+    label = "getComputedStyle(document.querySelector('#chart-layers svg text')).fill"
+    dark = open_page(page_file, dark=True)
+    assert dark.evaluate(label) != page.evaluate(label)  # the drawing turns with the page
+
+
+def test_choices_change_the_picture(
+    open_page: Callable[..., Any], make_report: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    page = open_page(write_report(tmp_path, make_report(300)))
+    rows = "#chart-layers g[aria-label=bar] rect"
+    assert page.locator(rows).count() == 2 * 20
+    page.get_by_role("button", name="All layers, in order").click()
+    assert page.locator(rows).count() >= 2 * 290
+    page.get_by_role("button", name="groups").click()
+    assert page.locator("#chart-widths g[aria-label=bar]").first.locator("rect").count() > 100
+    before = page.locator("#chart-stairs").inner_html()
+    page.locator("#stairs-group").select_option(index=0)
+    assert page.locator("#chart-stairs").inner_html() != before
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
+def test_axe_finds_no_serious_fault(
+    open_page: Callable[..., Any], page_file: Path, width: int, dark: bool
+) -> None:
+    page = open_page(page_file, width=width, dark=dark)
+    for details in page.locator("details").all():
+        details.evaluate("d => { d.open = true; }")
+    assert_no_serious_fault(page)
+
+
+def test_print_is_light_and_whole(open_page: Callable[..., Any], page_file: Path) -> None:
+    page = open_page(page_file, dark=True)
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("nav").is_visible()
+    assert page.locator("#chart-layers svg").is_visible()
+    assert len(page.pdf(format="A4")) > 20_000
+
+
+def test_names_are_text_in_the_browser_too(
+    open_page: Callable[..., Any], report: dict[str, Any], tmp_path: Path
+) -> None:
+    report["model"]["name"] = report["device"]["title"] = report["run"]["command"] = NASTY
+    for row in (*report["layers"][:3], *report["groups"][:3], *report["frozen"], *report["checks"][:1]):
+        row["name"] = NASTY
+    report["layers"][1]["kernel"] = report["frozen"][0]["reason"] = report["suggestions"][0] = NASTY
+    report["curves"][0]["phase"] = report["memory"]["dense"][0]["layer"] = NASTY
+    page = open_page(write_report(tmp_path, report), width=360)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert NASTY in page.locator("h1").text_content()
+    assert_no_serious_fault(page)
+
+
+def test_a_bare_one_shot_report(
+    open_page: Callable[..., Any], report: dict[str, Any], tmp_path: Path
+) -> None:
+    for key in ("accuracy", "layers", "groups", "memory", "curves", "frozen", "checks", "files"):
+        report.pop(key)
+    report["budgets"] = []
+    page = open_page(write_report(tmp_path, report))
+    assert page.locator("section").count() == 10
+    assert_no_serious_fault(page)
+
+
+def test_the_comparison_page(
+    open_page: Callable[..., Any], make_report: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    for name, scale, accuracy in (("a", 1.0, 0.95), ("b", 0.7, 0.93), ("c", 0.9, 0.92)):
+        run = make_report()
+        run["budgets"][0]["pruned_predicted"] *= scale
+        run["accuracy"].update(pruned=accuracy, int8=None)
+        write_report(tmp_path / name, run)
+    path = compare_reports([tmp_path / n for n in "abc"]).write(tmp_path / "compare.html")
+    for width in (360, 1280):
+        page = open_page(path, width=width)
+        assert page.locator("#pareto-0 svg circle, #pareto-0 svg [aria-label=dot] path").count() >= 3
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert_no_serious_fault(page)
