@@ -55,8 +55,8 @@ class Comparison:
         return Path(path)
 
 
-def compare_reports(folders: Sequence[str | Path]) -> Comparison:
-    """Compare the runs in `folders` (or report.json files).
+def compare_reports(folders: Sequence[str | Path], *, out: str | Path | None = None) -> Comparison:
+    """Compare the runs in `folders` (or report.json files); write the page to `out` if it is given.
 
     Raises InputError if there are none, or one of them holds no valid report.
     """
@@ -65,7 +65,10 @@ def compare_reports(folders: Sequence[str | Path]) -> Comparison:
     runs = [_run(name, Path(folder)) for name, folder in zip(_names(folders), folders, strict=True)]
     _mark_pareto(runs)
     rows = [asdict(run) for run in runs]
-    return Comparison(html=_page(runs, rows), table=_table(runs), rows=rows)
+    done = Comparison(html=_page(runs, rows), table=_table(runs), rows=rows)
+    if out is not None:
+        done.write(out)
+    return done
 
 
 def _names(folders: Sequence[str | Path]) -> list[str]:

@@ -191,7 +191,8 @@ def test_comparison(make_report: Callable[..., dict[str, Any]], tmp_path: Path) 
             run["device"]["name"] = NASTY
             run["accuracy"] = None
         write_report(tmp_path / name.replace("/", "_"), run)
-    done = compare_reports(sorted(p for p in tmp_path.iterdir()))
+    done = compare_reports(sorted(tmp_path.iterdir()), out=tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == done.html
     assert {row["name"]: row["pareto"] for row in done.rows if row["accuracy"]} == {
         "a": True,
         "b": True,

@@ -13,7 +13,7 @@ const kit = (() => {
     while (x >= 1024 && i < 4) { x /= 1024; i += 1; }
     return digits(x) + " " + ["B", "KiB", "MiB", "GiB", "TiB"][i];
   };
-  const tip = { fill: "var(--paper)", stroke: "var(--line)", textColor: "var(--ink)", lineWidth: 30, fontSize: 12 };
+  const tip = { fill: "var(--paper)", stroke: "var(--line)", textColor: "var(--ink)", lineWidth: 30, lineHeight: 1.3, fontSize: 12 };
 
   /* Show a chart. `make(width)` returns Plot's options; `points(plot)` the values that the arrow keys
      walk through, as {x, y, text} in the drawing's own pixels. */
