@@ -88,9 +88,8 @@ class Recipe:
     @classmethod
     def demo(cls, **changes: Any) -> Recipe:
         """A minute or so for the digits on two cores."""
-        return replace(
-            cls(batch_size=64, base_epochs=4, mask_epochs=2, tune_epochs=3, weight_decay=1e-4), **changes
-        )
+        small = cls(batch_size=32, base_epochs=4, mask_epochs=2, tune_epochs=3, weight_decay=1e-4)
+        return replace(small, **{"mask_learning_rate": 0.02, "tune_learning_rate": 0.02, **changes})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,0 +1,189 @@
+"""The loop against formulas worked out here: loss, schedule, accumulation, averages, statistics."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import SmallNet, small_data, small_recipe
+from torch import nn
+
+from dtp_edge.errors import InputError
+from dtp_edge.training import (
+    Recipe,
+    TensorBoardLog,
+    evaluate,
+    fine_tune,
+    open_session,
+    recalibrate,
+    train_base,
+    write_csv,
+)
+from dtp_edge.training.loss import training_loss
+
+
+def test_loss_is_hintons() -> None:
+    torch.manual_seed(0)
+    student, teacher, labels = torch.randn(5, 4), torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    recipe = Recipe(distill=0.3, temperature=2.0)
+    p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
+    soft = (p * (p / q).log()).sum(1).mean() * 4
+    hard = -student.log_softmax(1)[torch.arange(5), labels].mean()
+    wanted = 0.7 * hard + 0.3 * soft
+    torch.testing.assert_close(training_loss(student, labels, teacher, recipe), wanted)
+    torch.testing.assert_close(training_loss(student, labels, None, recipe), hard)
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine", "step", "onecycle"])
+def test_schedules_rise_and_stay_in_range(name: str) -> None:
+    recipe = Recipe(schedule=name, warmup=0.2)
+    rates = [recipe.rate(i, 50) for i in range(50)]
+    assert all(0 <= r <= 1 for r in rates)
+    assert rates[:10] == sorted(rates[:10])
+    assert max(rates) > 0.95
+    if name == "cosine":
+        assert math.isclose(rates[30], 0.5)
+        assert rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"schedule": "cosin"},
+        {"optimizer": "adam"},
+        {"batch_size": 0},
+        {"mask_epochs": -1.0},
+        {"mask_epochs": float("nan")},
+        {"distill": 1.5},
+        {"mixed_precision": "int8"},
+    ],
+)
+def test_recipes_that_make_no_sense(bad: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        Recipe(**bad)  # type: ignore[arg-type]
+    with pytest.raises(InputError):
+        Recipe.for_epochs(0)
+
+
+def test_epochs_are_split() -> None:
+    recipe = Recipe.for_epochs(5, seed=3)
+    assert recipe.mask_epochs + recipe.tune_epochs == 5
+    assert (recipe.seed, recipe.base_epochs) == (3, 0)
+
+
+def test_accumulated_parts_are_the_whole_batch() -> None:
+    """Without batch norm, a batch in parts has the same gradient."""
+    results = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        recipe = small_recipe(base_epochs=0.3, accumulate=parts, ema=0.0, batch_size=60)
+        train_base(net, open_session(small_data(), recipe))
+        results.append(net[1].weight.detach())
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_learning_learns_and_the_best_remains() -> None:
+    torch.manual_seed(0)
+    net, data = SmallNet(), small_data()
+    session = open_session(data, small_recipe(base_epochs=5, ema=0.0, base_learning_rate=0.1))
+    rows = train_base(net, session)
+    scored = [r["holdout_accuracy"] for r in rows if "holdout_accuracy" in r]
+    assert len(scored) == 5
+    assert max(scored) > 0.8
+    assert evaluate(net, data.holdout) == max(scored)
+    assert [r["step"] for r in rows] == list(range(1, 101))
+
+
+def test_average_of_the_weights() -> None:
+    from dtp_edge.training.ema import Average
+
+    net = nn.Linear(2, 1, bias=False)
+    average = Average(net, 0.5)
+    value = net.weight.detach().clone()
+    for step in range(1, 6):
+        with torch.no_grad():
+            net.weight.copy_(torch.full((1, 2), float(step)))
+        average.update(net)
+        decay = min(0.5, step / (step + 10))
+        value = decay * value + (1 - decay) * step
+    with average.swapped_in(net):
+        torch.testing.assert_close(net.weight.detach(), value)
+    assert float(net.weight.detach()[0, 0]) == 5.0
+
+
+def test_batch_norm_is_re_estimated() -> None:
+    """The first norm's statistics are those of its input over the very batches, worked out by hand."""
+    torch.manual_seed(0)
+    net, data = SmallNet(), small_data()
+    with torch.no_grad():
+        net.bn1.running_mean.fill_(9)
+        net.bn1.running_var.fill_(9)
+    assert recalibrate(net, data, 5, batch_size=50, seed=1) == 3
+    batches = [x for x, _ in data.train.shuffled(50, seed=1, epoch=0)][:5]
+    outs = [net.conv1(x) for x in batches]
+    torch.testing.assert_close(net.bn1.running_mean, torch.stack([o.mean((0, 2, 3)) for o in outs]).mean(0))
+    torch.testing.assert_close(net.bn1.running_var, torch.stack([o.var((0, 2, 3)) for o in outs]).mean(0))
+    assert net.bn1.momentum == 0.1
+    assert net.training
+
+
+def test_no_decay_on_norms_biases_and_scores() -> None:
+    from dtp_edge.training.loop import Phase, _optimizer
+
+    net = SmallNet()
+    net.scores = nn.Parameter(torch.zeros(4, 4))
+    optimizer = _optimizer(Phase("x", net, 1, 0.1, scores=[net.scores], score_rate=0.7), Recipe())
+    decays = {id(p): (g["weight_decay"], g["rate"]) for g in optimizer.param_groups for p in g["params"]}
+    assert decays[id(net.conv1.weight)] == (5e-4, 0.1)
+    assert decays[id(net.bn1.weight)] == decays[id(net.linear.bias)] == (0.0, 0.1)
+    assert decays[id(net.scores)] == (0.0, 0.7)
+    assert len(decays) == len(list(net.parameters()))
+
+
+def test_a_loss_that_is_not_finite_stops() -> None:
+    net = SmallNet()
+    with torch.no_grad():
+        net.conv1.weight.fill_(float("inf"))
+    with pytest.raises(InputError, match="no longer finite"):
+        train_base(net, open_session(small_data(), small_recipe(ema=0.0)))
+
+
+def test_distillation_pulls_towards_the_teacher() -> None:
+    """With wrong labels, only the student that listens to the teacher learns the digits."""
+    data = small_data()
+    torch.manual_seed(0)
+    teacher = SmallNet(dropout=0.0)
+    train_base(teacher, open_session(data, small_recipe(base_epochs=3, ema=0.0)))
+    wrong = dataclasses.replace(data.train, labels=(data.train.labels + 1) % 10)
+    accuracies = []
+    for weight in (0.0, 1.0):
+        torch.manual_seed(1)
+        student = SmallNet(dropout=0.0)
+        session = open_session(
+            dataclasses.replace(data, train=wrong), small_recipe(tune_epochs=3, ema=0.0, distill=weight)
+        )
+        fine_tune(student, session, copy.deepcopy(teacher))
+        accuracies.append(evaluate(student, data.test))
+    assert accuracies[0] < 0.3
+    assert accuracies[1] > 0.6
+
+
+def test_curves_are_written(tmp_path: Path) -> None:
+    rows = [
+        {"phase": "masks", "step": 1, "loss": 0.5, "costs": {"macs": 3.0}},
+        {"phase": "x", "step": 1, "holdout_accuracy": 1.0},
+    ]
+    text = write_csv(tmp_path / "curve.csv", rows).read_text().splitlines()
+    assert text == ["phase,step,loss,holdout_accuracy,costs.macs", "masks,1,0.5,,3.0", "x,1,,1.0,"]
+    pytest.importorskip("tensorboard")
+    TensorBoardLog(tmp_path / "board")("masks", 1, 1, rows[0])
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "board"))
+    events.Reload()
+    assert events.Scalars("masks/costs.macs")[0].value == 3.0
