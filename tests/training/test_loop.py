@@ -158,14 +158,15 @@ def test_distillation_pulls_towards_the_teacher() -> None:
     data = small_data()
     torch.manual_seed(0)
     teacher = SmallNet(dropout=0.0)
-    train_base(teacher, open_session(data, small_recipe(base_epochs=3, ema=0.0)))
+    train_base(teacher, open_session(data, small_recipe(base_epochs=6, base_learning_rate=0.2, ema=0.0)))
     wrong = dataclasses.replace(data.train, labels=(data.train.labels + 1) % 10)
     accuracies = []
     for weight in (0.0, 1.0):
         torch.manual_seed(1)
         student = SmallNet(dropout=0.0)
         session = open_session(
-            dataclasses.replace(data, train=wrong), small_recipe(tune_epochs=3, ema=0.0, distill=weight)
+            dataclasses.replace(data, train=wrong),
+            small_recipe(tune_epochs=6, tune_learning_rate=0.2, ema=0.0, distill=weight),
         )
         fine_tune(student, session, copy.deepcopy(teacher))
         accuracies.append(evaluate(student, data.test))
