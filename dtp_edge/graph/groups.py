@@ -11,6 +11,8 @@ from dtp_edge.graph.labels import Rows, tidy
 from dtp_edge.graph.network import Frozen, Group
 from dtp_edge.graph.values import Context, Value
 
+TAKEN_APART = "the dimension is taken apart"
+
 
 @dataclass
 class Numbering:
@@ -49,7 +51,7 @@ def number_atoms(
     tied = [g for g in groups if g.stop - g.start < 2]
     if tied:  # one atom alone can never go
         frozen += [Frozen(g.name, "its channels could only go all together") for g in tied]
-        alone = np.isin(part, [part[number == g.start][0] for g in tied])
+        alone = np.isin(part, [part[number[:-1] == g.start][0] for g in tied])
         part[alone] = -1
         groups, number = _number(ctx, part, members)
     final = {key: _final(rows, number) for key, rows in leaves.items()}
@@ -193,7 +195,14 @@ def _frozen(ctx: Context, why: np.ndarray, reasons: list[str], owned: np.ndarray
     if not len(kept):
         return []
     keys = np.unique(np.stack([ctx.atoms.origins(kept), why[kept]], axis=1), axis=0)
-    return [Frozen(_module_of(ctx.origins[o].name), reasons[r]) for o, r in keys.tolist()]
+    found = []
+    for origin, reason in keys.tolist():
+        made = ctx.origins[origin]
+        if made.kind == "channels":
+            found.append(Frozen(_module_of(made.name), reasons[reason]))
+        elif not reasons[reason].startswith(TAKEN_APART):  # the q, k, v axis of a fused projection
+            found.append(Frozen(f"{made.module or made.name} {made.kind}", reasons[reason]))
+    return found
 
 
 def _distinct(frozen: list[Frozen]) -> list[Frozen]:

@@ -173,13 +173,18 @@ def tidy(rows: Rows) -> Rows:
 def same_depth(left: Rows, right: Rows) -> tuple[Rows, Rows]:
     """Pad both with -1 to the deeper of the two."""
     depth = max(left.shape[1], right.shape[1])
-    return tuple(  # type: ignore[return-value]
-        np.pad(r, ((0, 0), (0, depth - r.shape[1])), constant_values=-1) if r.shape[1] < depth else r
-        for r in (left, right)
-    )
+    return _padded(left, depth), _padded(right, depth)
+
+
+def _padded(rows: Rows, depth: int) -> Rows:
+    if rows.shape[1] == depth:
+        return rows
+    wide = np.full((len(rows), depth), -1, dtype=np.int32)
+    wide[:, : rows.shape[1]] = rows
+    return wide
 
 
 def stack_rows(parts: list[Rows]) -> Rows:
     """Concatenate rows of any depth along the index."""
     depth = max(p.shape[1] for p in parts)
-    return np.concatenate([np.pad(p, ((0, 0), (0, depth - p.shape[1])), constant_values=-1) for p in parts])
+    return np.concatenate([_padded(p, depth) for p in parts])

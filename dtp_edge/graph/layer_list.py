@@ -165,9 +165,9 @@ class LayerList:
 
 def _compressed(rows: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the distinct rows and their common count, if every row comes equally often."""
-    if len(rows) < 2 or ((rows[0] != rows[1]).any() and (rows[0] != rows[len(rows) // 2]).any()):
-        if len(rows) < 2048:
-            return rows, 1.0
+    short = len(rows) < 2 or ((rows[0] != rows[1]).any() and (rows[0] != rows[len(rows) // 2]).any())
+    if short and len(rows) < 2048:
+        return rows, 1.0
     distinct, counts = np.unique(rows, axis=0, return_counts=True)
     if len(distinct) < len(rows) and (counts == counts[0]).all():
         return distinct, float(counts[0])

@@ -96,29 +96,29 @@ def _variance(
 
 
 def var(
-    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None,
-    factors: Sequence[Tensor], factor_dims: Sequence[int],
+    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: Any = None, factors: Sequence[Tensor], factor_dims: Sequence[int],
 ) -> Tensor:  # fmt: skip
     return _variance(x, dim, _correction(unbiased, correction), keepdim, factors, factor_dims)[0]
 
 
 def std(
-    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None,
-    factors: Sequence[Tensor], factor_dims: Sequence[int],
+    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: Any = None, factors: Sequence[Tensor], factor_dims: Sequence[int],
 ) -> Tensor:  # fmt: skip
     return _variance(x, dim, _correction(unbiased, correction), keepdim, factors, factor_dims)[0].sqrt()
 
 
 def var_mean(
-    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None,
-    factors: Sequence[Tensor], factor_dims: Sequence[int],
+    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: Any = None, factors: Sequence[Tensor], factor_dims: Sequence[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return _variance(x, dim, _correction(unbiased, correction), keepdim, factors, factor_dims)
 
 
 def std_mean(
-    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None,
-    factors: Sequence[Tensor], factor_dims: Sequence[int],
+    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    correction: Any = None, factors: Sequence[Tensor], factor_dims: Sequence[int],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     variance, average = var_mean(
         x, dim, unbiased, keepdim, correction=correction, factors=factors, factor_dims=factor_dims

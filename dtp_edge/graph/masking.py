@@ -120,11 +120,19 @@ def fitted(factors: Tensor, size: int) -> Tensor:
 
 
 def _insert_multiply(graph: fx.Graph, node: fx.Node, site: NodeSite, index: int) -> None:
-    source = node.args[site.argument]
+    position = -1
+    flat: list[fx.Node] = []
+    fx.map_arg((node.args, node.kwargs), flat.append)
     with graph.inserting_before(node):
         factors = graph.get_attr(f"mask_site_{index}")
-        product = graph.call_function(multiply_along, (source, factors, site.dim))
-    node.update_arg(site.argument, product)
+        product = graph.call_function(multiply_along, (flat[site.argument], factors, site.dim))
+
+    def replace(source: fx.Node) -> fx.Node:
+        nonlocal position
+        position += 1
+        return product if position == site.argument else source
+
+    node.args, node.kwargs = fx.map_arg((node.args, node.kwargs), replace)
 
 
 def _replace_norm(graph: fx.Graph, node: fx.Node, sites: list[tuple[int, NodeSite]]) -> None:

@@ -69,8 +69,9 @@ class ParameterSite:
 class NodeSite:
     """A mask that must act on an activation or inside a norm, so the traced graph has to run it.
 
-    `kind` is "multiply" (the first input of node is multiplied by the mask along `dim` before the
-    node reads it) or "norm" (the node's statistics over `dim` are taken over kept channels only).
+    `kind` is "multiply" (the node's tensor argument number `argument`, counted through lists, is
+    multiplied by the mask along `dim` before the node reads it) or "norm" (the node's statistics over
+    `dim` are taken over kept channels only).
     """
 
     node: str

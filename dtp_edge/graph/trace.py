@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from dtp_edge.errors import UnsupportedError
+from dtp_edge.graph.normalise import normalise
 
 
 def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphModule, bool]:
@@ -32,11 +33,12 @@ def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphMo
                 continue
             _drop_guards(graph_module)
             _name_own_tensors(graph_module, model)
+            normalise(graph_module)
             return graph_module, dynamic is not None
     lines = str(failure).strip().splitlines()
     raise UnsupportedError(
         f"torch.export cannot trace {type(model).__name__}: {lines[0] if lines else type(failure).__name__}",
-        hint="Check that the example inputs fit the network and that its forward has no control flow on values.",
+        hint="Check that the example inputs fit the network and that its forward does not branch on values.",
     ) from failure
 
 
@@ -44,10 +46,13 @@ def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphMo
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every submodule in eval mode and give each its own mode back afterwards."""
     modes = [(m, m.training) for m in model.modules()]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that only inference has
     model.eval()
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module, mode in modes:
             module.training = mode
 

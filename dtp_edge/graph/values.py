@@ -72,6 +72,7 @@ class Context:
     sites: list[Site] = field(default_factory=list)
     node: fx.Node = None  # type: ignore[assignment]
     graph_module: fx.GraphModule | None = None
+    _constants: dict[fx.Node, np.ndarray | None] = field(default_factory=dict)
 
     # -- reading -------------------------------------------------------------------------------
     def value(self, argument: Any) -> Value:
@@ -94,12 +95,18 @@ class Context:
 
     def constant(self, argument: Any) -> np.ndarray | None:
         """Return the numbers of a buffer or constant that the graph reads, None for anything computed."""
-        if not isinstance(argument, fx.Node) or argument.op != "get_attr" or self.graph_module is None:
+        if not isinstance(argument, fx.Node):
             return None
-        tensor: Any = self.graph_module
-        for part in str(argument.target).split("."):
-            tensor = getattr(tensor, part)
-        return None if isinstance(tensor, torch.nn.Parameter) else tensor.detach().cpu().numpy()
+        if argument not in self._constants:
+            self._constants[argument] = evaluate(argument, self.graph_module)
+        return self._constants[argument]
+
+    def boolean(self, argument: fx.Node) -> bool:
+        """Return whether a node holds booleans, or may do."""
+        val = argument.meta.get("val")
+        if val is None and argument.op == "get_attr":
+            val = lookup(self.graph_module, str(argument.target))
+        return val is None or val.dtype in (torch.bool, torch.uint8)
 
     # -- stating -------------------------------------------------------------------------------
     def bind(self, value: Value, dim: int, rows: Rows | None) -> None:
@@ -180,6 +187,35 @@ class Context:
     @property
     def op(self) -> str:
         return op_name(self.node)
+
+
+def lookup(graph_module: Any, target: str) -> Any:
+    """Return what a `get_attr` target names."""
+    for part in target.split("."):
+        graph_module = getattr(graph_module, part)
+    return graph_module
+
+
+def evaluate(node: fx.Node, graph_module: Any, depth: int = 8) -> np.ndarray | None:
+    """Return the numbers of a buffer, or of a short chain of operators on buffers; None for anything else."""
+    tensor = _evaluate(node, graph_module, depth)
+    return None if tensor is None else tensor.detach().cpu().numpy()
+
+
+def _evaluate(node: fx.Node, graph_module: Any, depth: int) -> torch.Tensor | None:
+    if node.op == "get_attr":
+        tensor = lookup(graph_module, str(node.target))
+        return None if isinstance(tensor, torch.nn.Parameter) else tensor
+    if node.op != "call_function" or depth == 0 or not isinstance(node.target, torch._ops.OpOverload):
+        return None
+    if node.target._schema.name.endswith("_") or not node.all_input_nodes:
+        return None
+    inputs = {n: _evaluate(n, graph_module, depth - 1) for n in node.all_input_nodes}
+    if any(v is None or v.numel() > 1_000_000 for v in inputs.values()):
+        return None
+    with torch.no_grad():
+        found = node.target(*fx.map_arg(node.args, inputs.get), **fx.map_arg(node.kwargs, inputs.get))
+    return found if isinstance(found, torch.Tensor) else None
 
 
 def owner(node: fx.Node) -> str:

@@ -84,7 +84,7 @@ def select(ctx: Context, a: Arguments, out: Value) -> None:
     """Picks one index by its number, so the dimension must stay as it is."""
     x = ctx.value(a["self"])
     dim = int(a["dim"]) % x.rank
-    ctx.freeze(ctx.read(x, dim), "an index is picked by its number")
+    ctx.freeze(ctx.read(x, dim), "the dimension is taken apart by index")
     out.labels[:] = [ctx.read(x, d) for d in range(x.rank) if d != dim]
 
 
@@ -105,7 +105,7 @@ def getitem(ctx: Context, a: Arguments, out: Value) -> None:
 
 @rule("pad", "constant_pad_nd")
 def pad(ctx: Context, a: Arguments, out: Value) -> None:
-    """Padding adds indices that hold a constant: they are free, so they take part in what they are added to."""
+    """Padding adds indices that hold a constant: they are free and take part in what they are added to."""
     x = ctx.value(a["self"])
     amounts = [int(p) if isinstance(p, int) else 0 for p in a["pad"]]
     constant = a.get("mode", "constant") == "constant"
@@ -147,22 +147,4 @@ def roll(ctx: Context, a: Arguments, out: Value) -> None:
     for shift, dim in zip(a["shifts"], a["dims"], strict=True):
         dim = int(dim) % x.rank
         if out.labels[dim] is not None:
-            ctx.freeze(out.labels[dim], "a roll by a fixed number of channels") if shift else None
             out.labels[dim] = np.roll(out.labels[dim], int(shift), axis=0)
-
-
-@rule("index_select")
-def index_select(ctx: Context, a: Arguments, out: Value) -> None:
-    """A constant index moves labels; an index that is computed at run time freezes the dimension."""
-    x = ctx.value(a["self"])
-    dim = int(a["dim"]) % x.rank
-    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
-    rows = out.labels[dim]
-    index = ctx.constant(a["index"])
-    if rows is None:
-        return
-    if index is None:
-        ctx.freeze(rows, "gathered by an index that is computed at run time")
-        out.labels[dim] = None
-    else:
-        out.labels[dim] = rows[index.reshape(-1)]

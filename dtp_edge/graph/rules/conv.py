@@ -39,7 +39,7 @@ def _convolution(ctx: Context, a: Arguments, out: Value, transposed: bool) -> No
         ctx.freeze(ctx.read(weight, dim) if weight.source is None else None, "labelled kernel")
         weight.labels[dim] = None
     groups, c_in, c_out = int(a["groups"]), x.shape[channel], out.shape[channel]
-    rows = x.labels[channel]
+    rows = ctx.read(x, channel)
     if groups == 1:
         reads, writes = (0, 1) if transposed else (1, 0)
         ctx.bind(weight, reads, rows)

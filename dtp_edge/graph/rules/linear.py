@@ -11,7 +11,7 @@ from dtp_edge.graph.values import UNSET, Context, Value
 def linear(ctx: Context, a: Arguments, out: Value) -> None:
     x, weight = ctx.value(a["input"]), ctx.value(a["weight"])
     multiply(ctx, x, x.rank - 1, weight, 1)
-    out.labels[:-1] = x.labels[:-1]
+    out.labels[:-1] = [ctx.read(x, d) for d in range(x.rank - 1)]
     if weight.rank == 1:
         return
     out.labels[-1] = ctx.read(weight, 0)
@@ -49,7 +49,7 @@ def addmm(ctx: Context, a: Arguments, out: Value) -> None:
 def multiply(ctx: Context, x: Value, x_dim: int, y: Value, y_dim: int, first: int = 0) -> None:
     """Contract dimension `x_dim` of x with `y_dim` of y, arguments `first` and `first + 1` of the node."""
     if x.labels[x_dim] is UNSET:
-        x.labels[x_dim] = ctx.read(y, y_dim)
+        ctx.bind(x, x_dim, ctx.read(y, y_dim))
     ctx.bind(y, y_dim, x.labels[x_dim])
     if y.source is not None or x.source is None:
         ctx.contract(y, y_dim, first + 1)

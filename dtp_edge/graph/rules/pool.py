@@ -28,7 +28,8 @@ for _count in (1, 2, 3):
         f"{kind}{_count}d"
         for kind in (
             "max_pool", "avg_pool", "adaptive_avg_pool", "_adaptive_avg_pool", "adaptive_max_pool", "lp_pool",
-            "reflection_pad", "replication_pad", "upsample_nearest", "upsample_nearest_exact", "_upsample_nearest_exact",
+            "reflection_pad", "replication_pad", "upsample_nearest",
+            "upsample_nearest_exact", "_upsample_nearest_exact",
         )
     ]  # fmt: skip
     _names.append(f"max_pool{_count}d_with_indices")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from dtp_edge.graph.registry import Arguments, rule
 from dtp_edge.graph.values import Context, Value, join
 
 
-@rule("view", "reshape", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as", "squeeze", "unsqueeze",
-      "squeeze_dims")  # fmt: skip
+@rule("view", "reshape", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as")
+@rule("squeeze", "unsqueeze", "squeeze_dims")
 def reshape(ctx: Context, a: Arguments, out: Value) -> None:
     x = ctx.value(a["self"])
     for ins, outs in segments(x.shape, out.shape):
@@ -20,21 +21,48 @@ def reshape(ctx: Context, a: Arguments, out: Value) -> None:
 
 
 def _reshape_segment(ctx: Context, x: Value, ins: list[int], out: Value, outs: list[int]) -> None:
-    labels = [(ctx.read(x, d), x.shape[d]) for d in ins if x.shape[d] != 1]
+    """Relabel one block: cut its input dimensions at the borders of the output's, then join the pieces."""
     for d in ins:
         if x.shape[d] == 1:
             ctx.freeze(x.labels[d], "a dimension of one that is reshaped")
+    narrow = [d for d in ins if x.shape[d] != 1]
     wide = [d for d in outs if out.shape[d] != 1]
+    labels = [(ctx.read(x, d), x.shape[d]) for d in narrow]
     if all(rows is None for rows, _ in labels):
         return
     if len(labels) == len(wide) == 1:
         out.labels[wide[0]] = labels[0][0]
         return
-    rows = join(labels)
-    sizes = [out.shape[d] for d in wide]
-    fixed = [bool(out.fixed[d]) if out.fixed else False for d in wide]
-    for d, part in zip(wide, unfold(ctx, rows, sizes, fixed), strict=True):
-        out.labels[d] = part
+    pieces = common_pieces([n for _, n in labels], [out.shape[d] for d in wide])
+    if pieces is None:  # the borders cross: go through the flattened block
+        labels = [(join(labels), int(np.prod([n for _, n in labels])))]
+        pieces = [out.shape[d] for d in wide]
+    parts: list[tuple[Rows | None, int]] = []
+    for rows, size in labels:
+        sizes = _take(pieces, size, len(parts))
+        parts.extend(zip(unfold(ctx, rows, sizes), sizes, strict=True))
+    for d in wide:
+        sizes = _take(pieces, out.shape[d], len(pieces) - len(parts))
+        out.labels[d] = join(parts[: len(sizes)])
+        parts = parts[len(sizes) :]
+
+
+def common_pieces(before: list[int], after: list[int]) -> list[int] | None:
+    """Return the sizes whose borders include those of both shapes, None if they cross."""
+    borders = {1}
+    for shape in (before, after):
+        borders.update(int(np.prod(shape[k:])) for k in range(len(shape)))
+    ordered = sorted(borders, reverse=True)
+    ratios = list(pairwise(ordered))
+    return None if any(a % b for a, b in ratios) else [a // b for a, b in ratios]
+
+
+def _take(pieces: list[int], size: int, start: int) -> list[int]:
+    """Return the pieces from `start` on whose product is `size`."""
+    taken: list[int] = []
+    while int(np.prod(taken)) < size:
+        taken.append(pieces[start + len(taken)])
+    return taken
 
 
 def segments(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
@@ -64,15 +92,15 @@ def segments(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list
     return found
 
 
-def unfold(ctx: Context, rows: Rows | None, sizes: list[int], fixed: list[bool]) -> list[Rows | None]:
+def unfold(ctx: Context, rows: Rows | None, sizes: list[int]) -> list[Rows | None]:
     """Take a flattened dimension apart into dimensions of the given sizes.
 
     A column of labels that varies along one of them only belongs to it. Otherwise each index becomes
     the product of fresh atoms of the dimensions along which it varies, because what is kept must stay
     a rectangle.
     """
-    if rows is None or not sizes:
-        return [None] * len(sizes)
+    if rows is None or len(sizes) == 1:
+        return [rows] + [None] * (len(sizes) - 1)
     rows = ctx.atoms.expand(rows)
     found: list[list[Rows]] = [[] for _ in sizes]
     for k in range(rows.shape[1]):
@@ -83,21 +111,16 @@ def unfold(ctx: Context, rows: Rows | None, sizes: list[int], fixed: list[bool])
             along = np.moveaxis(column, axis, 0).reshape(sizes[axis], -1)[:, :1]
             found[axis].append(along)
         else:
-            for axis, part in _factor(ctx, rows[:, k : k + 1], sizes, varies, fixed):
+            for axis, part in _factor(ctx, rows[:, k : k + 1], sizes, varies):
                 found[axis].append(part)
     return [_side_by_side(parts) for parts in found]
 
 
-def _factor(
-    ctx: Context, column: Rows, sizes: list[int], varies: list[int], fixed: list[bool]
-) -> list[tuple[int, Rows]]:
+def _factor(ctx: Context, column: Rows, sizes: list[int], varies: list[int]) -> list[tuple[int, Rows]]:
     factors: list[tuple[int, Rows]] = []
     wide = []
     for axis in varies:
-        last = axis == varies[-1]
-        part = ctx.fresh(sizes[axis], "inner" if last else "heads")
-        if fixed[axis]:
-            ctx.freeze(part, "the dimension holds the batch")
+        part = ctx.fresh(sizes[axis], "inner" if axis == varies[-1] else "heads")
         factors.append((axis, part))
         inner = int(np.prod(sizes[axis + 1 :]))
         outer = int(np.prod(sizes[:axis]))
@@ -182,3 +205,22 @@ def channel_shuffle(ctx: Context, a: Arguments, out: Value) -> None:
     if rows is not None:
         ctx.equate(rows, np.tile(rows[: len(rows) // groups], (groups, 1)))
         out.labels[1] = rows.reshape(groups, -1, rows.shape[1]).transpose(1, 0, 2).reshape(len(rows), -1)
+
+
+@rule("repeat", "tile")
+def repeat(ctx: Context, a: Arguments, out: Value) -> None:
+    x = ctx.value(a["self"])
+    shift = out.rank - x.rank
+    for dim in range(x.rank):
+        times = out.shape[dim + shift] // x.shape[dim]
+        rows = ctx.read(x, dim) if x.shape[dim] != 1 else None
+        out.labels[dim + shift] = rows if rows is None or times == 1 else np.tile(rows, (times, 1))
+
+
+@rule("repeat_interleave")
+def repeat_interleave(ctx: Context, a: Arguments, out: Value) -> None:
+    x, dim = ctx.value(a["self"]), int(a["dim"]) % out.rank
+    assert isinstance(a["repeats"], int)
+    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    if out.labels[dim] is not None:
+        out.labels[dim] = np.repeat(out.labels[dim], a["repeats"], axis=0)

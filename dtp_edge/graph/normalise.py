@@ -1,0 +1,155 @@
+"""Rewrite a traced graph into an equal one that says more clearly what it does.
+
+Three rewrites, none of which changes a number: a size that is computed from the batch becomes -1 in
+reshapes; attention states the scale of its dense heads; a chain of reshapes and transpositions that
+only permutes the indices of one dimension (channel shuffle) becomes one look-up by a constant index, so
+that the shuffle does not tie its channels together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import fx
+
+from dtp_edge.graph.values import op_name
+
+RESHAPES = {"view", "reshape", "_unsafe_view"}
+MOVES = RESHAPES | {
+    "flatten",
+    "unflatten",
+    "permute",
+    "transpose",
+    "contiguous",
+    "unsqueeze",
+    "squeeze",
+    "clone",
+}
+
+
+def normalise(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """Apply the rewrites in place and return the graph module."""
+    for node in list(graph_module.graph.nodes):
+        if node.op != "call_function":
+            continue
+        name = op_name(node)
+        if name in RESHAPES:
+            _infer_batch(node)
+        elif name == "scaled_dot_product_attention":
+            _state_scale(node)
+    _replace_shuffles(graph_module)
+    graph_module.graph.eliminate_dead_code(is_impure_node=_has_effect)
+    graph_module.recompile()
+    return graph_module
+
+
+def _has_effect(node: fx.Node) -> bool:
+    """In-place operators and inputs stay; everything else without a reader can go."""
+    return node.op in ("placeholder", "output") or (
+        node.op == "call_function" and op_name(node).endswith("_")
+    )
+
+
+def _infer_batch(node: fx.Node) -> None:
+    """view(x, [5, batch * 4, 4]) -> view(x, [5, -1, 4]): the literals that stay are those of the network."""
+    if len(node.args) < 2 or not isinstance(node.args[1], (list, tuple)):
+        return
+    sizes = list(node.args[1])
+    computed = [i for i, s in enumerate(sizes) if isinstance(s, fx.Node)]
+    if len(computed) == 1 and all(s != -1 for s in sizes if isinstance(s, int)):
+        sizes[computed[0]] = -1
+        node.update_arg(1, sizes)
+
+
+def _state_scale(node: fx.Node) -> None:
+    if node.kwargs.get("scale") is None and len(node.args) < 7:
+        width = node.args[0].meta["val"].shape[-1]  # type: ignore[union-attr]
+        if isinstance(width, int):
+            node.update_kwarg("scale", 1.0 / math.sqrt(width))
+
+
+def _replace_shuffles(graph_module: fx.GraphModule) -> None:
+    count = 0
+    done: set[fx.Node] = set()
+    for node in list(graph_module.graph.nodes):
+        if node in done or not _moves(node):
+            continue
+        chain = _chain(node)
+        end = _same_shape_end(node, chain)
+        if end is None:
+            continue
+        found = _as_look_up(node, chain[: chain.index(end) + 1])
+        if found is None:
+            continue
+        dim, index = found
+        source: Any = node.args[0]
+        with graph_module.graph.inserting_before(end):
+            if torch.equal(index, torch.arange(len(index))):
+                replacement = source
+            else:
+                name = f"_shuffle_index_{count}"
+                count += 1
+                graph_module.register_buffer(name, index, persistent=False)
+                constant = graph_module.graph.get_attr(name)
+                constant.meta["val"] = index
+                replacement = graph_module.graph.call_function(
+                    torch.ops.aten.index_select.default, (source, dim, constant)
+                )
+                replacement.meta = dict(end.meta)
+        done.update(chain)
+        end.replace_all_uses_with(replacement)
+
+
+def _moves(node: fx.Node) -> bool:
+    return (
+        node.op == "call_function"
+        and op_name(node) in MOVES
+        and isinstance(node.meta.get("val"), torch.Tensor)
+    )
+
+
+def _chain(node: fx.Node) -> list[fx.Node]:
+    """Return the node and the moves after it, as long as nothing else reads what is between."""
+    chain = [node]
+    while len(chain[-1].users) == 1:
+        following = next(iter(chain[-1].users))
+        if not _moves(following) or following.args[0] is not chain[-1]:
+            break
+        chain.append(following)
+    return chain
+
+
+def _same_shape_end(start: fx.Node, chain: list[fx.Node]) -> fx.Node | None:
+    """Return the last node of the chain that has the shape that the chain began with."""
+    if len(chain) < 3 or not any(op_name(n) in ("permute", "transpose") for n in chain):
+        return None
+    shape = start.args[0].meta["val"].shape if "val" in start.args[0].meta else None  # type: ignore[union-attr]
+    for node in reversed(chain):
+        if shape is not None and str(tuple(node.meta["val"].shape)) == str(tuple(shape)):
+            return node if chain.index(node) >= 2 else None
+    return None
+
+
+def _as_look_up(start: fx.Node, chain: list[fx.Node]) -> tuple[int, torch.Tensor] | None:
+    """Return (dim, index) if the chain is x.index_select(dim, index), found by moving numbers."""
+    shape = [_hint(s) for s in start.args[0].meta["val"].shape]  # type: ignore[union-attr]
+    before = torch.arange(math.prod(shape), dtype=torch.int32).reshape(shape)
+    moved = before
+    try:
+        for node in chain:
+            args = fx.map_arg(node.args[1:], lambda n: _hint(n.meta["val"]))
+            moved = node.target(moved.contiguous(), *args, **node.kwargs)  # type: ignore[operator]
+    except (RuntimeError, TypeError, KeyError):
+        return None
+    for dim, size in enumerate(shape):
+        stride = math.prod(shape[dim + 1 :])
+        index = (moved.movedim(dim, -1).reshape(-1, size)[0] // stride) % size
+        if torch.equal(before.index_select(dim, index.long()), moved):
+            return dim, index.long()
+    return None
+
+
+def _hint(size: Any) -> int:
+    return size if isinstance(size, int) else int(size.node.hint)
