@@ -14,6 +14,8 @@ class Search:
     """Counts `k [n_groups]`; atoms of a group are taken in falling order of `ranked`.
 
     `worth` is what an atom adds, `density` its worth per marginal cost (for the first threshold only).
+    `near`: give up only atoms that stick out over a device step, and move no group further than a step
+    (or a twentieth of it), because `worth` is a linearisation at the threshold and means little elsewhere.
     """
 
     def __init__(
@@ -26,9 +28,10 @@ class Search:
         floors: np.ndarray,
         most: np.ndarray,
         steps: np.ndarray,
+        near: bool = False,
     ) -> None:
         self.network, self.meter, self.floors, self.most, self.steps = network, meter, floors, most, steps
-        self.density = density
+        self.density, self.near = density, near
         self.order = [g.start + np.argsort(-ranked[g.start : g.stop], kind="stable") for g in network.groups]
         self.total = [np.concatenate([[0.0], np.cumsum(worth[o])]) for o in self.order]
         self.limits = np.array([meter.limits[m] for m in meter.metrics])
@@ -37,8 +40,16 @@ class Search:
     def run(self, max_evaluations: int) -> np.ndarray:
         """Return the best keep vector found within about `max_evaluations` prices."""
         self.left = max_evaluations
-        best = self.exchange(self.fill(self.threshold()))
+        start = self.threshold()
+        best = self.exchange(self.fill(start), *self.bounds(start))
         return self.mask(best).astype(bool)
+
+    def bounds(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Least and most atoms of every group that the exchange may choose."""
+        if not self.near:
+            return self.floors, self.most
+        reach = np.maximum(self.steps, -(-(self.most - self.floors) // 20))
+        return np.maximum(self.floors, start - reach), np.minimum(self.most, start + reach)
 
     def mask(self, k: np.ndarray) -> np.ndarray:
         mask = np.zeros(self.network.n_atoms)
@@ -86,8 +97,9 @@ class Search:
         whole = step - count % step
         return sorted({n for n in (1, whole, whole + step, room) if 0 < n <= room})
 
-    def fill(self, k: np.ndarray) -> np.ndarray:
+    def fill(self, k: np.ndarray, most: np.ndarray | None = None) -> np.ndarray:
         """Add where value per used budget is best, until nothing fits."""
+        most = self.most if most is None else most
         k = k.copy()
         closed: set[tuple[int, int]] = set()  # what did not fit never fits again: costs only rise
         while self.left > 0:
@@ -98,6 +110,8 @@ class Search:
                         continue
                     new = k.copy()
                     new[g] += n
+                    if new[g] > most[g]:
+                        continue
                     price = self.price(new)
                     if (price > 1.0).any():
                         closed.add((g, int(new[g])))
@@ -111,16 +125,16 @@ class Search:
             k = best[1]
         return k
 
-    def exchange(self, k: np.ndarray) -> np.ndarray:
+    def exchange(self, k: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
         """Take from one group, fill the others again; keep what raises the value."""
         improved = True
         while improved and self.left > 0:
             improved = False
             for a in range(len(k)):
-                for n in self.removals(a, int(k[a])):
+                for n in self.removals(a, int(k[a] - least[a]), int(k[a])):
                     less = k.copy()
                     less[a] -= n
-                    new = self.refill(less, a)
+                    new = self.refill(less, a, most)
                     if self.value(new) > self.value(k) * (1 + 1e-9) + _TINY:
                         k, improved = new, True
                         break
@@ -128,23 +142,24 @@ class Search:
                     break
         return k
 
-    def removals(self, g: int, count: int) -> list[int]:
-        room, step = int(count - self.floors[g]), int(self.steps[g])
+    def removals(self, g: int, room: int, count: int) -> list[int]:
+        step = int(self.steps[g])
         whole = count % step or step
-        return sorted({n for n in (1, 2, whole, whole + step) if 0 < n <= room})
+        amounts = (count % step,) if self.near else (1, 2, whole, whole + step)
+        return sorted({n for n in amounts if 0 < n <= room})
 
-    def refill(self, k: np.ndarray, without: int) -> np.ndarray:
+    def refill(self, k: np.ndarray, without: int, most: np.ndarray) -> np.ndarray:
         """Spend what group `without` gave up on the others, dearest gain first; then on anything."""
         best = k
         for g in range(len(k)):
-            if g == without or k[g] >= self.most[g] or self.left <= 0:
+            if g == without or k[g] >= most[g] or self.left <= 0:
                 continue
             new = k.copy()
             for n in reversed(self.amounts(g, int(k[g]))):
                 new[g] = k[g] + n
-                if self.fits(new):
+                if new[g] <= most[g] and self.fits(new):
                     break
                 new[g] = k[g]
             if self.value(new) > self.value(best):
                 best = new
-        return self.fill(best) if best is not k else k
+        return self.fill(best, most) if best is not k else k

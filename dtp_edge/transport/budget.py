@@ -121,10 +121,10 @@ class Budget:
 def _parse(name: str, value: object) -> tuple[float, bool]:
     """Return (amount, relative to dense?) or raise an `InputError` that shows how to write it."""
     where, hint = f"budget {name}", f"Write {_EXAMPLE[name]}."
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        if not hasattr(value, "__float__"):
-            raise InputError(f"cannot read {value!r}.", where=where, hint=hint)
-        value = float(value)  # type: ignore[arg-type]  # numpy and torch scalars
+    if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__float__")):
+        raise InputError(f"cannot read {value!r}.", where=where, hint=hint)
+    if not isinstance(value, str):
+        value = float(value)  # type: ignore[arg-type]  # numpy and torch scalars too
     number, suffix = float(value) if not isinstance(value, str) else 0.0, ""
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value)

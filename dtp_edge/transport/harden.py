@@ -63,7 +63,9 @@ def harden(
     floors = np.minimum(floors, most)
     ranked = scores if values is None else values
     density, worth = _worth(scores, values, network, meter, floors)
-    search = Search(network, meter, ranked, worth, density, floors, most, steps_of(network, cost))
+    density = density + _tie_break(network, ranked) * 1e-6 * (np.abs(density).max() or 1.0)
+    steps = steps_of(network, cost) if "latency_ms" in limits else np.ones_like(most)
+    search = Search(network, meter, ranked, worth, density, floors, most, steps, near=values is None)
     return search.run(max_evaluations)
 
 
@@ -93,6 +95,15 @@ def _worth(
         return base / mass, base
     height = scores - scores.min() + 0.01 * spread
     return height, height * mass
+
+
+def _tie_break(network: PrunableNetwork, ranked: np.ndarray) -> np.ndarray:
+    """Return 0 to -1 by rank within the group, so that equal scores are cut by the same share everywhere."""
+    tilt = np.zeros(network.n_atoms)
+    for g in network.groups:
+        order = np.argsort(-ranked[g.start : g.stop], kind="stable")
+        tilt[g.start + order] = -np.arange(g.stop - g.start) / (g.stop - g.start)
+    return tilt
 
 
 def steps_of(network: PrunableNetwork, cost: CostModel) -> np.ndarray:

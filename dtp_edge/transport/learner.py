@@ -78,6 +78,7 @@ class MaskLearner(nn.Module):
         self.module = network.module
         self.total_steps, self.ramp, self.dual, self.accumulation = total_steps, ramp, dual, accumulation
         self.min_keep = min_keep
+        self.tolerance = 1e-4  # relative, on the falling budget; hardening meets the final one exactly
         self.meter = Meter(network, cost, limits)
         self.limits = self.meter.limits
         self.segments = Segments(network.groups)
@@ -231,6 +232,7 @@ class MaskLearner(nn.Module):
             guess=guess,
             low_guess=memory[2 : 2 + groups] if known else None,
             high_guess=memory[2 + groups :] if known and caps is not None else None,
+            tolerance=self.tolerance,
             single_step=self.dual == "single" and known,
         )
         self._store(plan, history, float(memory[0]))

@@ -62,7 +62,7 @@ class Segments:
             low, high = np.where(f <= 0, b, low), np.where(f >= 0, b, high)
             new = b - f / np.maximum(slope, 1e-300)
             new = np.where((new > low) & (new < high), new, (low + high) / 2)
-            done = (np.abs(f) <= 1e-9 * target) | (high - low <= 1e-12 * np.abs(b))
+            done = (np.abs(f) <= 1e-13 * target) | (high - low <= 1e-12 * np.abs(b))
             b = np.where(done, b, new)
             if done.all():
                 break
