@@ -106,6 +106,7 @@ class LatencyModel:
         self.resolved = [resolve(kernel, profile) for kernel in kernels]
         self.first = builder.new_targets(len(kernels))
         self._roofs: list[tuple[int, int]] = []
+        self._hinges: list[tuple[int, int, float]] = []  # kernel, target in ms, ms that are free
         self._tables: dict[str, _TableGroup] = {}
         for index, (kernel, found) in enumerate(zip(kernels, self.resolved, strict=True)):
             factor = found.model.op_factor.get(kernel.op, 1.0)
@@ -118,6 +119,9 @@ class LatencyModel:
             for place, index in enumerate(group.kernels):
                 step = self.resolved[index].model.channel_step
                 self._add_features(group, place, kernels[index], step)
+        self._hinge_rows = np.array([h[0] for h in self._hinges], dtype=np.intp)
+        self._hinge_targets = np.array([h[1] for h in self._hinges], dtype=np.intp)
+        self._hinge_free = np.array([h[2] for h in self._hinges])
         self._roof_rows = np.array([r[0] for r in self._roofs], dtype=np.intp)
         self._roof_first = np.array([r[1] for r in self._roofs], dtype=np.intp)
 
@@ -126,6 +130,9 @@ class LatencyModel:
         latency = values[self.first : self.first + len(self.kernels)].copy()
         if self._roofs:
             latency[self._roof_rows] += values[self._roof_first[:, None] + np.arange(3)].max(axis=1)
+        if self._hinges:
+            over = values[self._hinge_targets] - self._hinge_free
+            latency[self._hinge_rows] += np.maximum(over, 0.0)
         for group in self._tables.values():
             latency[group.kernels] += self._table_latency(group, self._features(group, values))
         return latency
@@ -137,6 +144,8 @@ class LatencyModel:
         if self._roofs:
             index = self._roof_first[:, None] + np.arange(3)
             grad[index[np.arange(len(index)), values[index].argmax(axis=1)]] = 1.0
+        if self._hinges:
+            grad[self._hinge_targets] = values[self._hinge_targets] > self._hinge_free
         for group in self._tables.values():
             self._table_upstream(group, values, grad)
         return grad
@@ -155,11 +164,22 @@ class LatencyModel:
             tensor = self._graph.tensors[name]
             scale = 1e3 * factor * activation_bytes(tensor, self._precision) / model.bytes_per_second
             add(rows[1], scale, numel(tensor.shape))
+        if model.spill_bytes is not None:
+            self._add_spill(index, kernel, model, factor)
         for name in kernel.weights:
             tensor = self._graph.tensors[name]
             scale = 1e3 * factor * weight_bytes(tensor, self._precision) / model.weight_bytes_per_second
             add(rows[2], scale, numel(tensor.shape))
         self._builder.add_fixed(self.first + index, model.overhead_ms * factor)
+
+    def _add_spill(self, index: int, kernel: Kernel, model: RateModel, factor: float) -> None:
+        per_byte = 1e3 * factor / model.spill_bytes_per_second
+        target = self._builder.new_targets()
+        self._hinges.append((index, target, per_byte * (model.spill_bytes or 0.0)))
+        for name in [*kernel.inputs, *kernel.outputs]:
+            tensor = self._graph.tensors[name]
+            scale = per_byte * activation_bytes(tensor, self._precision)
+            self._builder.add(target, scale, numel(tensor.shape))
 
     def _join_table(self, index: int, found: Resolved, factor: float) -> None:
         group = self._tables.get(found.key)

@@ -79,7 +79,8 @@ class RateModel:
     + weight bytes/weight_bytes_per_second) + overhead_ms; analytical: the largest of the three terms
     instead of their sum. `work` is MACs with channels rounded up to `channel_step`, times
     (1 + a/in_channels)(1 + b/out_channels)(1 + c/pixels) where `saturation` gives a, b, c.
-    `macs_per_second` is None for kernels that only move memory.
+    `macs_per_second` is None for kernels that only move memory. Where `spill_bytes` is given, activation
+    bytes beyond it (they leave the cache) cost 1/`spill_bytes_per_second` more each.
     """
 
     form: str
@@ -91,6 +92,8 @@ class RateModel:
     channel_step: tuple[int, int] = (1, 1)
     saturation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     op_factor: Mapping[str, float] = field(default_factory=dict)
+    spill_bytes: float | None = None
+    spill_bytes_per_second: float = 1e12
 
 
 @dataclass(frozen=True)
@@ -265,4 +268,6 @@ def _kernel(document: Mapping[str, Any]) -> KernelModel:
         channel_step=steps,
         saturation=(bend.get("in_channels", 0.0), bend.get("out_channels", 0.0), bend.get("pixels", 0.0)),
         op_factor=factor,
+        spill_bytes=document.get("spill_bytes"),
+        spill_bytes_per_second=document.get("spill_bytes_per_second", 1e12),
     )
