@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import tempfile
 from collections.abc import Iterator
@@ -18,14 +17,13 @@ from torch import nn
 
 import dtp_edge
 from dtp_edge.cost import NetworkCost, is_this_machine, time_onnx
-from dtp_edge.errors import UnsupportedError
 from dtp_edge.export import Check, Compact, check_onnx, export_onnx, require, save_pruned
 from dtp_edge.graph import PrunableNetwork
 
 if TYPE_CHECKING:
     from dtp_edge.pipeline import RunContext
 
-CALIBRATION_BATCHES = 32
+CALIBRATION_SAMPLES = 256
 
 
 @dataclass
@@ -67,7 +65,7 @@ def deliver(
         require(delivery.checks)
         save_pruned(folder, compacted, network, keep, {"seed": context.seed, "device": cost.profile.name})
         if context.int8:
-            delivery.int8 = _quantise(path, cost, context)
+            delivery.int8 = _quantise(path, context)
         if context.measure and is_this_machine(cost.profile):
             delivery.measured = _measure(network, path, cost, delivery)
     return delivery
@@ -94,7 +92,10 @@ def weights_sha256(model: nn.Module) -> str:
 def _metadata(
     network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost, context: RunContext
 ) -> dict[str, str]:
+    data = context.data
+    normalised = {} if data is None else {"mean": data.mean, "std": data.std}
     return {
+        **{f"dtp_edge.input_{name}": json.dumps(value) for name, value in normalised.items()},
         "dtp_edge.version": dtp_edge.__version__,
         "dtp_edge.device": cost.profile.name,
         "dtp_edge.budget": "" if context.budget is None else str(context.budget),
@@ -122,21 +123,17 @@ def _measure(network: PrunableNetwork, pruned: Path, cost: NetworkCost, delivery
     return measured
 
 
-def _quantise(path: Path, cost: NetworkCost, context: RunContext) -> dict[str, Any]:
-    from dtp_edge.export import evaluate_onnx, precision_refusal, quantize_onnx
+def _quantise(path: Path, context: RunContext) -> dict[str, Any]:
+    from dtp_edge.export import evaluate_onnx, quantize_onnx
 
-    if context.data is None:
-        raise UnsupportedError(
-            "int8 needs data to calibrate on", where="--int8", hint="Give --data, or prune without --int8."
-        )
-    if reason := precision_refusal(cost.profile):
-        raise UnsupportedError(reason, where="--int8")
     target = path.with_name("model.int8.onnx")
-    batches = list(itertools.islice(context.data.calibration(CALIBRATION_BATCHES), CALIBRATION_BATCHES))
-    info = quantize_onnx(path, target, batches, method=context.int8_method)
+    calibration = context.data.calibration(CALIBRATION_SAMPLES)
+    result = quantize_onnx(path, target, calibration, method=context.int8_method)
+    test = context.data.test
     return {
-        "method": getattr(info, "method", context.int8_method),
-        "accuracy": evaluate_onnx(target, context.data.test),
-        "fp32_accuracy": evaluate_onnx(path, context.data.test),
+        "method": result.method,
+        "tried": result.tried,
+        "accuracy": evaluate_onnx(target, test.ordered(256)),
+        "fp32_accuracy": evaluate_onnx(path, test.ordered(256)),
         "bytes": target.stat().st_size,
     }

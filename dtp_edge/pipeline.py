@@ -7,6 +7,7 @@ measurement → report. Nothing appears in the output folder before the last pro
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,13 +22,22 @@ from torch import nn
 from dtp_edge import summary
 from dtp_edge.cost import NetworkCost, Profile, load_profile
 from dtp_edge.deliver import deliver, weights_sha256
-from dtp_edge.errors import CheckError, InputError
-from dtp_edge.export import Check, Compact, check_masked_equals_compact, compact, put_back, require
+from dtp_edge.errors import CheckError, InputError, UnsupportedError
+from dtp_edge.export import (
+    Check,
+    Compact,
+    check_masked_equals_compact,
+    compact,
+    precision_refusal,
+    put_back,
+    require,
+)
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork, trace_network
 from dtp_edge.outputs import refuse_finished, staged
 from dtp_edge.result import PruneResult
-from dtp_edge.transport import Budget, MaskLearner, harden, initial_scores, require_feasible
+from dtp_edge.transport import Budget, MaskLearner, Meter, harden, initial_scores, require_feasible
 
+SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
 Progress = Any  # training.ProgressCallback: progress(phase, done, total, info)
 
 
@@ -99,6 +109,8 @@ def prune_for_device(
     torch.manual_seed(seed)
     model = copy.deepcopy(model)
     profile = load_profile(device)
+    if context.int8:
+        refuse_int8(profile, data)
     network = trace_network(model, inputs, exclude=exclude)
     cost, limits = costs_and_limits(network, profile, budget)
     if data is None:
@@ -137,14 +149,16 @@ def _train_and_finish(
 ) -> PruneResult:
     from dtp_edge.training import Recipe, check_compatible, load_data, run_training
 
-    data = load_data(data, seed=context.seed) if isinstance(data, str) else data
+    data = load_data(data) if isinstance(data, str) else data
     check_compatible(data, network.module, network.example_inputs)
     recipe = recipe or (Recipe.for_epochs(epochs) if epochs is not None else Recipe())
     context.data = data
     cuts: list[Compact] = []
 
     def make_learner(total_steps: int) -> MaskLearner:
-        return MaskLearner(network, cost, limits, total_steps, scores=initial_scores(network))
+        batches = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
+        scores = initial_scores(network, "taylor", batches=list(batches))
+        return MaskLearner(network, cost, limits, total_steps, scores=scores)
 
     def cut(keep: np.ndarray) -> nn.Module:
         cuts.append(cut_and_prove(network, keep)[0])
@@ -160,6 +174,7 @@ def _train_and_finish(
         checkpoint_dir=out / "checkpoint" if out is not None else None,
         resume=resume,
         seed=context.seed,
+        identity={"device": cost.profile.name, "limits": dict(limits), "weights": context.dense_sha256},
     )
     return finish_run(
         network, outcome.keep, cost, limits, out=out, training=outcome, compacted=cuts[-1], context=context
@@ -240,8 +255,9 @@ def check_budget(
     network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost, limits: Mapping[str, float]
 ) -> Check:
     """Check every budget on the final integer widths: the largest cost over limit may not exceed 1."""
-    final = cost.evaluate(network.layers.sizes(keep.astype(np.float64)))
-    used = {metric: final[metric] / limit for metric, limit in limits.items()}
+    meter = Meter(network, cost, limits)
+    final = meter.costs(keep.astype(np.float64))
+    used = {metric: final[metric] / limit for metric, limit in meter.limits.items()}
     worst = max(used, key=used.__getitem__)
     return Check(
         "budget on the final widths",
@@ -250,6 +266,16 @@ def check_budget(
         1.0,
         "; ".join(f"{metric} uses {100 * share:.1f} % of its budget" for metric, share in used.items()),
     )
+
+
+def refuse_int8(profile: Profile, data: Any) -> None:
+    """Raise UnsupportedError where int8 was asked for and the device or the run cannot have it."""
+    if reason := precision_refusal(profile):
+        raise UnsupportedError(reason, where="--int8", hint="Leave --int8 out, or name an int8 profile.")
+    if data is None:
+        raise UnsupportedError(
+            "int8 needs data to calibrate on", where="--int8", hint="Give --data, or leave --int8 out."
+        )
 
 
 def refuse_nonfinite(model: nn.Module) -> None:

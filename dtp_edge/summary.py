@@ -9,7 +9,6 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +83,7 @@ def _run(training: Any, context: RunContext) -> dict[str, Any]:
     settings: dict[str, Any] = {"int8": context.int8, "dynamic_batch": context.dynamic_batch}
     recipe = getattr(training, "recipe", None)
     if recipe is not None:
-        plain = recipe if isinstance(recipe, Mapping) else asdict(recipe)
-        settings |= {k: v for k, v in plain.items() if isinstance(v, str | int | float | bool) or v is None}
+        settings |= recipe
     return {
         "command": context.command or "dtp_edge.prune_for_device(...)",
         "seed": context.seed,
@@ -215,12 +213,8 @@ def _accuracy(training: Any, delivery: Delivery) -> dict[str, Any] | None:
     return {
         "metric": "top-1 accuracy",
         "higher_is_better": True,
-        "base": training.base_accuracy,
-        "control": training.control_accuracy,
-        "at_cut": training.cut_accuracy,
-        "pruned": training.pruned_accuracy,
+        **training.accuracy,
         "int8": delivery.int8.get("accuracy"),
-        "n_test": training.n_test,
         "split": "test set, read once; decisions were taken on a held-out part of the training data",
     }
 

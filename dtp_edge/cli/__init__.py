@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -49,6 +50,8 @@ def cli() -> None:
 
 def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
     """Run a command and return its exit code: 0, 2 (input), 3 (budget), 4 (check failed), 130 (stopped)."""
+    # torch's own deprecations, raised while it copies what it exported; nothing a user could act on
+    warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg|torch")
     try:
         command.main(args=arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.Exit as done:

@@ -78,7 +78,7 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
     if options["demo"]:
         if model is not None:
             raise InputError("--demo brings its own network", hint="Leave MODEL out, or leave --demo out.")
-        request |= {"model": "demo", "data": options["data"] or "digits"}
+        request |= {"model": "demonet", "data": options["data"] or "digits"}
         request |= {"device": options["device"] or "host", "out": options["out"] or "runs/demo"}
         request["force"] = True
         if not any(options[name] for name in ("latency", "ram", "flash", "macs", "params")):

@@ -27,7 +27,8 @@ def report(directories: tuple[str, ...], out: str, as_json: bool) -> None:
         else:
             click.echo(f"wrote {write_report(directories[0], data)}")
         return
-    comparison = compare_reports(directories, out=out)
+    comparison = compare_reports(directories)
+    comparison.write(out)
     if as_json:
         print_json(comparison.rows)
     else:

@@ -34,7 +34,7 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     context = RunContext(
         command=request["command"],
         model_name=request["model"],
-        model_source=request["weights"] or info.source,
+        model_source=info.weights or info.source,
         int8=request["int8"],
         dynamic_batch=request["dynamic_batch"],
         progress=progress,
@@ -68,7 +68,7 @@ def _data(request: dict[str, Any]) -> Any:
         return None
     from dtp_edge.training import load_data
 
-    return load_data(request["data"], seed=request["seed"])
+    return load_data(request["data"])
 
 
 def _recipe(request: dict[str, Any]) -> Any:
