@@ -1,7 +1,8 @@
 """int8 by static QDQ through ONNX Runtime's own quantiser, with the calibration method chosen by evidence.
 
 QDQ and not QOperator: of seven runtimes tried, QOperator files ran in ONNX Runtime alone. Weights are
-symmetric int8, per output channel; activations are int8 per tensor. The batches are split: activation
+symmetric int8, per output channel; activations are uint8 per tensor: with int8 ones and a zero point off
+the middle, OpenVINO 2026.4 is wrong by 15 % of range on ResNet-20. The batches are split: activation
 ranges come from the larger part, and where `method="best"` each method is judged by how well its file
 agrees with the fp32 file on the other part, which it has not seen.
 """
@@ -155,7 +156,7 @@ def _quantize(
             op_types_to_quantize=sorted(present & QUANTIZED_OPS),
             per_channel=True,
             reduce_range=reduce_range,
-            activation_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=list(exclude),
             calibrate_method=kinds[method],

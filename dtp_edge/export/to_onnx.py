@@ -27,6 +27,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from dtp_edge.errors import CheckError, UnsupportedError
+from dtp_edge.export.portable import make_portable
 
 OPSET = 18
 IR_VERSION = 10
@@ -55,7 +56,7 @@ def export_onnx(
     names = list(input_names) if input_names else forward_names(module, len(inputs))
     outs = list(output_names) if output_names else None
     model = _to_proto(module, inputs, names, outs, dynamic_batch)
-    model = finish_proto(_simplified(model), metadata or {})
+    model = finish_proto(make_portable(_simplified(model)), metadata or {})
     write_onnx(model, path)
     return path
 

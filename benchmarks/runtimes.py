@@ -1,0 +1,190 @@
+"""Matrix of networks x runtimes x {fp32, int8 QDQ}: does each exported file load, run and agree?
+
+    python benchmarks/runtimes.py build --files DIR            # prune, export, quantise (needs torchvision)
+    python benchmarks/runtimes.py check --files DIR            # writes benchmarks/results/runtimes.{csv,md}
+
+A runtime in an environment of its own is found through DTP_EDGE_PYTHON_<NAME> (see `dtp-edge check --help`).
+Both steps continue where they stopped; `--networks` and `--runtimes` narrow them.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import platform
+from pathlib import Path
+
+import click
+import edge_networks
+import numpy as np
+import torch
+
+from dtp_edge.errors import DtpEdgeError
+from dtp_edge.export import check_runtimes, export_onnx, list_runtimes, quantize_onnx
+
+RESULTS = Path(__file__).with_name("results")
+FIELDS = (
+    "network",
+    "precision",
+    "runtime",
+    "version",
+    "status",
+    "max_abs_diff",
+    "relative_diff",
+    "latency_ms",
+    "detail",
+)
+FILES = click.option(
+    "--files", type=click.Path(path_type=Path), required=True, help="Folder of the ONNX files."
+)
+NETWORKS = click.option("--networks", default=",".join(edge_networks.NETWORKS), help="Names, with commas.")
+
+
+@click.group()
+def main() -> None:
+    torch.set_num_threads(1)
+
+
+@main.command()
+@FILES
+@NETWORKS
+@click.option("--macs", default="50%", help="Budget; 100% exports the dense networks.")
+@click.option("--calibration", default=24, help="Random samples that set the int8 ranges.")
+def build(files: Path, networks: str, macs: str, calibration: int) -> None:
+    """Write NAME.fp32.onnx and NAME.int8.onnx of each network."""
+    files.mkdir(parents=True, exist_ok=True)
+    for name in networks.split(","):
+        fp32, int8 = files / f"{name}.fp32.onnx", files / f"{name}.int8.onnx"
+        if not fp32.exists():
+            model, example = edge_networks.create(name)
+            dense = sum(p.numel() for p in model.parameters())
+            try:
+                pruned = model if macs == "100%" else edge_networks.prune(model, example, macs)
+            except DtpEdgeError as error:
+                click.echo(f"{name}: not pruned: {error}")
+                continue
+            kept = sum(p.numel() for p in pruned.parameters())
+            export_onnx(pruned, example, fp32)
+            click.echo(f"{name}: {dense} -> {kept} parameters")
+        if not int8.exists():
+            shape = _input_shape(fp32)
+            inputs = np.random.default_rng(2).normal(size=(calibration, *shape[1:])).astype(np.float32)
+            result = quantize_onnx(fp32, int8, [inputs])
+            click.echo(
+                f"{name}: int8 by {result.method}, relative error {result.agreement.relative_error:.3f}"
+            )
+
+
+@main.command()
+@FILES
+@NETWORKS
+@click.option("--runtimes", default=",".join(r.name for r in list_runtimes() if r.reads == "onnx"))
+@click.option("--precisions", default="fp32,int8")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the tables.")
+@click.option("--repeats", default=10, help="Timed runs of each cell.")
+@click.option("--timeout", default=300.0, help="Seconds a cell may take.")
+@click.option("--memory", default=2500, help="MiB a cell may take.")
+def check(
+    files: Path,
+    networks: str,
+    runtimes: str,
+    precisions: str,
+    results: Path,
+    repeats: int,
+    timeout: float,
+    memory: int,
+) -> None:
+    """Check every file in every runtime; a cell that is already in the table is not run again."""
+    results.mkdir(parents=True, exist_ok=True)
+    rows = _read(results / "runtimes.csv")
+    for name in networks.split(","):
+        for precision in precisions.split(","):
+            path = files / f"{name}.{precision}.onnx"
+            done = {(r["network"], r["precision"], r["runtime"]) for r in rows if r["status"] != "missing"}
+            todo = [r for r in runtimes.split(",") if (name, precision, r) not in done]
+            if not path.is_file() or not todo:
+                continue
+            limits = {"timeout_s": timeout, "memory_bytes": memory << 20}
+            for row in check_runtimes(path, todo, repeats=repeats, **limits):
+                cell = {"network": name, "precision": precision} | {
+                    f: getattr(row, f, "") for f in FIELDS[2:]
+                }
+                rows = [
+                    r
+                    for r in rows
+                    if (r["network"], r["precision"], r["runtime"]) != (name, precision, row.runtime)
+                ]
+                rows.append({key: "" if value is None else str(value) for key, value in cell.items()})
+                click.echo(f"{name} {precision} {row.runtime}: {row.status} {row.max_abs_diff} {row.detail}")
+            _write(rows, results)
+
+
+def _input_shape(path: Path) -> list[int]:
+    import onnx
+
+    (value,) = onnx.load(str(path), load_external_data=False).graph.input
+    return [d.dim_value for d in value.type.tensor_type.shape.dim]
+
+
+def _read(table: Path) -> list[dict[str, str]]:
+    if not table.is_file():
+        return []
+    with table.open(newline="") as stream:
+        return list(csv.DictReader(line for line in stream if not line.startswith("#")))
+
+
+def _write(rows: list[dict[str, str]], results: Path) -> None:
+    """Write the table as CSV, and as Markdown with a list of every cell that is not ok."""
+    order = {name: i for i, name in enumerate(edge_networks.NETWORKS)}
+    rows = sorted(rows, key=lambda r: (order.get(r["network"], 99), r["precision"], r["runtime"]))
+    stamp = f"{datetime.date.today()}, {platform.machine()}, {platform.system()}, "
+    stamp += f"Python {platform.python_version()}, torch {torch.__version__}"
+    with (results / "runtimes.csv").open("w", newline="") as stream:
+        stream.write(f"# {stamp}\n")
+        writer = csv.DictWriter(stream, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+    (results / "runtimes.md").write_text(_markdown(rows, stamp))
+
+
+def _markdown(rows: list[dict[str, str]], stamp: str) -> str:
+    columns = [r.name for r in list_runtimes() if any(row["runtime"] == r.name for row in rows)]
+    lines = [f"# Networks x runtimes ({stamp})", ""]
+    versions = {r["runtime"]: r["version"] for r in rows if r["version"]}
+    lines += ["Versions: " + ", ".join(f"{n} {versions.get(n, '?')}" for n in columns), ""]
+    lines += [
+        "fp32: largest absolute difference from ONNX Runtime, optimisations off. int8: share of the range.",
+        "",
+    ]
+    for precision in ("fp32", "int8"):
+        cells = {(r["network"], r["runtime"]): r for r in rows if r["precision"] == precision}
+        lines += [
+            f"## {precision}",
+            "",
+            "| network | " + " | ".join(columns) + " |",
+            "|---" * (len(columns) + 1) + "|",
+        ]
+        for network in dict.fromkeys(network for network, _ in cells):
+            values = [_cell(cells.get((network, c)), precision) for c in columns]
+            lines.append(f"| {network} | " + " | ".join(values) + " |")
+        lines.append("")
+    lines += ["## Cells that are not ok", ""]
+    lines += [
+        f"- {r['network']} {r['precision']} {r['runtime']}: {r['status']}: {r['detail']}"
+        for r in rows
+        if r["status"] != "ok"
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[str, str] | None, precision: str) -> str:
+    if row is None:
+        return ""
+    if row["status"] != "ok":
+        return f"**{row['status']}**"
+    value = row["max_abs_diff"] if precision == "fp32" else row["relative_diff"]
+    return f"{float(value):.1e}"
+
+
+if __name__ == "__main__":
+    main()
