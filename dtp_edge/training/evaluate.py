@@ -28,7 +28,7 @@ def evaluate(module: nn.Module, split: Split, batch_size: int = 500, runtime: An
             if i % world == rank:
                 logits = class_logits(module(x.to(device)))
                 counts += torch.tensor([float((logits.argmax(1).cpu() == y).sum()), float(len(y))])
-    if world > 1:
+    if runtime is not None and world > 1:
         counts = runtime.sum(counts)
     return float(counts[0] / counts[1])
 

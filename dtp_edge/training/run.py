@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +19,6 @@ from dtp_edge.training.evaluate import evaluate, recalibrate
 from dtp_edge.training.loop import Phase, Progress, Row, Session, run_phase
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime
-
-
-class Learner(Protocol):
-    """What training asks of `transport.MaskLearner`, an nn.Module with the network inside."""
-
-    def step(self) -> None: ...
-    def harden(self) -> np.ndarray: ...
-    def log(self) -> Mapping[str, Any]: ...
 
 
 @dataclass
@@ -78,20 +70,18 @@ def train_base(module: nn.Module, session: Session) -> list[Row]:
     return run_phase(Phase("base", module, steps, recipe.base_learning_rate, keep_best=True), session)
 
 
-def learn_masks(learner: nn.Module, session: Session, teacher: nn.Module | None) -> list[Row]:
-    """Learn weights and scores together for `mask_epochs`; the learner steps its plan once a batch."""
+def learn_masks(learner: Any, session: Session, teacher: nn.Module | None) -> list[Row]:
+    """Learn weights and scores together for `mask_epochs`; `learner` is a `transport.MaskLearner`.
+
+    Its plan is stepped once a batch, after the optimiser.
+    """
     recipe = session.recipe
-    if not isinstance(learner, nn.Module):
-        raise TypeError(f"the learner must be an nn.Module, not {type(learner).__name__}")
-    step, log = learner.step, learner.log  # bound before several processes wrap the module
 
     def after_step() -> Mapping[str, float]:
-        step()
-        return log()
+        learner.step()
+        return learner.log()
 
     rate = recipe.score_learning_rate
-    if rate is None:
-        rate = float(getattr(learner, "score_lr", recipe.mask_learning_rate))
     phase = Phase(
         "masks",
         learner,
@@ -100,7 +90,7 @@ def learn_masks(learner: nn.Module, session: Session, teacher: nn.Module | None)
         teacher,
         after_step,
         tuple(learner.score_parameters()),
-        rate,
+        recipe.mask_learning_rate if rate is None else rate,
     )
     return run_phase(phase, session)
 

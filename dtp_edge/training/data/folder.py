@@ -42,7 +42,8 @@ class ImageFolder(Dataset):
         box, mirror = _centre_box(picture.size) if seed is None else _random_box(picture.size, seed)
         picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
         x = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255
-        x = (x - np.float32(_MEAN)[:, None, None]) / np.float32(_STD)[:, None, None]
+        mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (_MEAN, _STD))
+        x = (x - mean) / std
         return torch.from_numpy(np.ascontiguousarray(x[:, :, ::-1] if mirror else x)), label
 
 

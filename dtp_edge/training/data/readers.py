@@ -35,10 +35,10 @@ def digits(size: int = 32) -> DataSource:
         raise InputError(
             "the digits come with scikit-learn, which is not installed", hint='pip install "dtp-edge[demo]"'
         ) from error
-    raw = load_digits()
-    images = torch.from_numpy(raw.images).float().mul(255 / 16)[:, None]
+    pictures, classes = load_digits(return_X_y=True)
+    images = torch.from_numpy(pictures.reshape(-1, 1, 8, 8)).float().mul(255 / 16)
     images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
-    images, labels = images.round().clamp(0, 255).to(torch.uint8), torch.from_numpy(raw.target).long()
+    images, labels = images.round().clamp(0, 255).to(torch.uint8), torch.from_numpy(classes).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(8))
     cut = len(labels) // 5
     test, train = order[:cut], order[cut:]
@@ -128,8 +128,10 @@ def from_arrays(
         mean = tuple(round(v, 4) for v in sample.mean((0, 2, 3)).tolist())
         std = tuple(round(max(v, 1e-3), 4) for v in sample.std((0, 2, 3)).tolist())
     learn, holdout = split_holdout(ArraySplit(*train, mean, std, augment))
-    shape = tuple(train[0].shape[1:])
-    return DataSource(name, classes, shape, mean, std, learn, holdout, ArraySplit(*test, mean, std))
+    channels, height, width = train[0].shape[1:]
+    return DataSource(
+        name, classes, (channels, height, width), mean, std, learn, holdout, ArraySplit(*test, mean, std)
+    )
 
 
 def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
