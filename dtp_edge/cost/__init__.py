@@ -21,6 +21,9 @@ _WHERE = {
     "LayerCost": "network_cost",
     "Timing": "timing",
     "time_onnx": "timing",
+    "measure_host": "measure",
+    "host_profile": "host",
+    "is_this_machine": "host",
 }
 
 __all__ = sorted(_WHERE)

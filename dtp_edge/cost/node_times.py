@@ -1,7 +1,9 @@
-"""Per-kernel times inside a running network, from ONNX Runtime's own profiler.
+"""Per-kernel times inside a running network, from ONNX Runtime's own profiler, on a shared machine.
 
-ONNX Runtime reports whole microseconds, rounded down, for every node of every run. The interquartile
-mean over many runs plus half a microsecond undoes the rounding and ignores interrupted runs.
+Several networks are visited in turns, so that a busy minute touches all of them; of each kernel the
+runs between the 10th and the 40th percentile count: those that nothing else disturbed. ONNX Runtime
+reports whole microseconds, rounded down, for every node of every run; the mean over the runs that count
+plus half a microsecond undoes the rounding.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +20,7 @@ import numpy as np
 from dtp_edge.cost.timing import bind, make_session, random_feed
 from dtp_edge.errors import InputError
 
+QUIET = (0.1, 0.4)  # quantiles
 _SUFFIX = "_kernel_time"
 _ROUNDING_US = 0.5
 Shape = tuple[int, ...]
@@ -33,44 +38,97 @@ class NodeTime:
     us: float
 
 
-def profile_nodes(model: str | bytes, threads: int = 1, repeats: int = 20, warmup: int = 3) -> list[NodeTime]:
-    """Run `model` `warmup + repeats` times under the profiler; return its nodes in order of execution.
+@dataclass(frozen=True)
+class NetworkTimes:
+    """The nodes of one network in running order; `latency_us` is a call without the profiler,
+    `spread` the interquartile range of its calls over their median (how busy the machine was)."""
 
-    **Raises:** `InputError` if ONNX Runtime refuses the model or wrote no profile.
+    nodes: tuple[NodeTime, ...]
+    latency_us: float
+    spread: float
+
+
+def measure_networks(
+    models: Sequence[str | bytes],
+    threads: int = 1,
+    *,
+    visits: int = 6,
+    runs: int = 4,
+    between: Callable[[], object] | None = None,
+) -> list[NetworkTimes]:
+    """Time every kernel of every model, in `visits` rounds of `runs` calls each.
+
+    `between` is called before every visit of a model (a reference to watch the machine by).
+
+    **Raises:** `InputError` if ONNX Runtime refuses a model or wrote no profile.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = make_session(model, threads, profile_prefix=os.path.join(folder, "nodes"))
-        run = bind(session, random_feed(session))
-        for _ in range(warmup + repeats):
-            run()
-        with open(session.end_profiling(), encoding="utf-8") as stream:
-            events = json.load(stream)
+        watched = [
+            make_session(m, threads, profile_prefix=os.path.join(folder, f"n{i}"))
+            for i, m in enumerate(models)
+        ]
+        feeds = [random_feed(s) for s in watched]
+        profiled = [bind(s, f) for s, f in zip(watched, feeds, strict=True)]
+        free = [bind(make_session(m, threads), f) for m, f in zip(models, feeds, strict=True)]
+        calls: list[list[float]] = [[] for _ in models]
+        for _ in range(visits):
+            for k, (with_profiler, without) in enumerate(zip(profiled, free, strict=True)):
+                if between is not None:
+                    between()
+                for _ in range(runs + 1):  # the first call of a visit finds cold caches: dropped below
+                    with_profiler()
+                without()
+                for _ in range(runs):
+                    start = time.perf_counter()
+                    without()
+                    calls[k].append(1e6 * (time.perf_counter() - start))
+        events = [_read(s.end_profiling()) for s in watched]
+    return [_network(e, np.array(c), runs) for e, c in zip(events, calls, strict=True)]
+
+
+def quiet_mean(samples: np.ndarray) -> np.ndarray:
+    """Return the mean between the 10th and the 40th percentile of the last axis: what a sample is when
+    nothing else runs on the machine."""
+    ordered = np.sort(samples, axis=-1)
+    low = int(QUIET[0] * ordered.shape[-1])
+    high = max(low + 1, round(QUIET[1] * ordered.shape[-1]))
+    return ordered[..., low:high].mean(axis=-1)
+
+
+def _network(events: list[dict], calls: np.ndarray, runs: int) -> NetworkTimes:
     nodes: dict[tuple[str, str], list[dict]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX):
             nodes.setdefault((event["args"]["node_index"], event["name"]), []).append(event)
     if not nodes:
         raise InputError("ONNX Runtime's profiler recorded no kernel", where="profiling")
-    return [_summary(name, found[warmup:] or found) for (_, name), found in nodes.items()]
+    durations = np.array([[e["dur"] for e in found] for found in nodes.values()], dtype=np.float64)
+    warm = np.arange(durations.shape[1]) % (runs + 1) != 0
+    durations = quiet_mean(durations[:, warm]) + _ROUNDING_US
+    low, middle, high = np.percentile(calls, [25, 50, 75])
+    found = [
+        _node(name, seen[0]["args"], float(us))
+        for (_, name), seen, us in zip(nodes.keys(), nodes.values(), durations, strict=True)
+    ]
+    return NetworkTimes(tuple(found), float(quiet_mean(calls)), float((high - low) / middle))
 
 
-def _summary(name: str, events: list[dict]) -> NodeTime:
-    args = events[0]["args"]
+def _node(name: str, args: dict, us: float) -> NodeTime:
     return NodeTime(
         op=args["op_name"],
         blocked=name.endswith("_nchwc" + _SUFFIX),
         inputs=_shapes(args.get("input_type_shape", ())),
         outputs=_shapes(args.get("output_type_shape", ())),
-        us=interquartile_mean(np.array([e["dur"] for e in events], dtype=float)) + _ROUNDING_US,
+        us=us,
     )
 
 
-def interquartile_mean(values: np.ndarray) -> float:
-    """Return the mean of the middle half."""
-    ordered = np.sort(values)
-    quarter = len(ordered) // 4
-    return float(ordered[quarter : len(ordered) - quarter].mean())
-
-
-def _shapes(entries: list[dict]) -> tuple[Shape, ...]:
+def _shapes(entries: Sequence[dict]) -> tuple[Shape, ...]:
     return tuple(tuple(int(d) for d in next(iter(entry.values()))) for entry in entries if entry)
+
+
+def _read(path: str) -> list[dict]:
+    with open(path, encoding="utf-8") as stream:
+        events = json.load(stream)
+    os.remove(path)
+    return events

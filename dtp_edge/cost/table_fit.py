@@ -1,0 +1,156 @@
+"""From measured shapes and times to a "table" entry of a profile: the base's rates, and which rows stay.
+
+The rates are a non-negative least-squares fit on relative error, re-weighted against outliers. Rows are
+thinned to a space-filling subset, so that a profile stays a small file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dtp_edge.cost.table import TERMS, TIME, Features, TableKernel, place
+
+NOISE, GRAIN_US, AMPLITUDE = 0.06, 0.5, 0.3
+MAX_ROWS = 320
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How one kernel family's table is laid out: its columns, the base's terms, the coordinates' weights
+    (the inverse of a length scale in octaves)."""
+
+    columns: tuple[str, ...]
+    terms: tuple[str, ...]
+    coordinates: Mapping[str, float]
+    channel_step: tuple[int, int] = (1, 1)
+
+
+_CONV = ("cin", "cout", "groups", "kh", "kw", "stride", "in_h", "in_w", "out_h", "out_w", "extra_bytes")
+BLOCKED = Shape(
+    _CONV,
+    (
+        "one",
+        "tile_sets_of_1",
+        "tile_sets_of_2",
+        "tile_sets_of_3",
+        "tile_sets_of_4",
+        "outputs",
+        "inputs",
+        "weights",
+        "line_starts",
+        "added",
+    ),
+    {"cin": 0.5, "cout": 0.5, "pixels": 0.5, "out_w": 0.25, "kernel": 0.4, "stride": 0.8},
+    (16, 16),
+)
+DEPTHWISE = Shape(
+    _CONV,
+    ("one", "macs", "tiled_macs", "outputs", "inputs", "lines", "channels"),
+    {"cout": 0.5, "pixels": 0.5, "out_w": 0.25, "kernel": 0.5, "stride": 0.8},
+    (16, 16),
+)
+PLAIN = Shape(
+    _CONV,
+    ("one", "macs", "copied", "outputs", "weights", "groups", "group_lines", "added"),
+    {"cin_of_group": 0.5, "cout_of_group": 0.5, "pixels": 0.5, "groups": 0.35, "kernel": 0.4, "stride": 0.8},
+)
+LINEAR = Shape(
+    ("rows", "cin", "cout", "batch"),
+    ("one", "product", "matrix", "rows_in", "rows_out", "channels"),
+    {"rows": 0.5, "cin": 0.5, "cout": 0.5},
+)
+MATMUL = Shape(
+    ("rows", "cin", "cout", "batch"),
+    ("one", "product", "matrix", "rows_in", "rows_out", "batches"),
+    {"rows_of_batch": 0.5, "cin": 0.5, "cout": 0.5, "batch": 0.5},
+)
+BYTES = Shape(
+    ("cout", "in_bytes", "out_bytes"), ("one", "read", "written"), {"in_bytes": 0.5, "out_bytes": 0.5}
+)
+
+
+def fit_table(features: Features, us: np.ndarray, shape: Shape, source: str, seed: int = 0) -> dict[str, Any]:
+    """Return a profile's kernel entry for measured `us` `[n]` at `features` (arrays `[n]`).
+
+    The entry passes through JSON unchanged: `TableKernel.from_json` reads it back.
+    """
+    us_per = fit_rates(features, us, shape.terms)
+    keep = thin(place(features, shape.coordinates), MAX_ROWS, seed)
+    rows = np.stack([*(np.asarray(features[c], dtype=np.float64) for c in shape.columns), us], axis=1)[keep]
+    return {
+        "form": "table",
+        "columns": [*shape.columns, TIME],
+        "rows": [[_short(v) for v in row] for row in rows],
+        "base": {
+            "us_per": {name: float(f"{rate:.6g}") for name, rate in us_per.items()},
+            "coordinates": dict(shape.coordinates),
+            "amplitude": AMPLITUDE,
+            "noise": NOISE,
+            "grain_us": GRAIN_US,
+        },
+        "channel_step": {"in_channels": shape.channel_step[0], "out_channels": shape.channel_step[1]},
+        "source": source,
+    }
+
+
+def fit_rates(features: Features, us: np.ndarray, terms: Sequence[str]) -> dict[str, float]:
+    """Return non-negative microseconds per unit of each term (terms that do not help are left out)."""
+    matrix = np.stack([TERMS[name](features) for name in terms], axis=1)
+    scale = matrix.max(axis=0)
+    used = scale > 0
+    matrix, scale = matrix[:, used] / scale[used], scale[used]
+    tolerance = np.hypot(0.1 * us, GRAIN_US)  # what counts as one unit of error
+    weight = 1.0 / tolerance
+    rates = np.zeros(matrix.shape[1])
+    for _ in range(4):
+        rates = _non_negative(matrix * weight[:, None], us * weight)
+        error = (matrix @ rates - us) / tolerance
+        weight = 1.0 / (tolerance * np.sqrt(1.0 + (error / 2.0) ** 2))  # Cauchy: outliers fade
+    names = [name for name, u in zip(terms, used, strict=True) if u]
+    found = {n: float(r / s) for n, r, s in zip(names, rates, scale, strict=True) if r > 0}
+    return found or {"one": float(np.median(us))}
+
+
+def thin(points: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Return the indices of at most `count` points, each chosen farthest from those before it."""
+    if len(points) <= count:
+        return np.arange(len(points))
+    chosen = [int(np.random.default_rng(seed).integers(len(points)))]
+    distance = ((points - points[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+    return np.array(sorted(chosen))
+
+
+def cross_validate(features: Features, us: np.ndarray, shape: Shape, folds: np.ndarray) -> np.ndarray:
+    """Return predictions `[n]` of every row from tables fitted without its fold."""
+    predicted = np.empty(len(us))
+    for fold in np.unique(folds):
+        out = folds == fold
+        inside = {name: np.asarray(values)[~out] for name, values in features.items()}
+        table = TableKernel.from_json(fit_table(inside, us[~out], shape, "fold"), "fold")
+        predicted[out] = table.latency_us({name: np.asarray(v)[out] for name, v in features.items()})
+    return predicted
+
+
+def _non_negative(matrix: np.ndarray, target: np.ndarray, sweeps: int = 500) -> np.ndarray:
+    """Non-negative least squares by cyclic coordinate descent on the normal equations."""
+    gram, projected = matrix.T @ matrix, matrix.T @ target
+    x = np.zeros(len(gram))
+    for _ in range(sweeps):
+        before = x.copy()
+        for k in range(len(x)):
+            if gram[k, k] > 0:
+                x[k] = max(0.0, x[k] + (projected[k] - gram[k] @ x) / gram[k, k])
+        if np.abs(x - before).max() <= 1e-9 * max(np.abs(x).max(), 1e-30):
+            break
+    return x
+
+
+def _short(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else float(f"{value:.5g}")
