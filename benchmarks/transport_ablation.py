@@ -1,7 +1,7 @@
 """What each part of the transport is worth: one table, one command.
 
-    python benchmarks/transport_ablation.py                       # digits 8x8, a small residual CNN, 5 seeds
-    python benchmarks/transport_ablation.py --cifar DIR --steps 234 --seeds 1   # ResNet-20, DIR/resnet20.safetensors
+    python benchmarks/transport_ablation.py     # digits 8x8, a small residual CNN, 5 seeds
+    python benchmarks/transport_ablation.py --cifar DIR --steps 234 --seeds 1      # ResNet-20
 
 Every row starts from the same base network, learns masks for a share of the steps, is cut, and is tuned for
 the rest with a fresh learning-rate schedule. Accuracy is that of held-out training data, never the test set.
@@ -241,9 +241,8 @@ def main() -> None:
         [cifar(options.cifar, options.images)] if options.cifar else [digits(s) for s in range(options.seeds)]
     )
     dense = [accuracy(copy.deepcopy(t.model), t.holdout) for t in tasks]
-    print(
-        f"MACs {options.macs}, {options.steps} steps, {options.seeds} seeds, dense {statistics.mean(dense):.2f}"
-    )
+    base = statistics.mean(dense)
+    print(f"MACs {options.macs}, {options.steps} steps, {options.seeds} seeds, dense {base:.2f}")
     print(f"{'':32} {'at the cut':>10} {'tuned':>14} {'soft':>6} {'used':>6} {'lowest':>6} {'moved':>6}")
     rows: list[dict[str, Any]] = []
     for case in CASES:
