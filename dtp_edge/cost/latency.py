@@ -8,12 +8,14 @@ nearest family or by its bytes over the memory bandwidth, and says so in its sou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dtp_edge.cost.kernels import Kernel, as_tuple
+from dtp_edge.cost.layout import PLAIN
+from dtp_edge.cost.layout_terms import LayoutTerms
 from dtp_edge.cost.memory import activation_bytes, weight_bytes
 from dtp_edge.cost.ops import COMPUTE_FAMILIES
 from dtp_edge.cost.profile import KernelModel, Profile, RateModel, TableModel
@@ -36,6 +38,7 @@ _NEAREST = {
 _FEATURES = """cin cout groups kh kw stride in_h in_w out_h out_w macs weight_bytes in_bytes out_bytes
 extra_bytes elements rows batch"""
 FEATURES = tuple(_FEATURES.split())
+_GROWING = frozenset(FEATURES) - {"kh", "kw", "stride", "in_h", "in_w", "out_h", "out_w"}  # with the widths
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Resolved:
 class _TableGroup:
     evaluate: Callable[[dict[str, np.ndarray]], np.ndarray]
     uses: tuple[str, ...]
+    plain: bool = False
     kernels: list[int] = field(default_factory=list)
     factor: list[float] = field(default_factory=list)
     first: int = 0
@@ -95,10 +99,19 @@ def _bandwidth_text(kernel: Kernel, profile: Profile) -> str:
 
 
 class LatencyModel:
-    """Targets and tables for the kernels of one network; `per_kernel` and `upstream` read all targets."""
+    """Targets and tables for the kernels of one network; `per_kernel` and `upstream` read all targets.
+
+    `views` (see `kernels.Lowered`) are only needed for a profile with blocked layouts.
+    """
 
     def __init__(
-        self, graph: LayerGraph, kernels: list[Kernel], profile: Profile, precision: str, builder: TermBuilder
+        self,
+        graph: LayerGraph,
+        kernels: list[Kernel],
+        profile: Profile,
+        precision: str,
+        builder: TermBuilder,
+        views: Mapping[str, str] | None = None,
     ) -> None:
         self._graph, self._precision, self._builder = graph, precision, builder
         self.kernels = kernels
@@ -107,18 +120,22 @@ class LatencyModel:
         self.first = builder.new_targets(len(kernels))
         self._roofs: list[tuple[int, int]] = []
         self._hinges: list[tuple[int, int, float]] = []  # kernel, target in ms, ms that are free
-        self._tables: dict[str, _TableGroup] = {}
+        self._tables: dict[tuple[str, bool], _TableGroup] = {}
         for index, (kernel, found) in enumerate(zip(kernels, self.resolved, strict=True)):
             factor = found.model.op_factor.get(kernel.op, 1.0)
             if isinstance(found.model, TableModel):
                 self._join_table(index, found, factor)
+                if profile.layout is not None:
+                    plain = resolve(kernel, profile, "_plain")
+                    self._join_table(index, plain, factor, PLAIN)
             else:
                 self._add_rates(index, kernel, found.model, factor)
         for group in self._tables.values():
             group.first = builder.new_targets(len(FEATURES) * len(group.kernels))
             for place, index in enumerate(group.kernels):
-                step = self.resolved[index].model.channel_step
+                step = (1, 1) if profile.layout else self.resolved[index].model.channel_step
                 self._add_features(group, place, kernels[index], step)
+        self._layout = profile.layout and LayoutTerms(graph, kernels, profile, views or {}, builder)
         self._hinge_rows = np.array([h[0] for h in self._hinges], dtype=np.intp)
         self._hinge_targets = np.array([h[1] for h in self._hinges], dtype=np.intp)
         self._hinge_free = np.array([h[2] for h in self._hinges])
@@ -133,8 +150,18 @@ class LatencyModel:
         if self._hinges:
             over = values[self._hinge_targets] - self._hinge_free
             latency[self._hinge_rows] += np.maximum(over, 0.0)
+        variant = self._layout.variants(values) if self._layout else None
         for group in self._tables.values():
-            latency[group.kernels] += self._table_latency(group, self._features(group, values))
+            features = self._features(group, values)
+            if variant is None or self._layout is None:
+                latency[group.kernels] += self._table_latency(group, features)
+                continue
+            runs, features = self._layout.select(group.kernels, group.plain, variant, features)
+            if runs.any():
+                cost = np.asarray(group.evaluate(features)) * np.asarray(group.factor)[runs]
+                latency[np.asarray(group.kernels)[runs]] += cost
+        if self._layout:
+            self._layout.add_copies(values, latency)
         return latency
 
     def upstream(self, values: np.ndarray) -> np.ndarray:
@@ -146,8 +173,12 @@ class LatencyModel:
             grad[index[np.arange(len(index)), values[index].argmax(axis=1)]] = 1.0
         if self._hinges:
             grad[self._hinge_targets] = values[self._hinge_targets] > self._hinge_free
+        variant = self._layout.variants(values) if self._layout else None
         for group in self._tables.values():
-            self._table_upstream(group, values, grad)
+            runs = np.ones(len(group.kernels), dtype=bool)
+            if variant is not None and self._layout is not None:
+                runs = self._layout.runs(group.kernels, group.plain, variant)
+            self._table_upstream(group, values, grad, runs)
         return grad
 
     def _add_rates(self, index: int, kernel: Kernel, model: RateModel, factor: float) -> None:
@@ -181,14 +212,16 @@ class LatencyModel:
             scale = per_byte * activation_bytes(tensor, self._precision)
             self._builder.add(target, scale, numel(tensor.shape))
 
-    def _join_table(self, index: int, found: Resolved, factor: float) -> None:
-        group = self._tables.get(found.key)
+    def _join_table(self, index: int, found: Resolved, factor: float, variant: int | None = None) -> None:
+        plain = variant == PLAIN
+        group = self._tables.get((found.key, plain))
         if group is None:
             from dtp_edge.cost.table import TableKernel
 
             assert isinstance(found.model, TableModel)
             table = TableKernel.from_json(found.model.document, f"kernels.{found.key}")
-            group = self._tables[found.key] = _TableGroup(table.latency_ms, tuple(table.uses))
+            group = _TableGroup(table.latency_ms, tuple(table.uses), plain)
+            self._tables[found.key, plain] = group
         group.kernels.append(index)
         group.factor.append(factor)
 
@@ -207,16 +240,20 @@ class LatencyModel:
     def _table_latency(self, group: _TableGroup, features: dict[str, np.ndarray]) -> np.ndarray:
         return np.asarray(group.evaluate(features)) * np.asarray(group.factor)
 
-    def _table_upstream(self, group: _TableGroup, values: np.ndarray, grad: np.ndarray) -> None:
+    def _table_upstream(
+        self, group: _TableGroup, values: np.ndarray, grad: np.ndarray, runs: np.ndarray
+    ) -> None:
         features = self._features(group, values)
         n = len(group.kernels)
         for name in group.uses:
+            if name not in _GROWING:
+                continue
             here = features[name]
             h = np.maximum(0.02 * here, 1e-6)
             high = self._table_latency(group, {**features, name: here + h})
             low = self._table_latency(group, {**features, name: here - h})
             start = group.first + FEATURES.index(name) * n
-            grad[start : start + n] = (high - low) / (2 * h)
+            grad[start : start + n] = runs * (high - low) / (2 * h)
 
 
 Terms = list[tuple[float, list[Factor]]]

@@ -55,7 +55,9 @@ class NetworkCost:
         self.lowered = lower(layers, profile.fusion)
         builder = TermBuilder()
         kernels = self.lowered.kernels
-        self._latency = LatencyModel(layers, kernels, profile, profile.precision, builder)
+        self._latency = LatencyModel(
+            layers, kernels, profile, profile.precision, builder, self.lowered.views
+        )
         self._memory = MemoryPlan(layers, self.lowered, profile, self.precision, builder)
         self._flash = add_flash(layers, self.lowered, profile, self.precision, builder)
         self._params = builder.new_targets()
@@ -144,6 +146,9 @@ class NetworkCost:
     def channel_steps(self) -> np.ndarray:
         """Return the multiple up to which each width is free on the device's staircase, int `[n_widths]`."""
         steps = np.ones(len(self.layers.widths), dtype=np.int64)
+        if self.profile.layout is not None:  # few channels: whole blocks would leave no choice
+            block, align = self.profile.layout.block, self.profile.layout.align
+            return np.where(self.dense_sizes() >= 3 * block, block, align).astype(np.int64)
         for width, scale, step in zip(self._terms.width, self._terms.scale, self._terms.step, strict=True):
             if scale == 1.0:
                 steps[width] = math.lcm(int(steps[width]), int(step))
