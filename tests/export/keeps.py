@@ -1,0 +1,17 @@
+"""Keep vectors for tests: random, half, one channel a group."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dtp_edge.graph import PrunableNetwork
+
+
+def random_keep(network: PrunableNetwork, share: float, seed: int) -> np.ndarray:
+    """Return a keep vector: `share` of the atoms of every group, at least one each, at random."""
+    rng = np.random.default_rng(seed)
+    keep = np.zeros(network.n_atoms, dtype=bool)
+    for g in network.groups:
+        count = g.stop - g.start
+        keep[g.start + rng.permutation(count)[: max(1, round(share * count))]] = True
+    return keep

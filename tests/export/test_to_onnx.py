@@ -1,0 +1,120 @@
+"""The ONNX file: versions, names, batch, determinism, subnormals, atomic writing, parity."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from keeps import random_keep
+from onnx import numpy_helper
+from structures import STRUCTURES
+
+from dtp_edge.errors import CheckError, InputError, UnsupportedError
+from dtp_edge.export import Check, check_onnx, compact, export_onnx, relative_error, require
+from dtp_edge.export.equality import randomise_tensors
+from dtp_edge.graph import trace_network
+
+
+def _net():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()).eval()
+
+
+def test_versions_names_metadata_and_no_trace_of_this_machine(tmp_path):
+    path = export_onnx(
+        _net(), torch.randn(2, 3, 8, 8), tmp_path / "m.onnx",
+        input_names=["image"], output_names=["features"], metadata={"b": "2", "a": "1"},
+    )  # fmt: skip
+    model = onnx.load(path)
+    assert {o.domain: o.version for o in model.opset_import}[""] == 18
+    assert model.ir_version == 10
+    assert [i.name for i in model.graph.input] == ["image"]
+    assert [o.name for o in model.graph.output] == ["features"]
+    assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 8, 8]
+    assert [(m.key, m.value) for m in model.metadata_props] == [("a", "1"), ("b", "2")]
+    assert b"site-packages" not in path.read_bytes()
+    assert "BatchNormalization" not in {n.op_type for n in model.graph.node}
+
+
+def test_same_input_same_bytes(tmp_path):
+    x = torch.randn(1, 3, 8, 8)
+    first = export_onnx(_net(), x, tmp_path / "a.onnx").read_bytes()
+    assert export_onnx(_net(), x, tmp_path / "b.onnx").read_bytes() == first
+
+
+def test_dynamic_batch(tmp_path):
+    net = _net()
+    path = export_onnx(net, torch.randn(1, 3, 8, 8), tmp_path / "m.onnx", dynamic_batch=True)
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    x = torch.randn(5, 3, 8, 8)
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert relative_error([net(x)], [found]) < 1e-5
+
+
+def test_subnormals_are_flushed(tmp_path):
+    net = torch.nn.Linear(3, 2).eval()
+    with torch.no_grad():
+        net.weight[0] = 1e-40
+    model = onnx.load(export_onnx(net, torch.randn(1, 3), tmp_path / "m.onnx"))
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype == np.float32:
+            assert not ((value != 0) & (np.abs(value) < np.finfo(np.float32).tiny)).any()
+
+
+def test_parity_sees_a_wrong_file(tmp_path):
+    x = torch.randn(1, 3, 8, 8)
+    net, other = _net(), _net()
+    path = export_onnx(net, x, tmp_path / "m.onnx")
+    assert check_onnx(path, net, x).passed
+    with torch.no_grad():
+        other[0].weight[0] += 0.1
+    assert not check_onnx(path, other, x).passed
+
+
+@pytest.mark.parametrize(
+    "name", ["qkv_sdpa", "option_a_shortcut", "lstm", "two_outputs", "einsum_parameter", "c2f"]
+)
+def test_compact_structures_agree_with_onnx_runtime(name, tmp_path):
+    torch.manual_seed(0)
+    model, shape = STRUCTURES[name]()
+    network = trace_network(model.eval(), (torch.randn(*shape),))
+    randomise_tensors(network)
+    result = compact(network, random_keep(network, 0.5, 1))
+    path = export_onnx(result.module, network.example_inputs, tmp_path / "m.onnx")
+    check = check_onnx(path, result.module, network.example_inputs)
+    assert check.passed, check
+
+
+def test_what_has_no_onnx_form_is_refused_and_leaves_nothing(tmp_path):
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigvals(x)
+
+    with pytest.raises(UnsupportedError, match="cannot be written as ONNX"):
+        export_onnx(Odd(), torch.randn(1, 3, 3), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_an_input_error(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"not onnx")
+    with pytest.raises(InputError, match="cannot load"):
+        check_onnx(path, _net(), torch.randn(1, 3, 8, 8))
+
+
+def test_relative_error_counts_shapes_and_not_a_number_as_failures():
+    one = torch.ones(2)
+    assert relative_error([one], [one * 1.5]) == pytest.approx(0.5)
+    assert relative_error([one], [torch.ones(3)]) == float("inf")
+    assert relative_error([one], [one * float("nan")]) == float("inf")
+    assert relative_error([], []) == float("inf")
+
+
+def test_require_names_what_failed():
+    require([Check("a", True, 0.0, 1.0)])
+    with pytest.raises(CheckError, match="b: 2, may be at most 1"):
+        require([Check("a", True, 0.0, 1.0), Check("b", False, 2.0, 1.0)])
