@@ -68,7 +68,7 @@ _MLPERF = {
 }
 
 
-def cortex_m7(data: Path, board: str) -> tuple[np.ndarray, HeldOut]:
+def cortex_m7(data: Path, board: str, peak: float = 1e15) -> tuple[np.ndarray, HeldOut]:
     """Fit one board of the STM32 model zoo of 2023; return theta and held-out predictions."""
     nets = read_layer_table(data / "stm32" / "stm32_2023_layers.csv", "row")
     samples = []
@@ -78,7 +78,7 @@ def cortex_m7(data: Path, board: str) -> tuple[np.ndarray, HeldOut]:
             family = next((f for f in _ZOO_FAMILIES if f in name.lower()), name)
             label = f"{name} {line['res']}"
             samples.append(Sample(label, family, rows_of(nets[line["row"]]), float(line["latency_ms"])))
-    boards = [Board(board, "m7", tuple(samples))]
+    boards = [Board(board, "m7", tuple(samples), {"mac": peak})]
     full = fit_population(CORTEX_M_SPEC, boards)
     return full.theta[0], leave_family_out(CORTEX_M_SPEC, boards, full=full, rounds=6)[0]
 
