@@ -1,0 +1,399 @@
+"""Accuracy at a budget: ours and the peers from one base, with one recipe. A table a command.
+
+    python benchmarks/accuracy.py --data cifar10:DIR --weights DIR/resnet20.safetensors --macs 50% --steps 234
+
+Everything that is trained gets the same number of optimiser steps after the base, the same batches'
+distribution, augmentation and loss; what learns masks pays for that out of the same steps. A rate in
+`--rates` is chosen for every method by itself, on held-out training images; the test set is read once, for
+the chosen one. `--distill 0` is the table without the dense network's logits. Methods:
+
+    ours-macs, ours-latency          masks learned under that budget; latency as predicted for `--device`
+    ours-macs-inside                 the same, channels inside the blocks only (what the peers may prune)
+    tp-{l2,taylor,group}-{global,local}   Torch-Pruning, inside the blocks only where a shortcut pads
+                                     channels (there it changes the function), all channels elsewhere
+    uniform, random                  the same share of every group: the largest by L2, or any
+    control                          dense, the same training
+
+Rows are appended to results/accuracy.jsonl as they come; `--table` prints what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.metadata
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.export import compact
+from dtp_edge.graph import trace_network
+from dtp_edge.training import (
+    DataSource,
+    Recipe,
+    Session,
+    evaluate,
+    fine_tune,
+    learn_masks,
+    load_data,
+    open_session,
+    recalibrate,
+    train_base,
+    with_seed,
+)
+from dtp_edge.transport import Budget, MaskLearner, initial_scores
+from dtp_edge.zoo import resolve_model
+
+RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
+PEERS = [f"tp-{i}-{s}" for i in ("l2", "taylor", "group") for s in ("global", "local")]
+METHODS = ["ours-macs", "ours-macs-inside", "ours-latency", *PEERS, "uniform", "random", "control"]
+
+
+def macs_of(module: nn.Module, x: torch.Tensor) -> int:
+    """Multiply-accumulates by torch's own counter, for both sides."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module.eval()(x)
+    return counter.get_total_flops() // 2
+
+
+def padded_inside(model: nn.Module) -> list[nn.Module]:
+    """Convolutions outside the blocks of a network whose shortcuts pad channels; [] for other networks."""
+    from dtp_edge.zoo.resnet import CifarResNet
+
+    if not isinstance(model, CifarResNet):
+        return []
+    return [m for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and not n.endswith("conv1")] + [
+        model.conv1
+    ]
+
+
+class Bench:
+    """One base network, one data set, one number of steps."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.data: DataSource = load_data(options.data)
+        self.model, (self.x,), _ = resolve_model(
+            options.model, options.weights, self.data.num_classes, self.data.input_shape
+        )
+        self.epochs = 1 / (len(self.data.train) // options.batch_size)  # of one step
+        self._base()
+        self.dense_macs = macs_of(self.model, self.x)
+
+    def _base(self) -> None:
+        """Fine-tune the given weights on this data; kept in a file, so that all tables share it."""
+        options, path = self.options, Path(self.options.base)
+        if path.is_file():
+            self.model, _, _ = resolve_model(
+                options.model, path, self.data.num_classes, self.data.input_shape
+            )
+        else:
+            before = evaluate(self.model, self.data.test)
+            recipe = self.recipe(0, options.base_rate, distill=0.0)
+            recipe = replace(recipe, base_epochs=options.base_steps * self.epochs)
+            train_base(self.model, open_session(self.data, recipe))
+            from safetensors.torch import save_file
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(dict(self.model.state_dict()), path)
+            print(f"base: {before:.4f} as given, {options.base_steps} steps", flush=True)
+        self.base_test = evaluate(self.model, self.data.test)
+        print(f"base: test {self.base_test:.4f}", flush=True)
+
+    def recipe(self, seed: int, rate: float, distill: float | None = None) -> Recipe:
+        o = self.options
+        recipe = Recipe(
+            batch_size=o.batch_size,
+            base_learning_rate=rate,
+            mask_learning_rate=o.mask_rate or rate,
+            tune_learning_rate=rate,
+            score_learning_rate=o.score_rate,
+            schedule=o.schedule,
+            distill=o.distill if distill is None else distill,
+            temperature=o.temperature,
+        )
+        return with_seed(recipe, seed)
+
+    def ours(
+        self, session: Session, teacher: nn.Module, budget: Budget, inside: bool
+    ) -> tuple[nn.Module, Any]:
+        """Learn masks for a share of the steps, cut; the tuned rest is left to the caller."""
+        o, recipe = self.options, session.recipe
+        model = copy.deepcopy(self.model)
+        # a norm behind a block carries the residual stream: excluding it leaves the stream whole
+        exclude = [n for n, _ in model.named_modules() if n == "bn1" or n.endswith("bn2")] if inside else []
+        network = trace_network(model, (self.x,), exclude=exclude)
+        cost = NetworkCost(network.layers, load_profile(o.device))
+        limits = budget.limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
+        batches = [
+            b
+            for b, _ in zip(self.data.train.shuffled(128, seed=recipe.seed, epoch=0), range(8), strict=False)
+        ]
+        scores = initial_scores(network, o.start, batches if o.start == "taylor" else None)
+        learner = MaskLearner(
+            network,
+            cost,
+            limits,
+            session.steps(recipe.mask_epochs),
+            scores=scores,
+            logit_scale=o.logit_scale,
+            ramp=o.ramp,
+            min_keep=o.min_keep,
+        )
+        learn_masks(learner, session, teacher)
+        keep = learner.harden()
+        return compact(network, keep).module, network.widths(keep)
+
+    def same_share(self, seed: int, largest: bool) -> tuple[nn.Module, Any]:
+        """The same share of every group, by bisection on the MACs."""
+        network = trace_network(copy.deepcopy(self.model), (self.x,))
+        scores = initial_scores(network, "l2")
+        if not largest:
+            scores = np.random.default_rng(seed).permutation(len(scores)).astype(float)
+
+        def keep_of(share: float) -> np.ndarray:
+            keep = np.zeros(network.n_atoms, dtype=bool)
+            for group in network.groups:
+                count = max(1, int(share * (group.stop - group.start)))
+                keep[group.start + np.argsort(-scores[group.start : group.stop])[:count]] = True
+            return keep
+
+        keep = keep_of(
+            bisect(lambda share: macs_of(compact(network, keep_of(share)).module, self.x) <= self.limit())
+        )
+        return compact(network, keep).module, network.widths(keep)
+
+    def peer(self, method: str, seed: int) -> tuple[nn.Module, Any]:
+        """Torch-Pruning in one shot, its pruning ratio bisected until the MACs fit."""
+        _, kind, scope = method.split("-")
+
+        def pruned(ratio: float) -> nn.Module:
+            return prune_with_peer(
+                copy.deepcopy(self.model).cpu(),
+                self.x,
+                kind,
+                scope == "global",
+                ratio,
+                self.gradient_batches(seed),
+            )
+
+        share = bisect(lambda keep: macs_of(pruned(1 - keep), self.x) <= self.limit(), steps=9)
+        module = pruned(1 - share)
+        return module, {n: m.out_channels for n, m in module.named_modules() if isinstance(m, nn.Conv2d)}
+
+    def gradient_batches(self, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        batches = self.data.train.shuffled(128, seed=seed, epoch=0)
+        return [b for b, _ in zip(batches, range(8), strict=False)]
+
+    def limit(self) -> float:
+        return float(self.options.macs.rstrip("%")) / 100 * self.dense_macs
+
+    def run(self, method: str, seed: int, rate: float) -> tuple[nn.Module, dict[str, Any]]:
+        """Prune and train one method with one learning rate; accuracies of the hold-out."""
+        o, began, cpu = self.options, time.time(), time.process_time()
+        recipe = self.recipe(seed, rate)
+        masks = round(o.share * o.steps) if method.startswith("ours") else 0
+        recipe = replace(recipe, mask_epochs=masks * self.epochs, tune_epochs=(o.steps - masks) * self.epochs)
+        session = open_session(self.data, recipe)
+        teacher = copy.deepcopy(self.model).requires_grad_(False)
+        if method.startswith("ours"):
+            budget = Budget(latency=o.latency) if method == "ours-latency" else Budget(macs=o.macs)
+            module, widths = self.ours(session, teacher, budget, inside=method.endswith("inside"))
+        elif method in ("uniform", "random"):
+            module, widths = self.same_share(seed, method == "uniform")
+        elif method == "control":
+            module, widths = copy.deepcopy(self.model), {}
+        else:
+            module, widths = self.peer(method, seed)
+        if method != "control":
+            recalibrate(module, self.data, recipe.recalibrate_batches, o.batch_size, seed)
+        row: dict[str, Any] = {"at_cut_holdout": evaluate(module, self.data.holdout)}
+        fine_tune(module, session, teacher if recipe.distill else None, name=f"{method}-{seed}-{rate}")
+        row["holdout"] = evaluate(module, self.data.holdout)
+        row |= {"macs_ratio": macs_of(module, self.x) / self.dense_macs, "widths": widths, "rate": rate}
+        row |= {"seconds": round(time.time() - began), "cpu_seconds": round(time.process_time() - cpu)}
+        return module, row
+
+
+def bisect(fits: Callable[[float], bool], steps: int = 12) -> float:
+    """The largest share in 0..1 that fits, for a monotone test."""
+    low, high = 0.0, 1.0
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def prune_with_peer(
+    model: nn.Module, x: torch.Tensor, kind: str, everywhere: bool, ratio: float, batches: list[Any]
+) -> nn.Module:
+    """One-shot Torch-Pruning with the importance that its own examples use for that name."""
+    import torch_pruning as tp
+
+    importance = {
+        "l2": lambda: tp.importance.MagnitudeImportance(p=2),
+        "taylor": lambda: tp.importance.GroupTaylorImportance(),
+        "group": lambda: tp.importance.GroupMagnitudeImportance(p=2),
+    }[kind]()
+    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    ignored = [last, *padded_inside(model)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pruner = tp.pruner.BasePruner(
+            model,
+            x,
+            importance=importance,
+            pruning_ratio=ratio,
+            global_pruning=everywhere,
+            max_pruning_ratio=0.95,
+            ignored_layers=ignored,
+        )
+        if kind == "taylor":
+            model.eval()
+            for inputs, labels in batches:
+                nn.functional.cross_entropy(model(inputs), labels).backward()
+        pruner.step()
+    model.zero_grad()
+    return model
+
+
+def about() -> dict[str, Any]:
+    """Date, machine, versions: what every row carries."""
+    packages = ("torch", "torch-pruning", "dtp-edge")
+    versions = {p: _version(p) for p in packages}
+    cpu = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")),
+        platform.processor(),
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{cpu}, {torch.get_num_threads()} thread",
+        **versions,
+    }
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def run_table(options: argparse.Namespace) -> None:
+    bench = Bench(options)
+    settings = {
+        k: v
+        for k, v in vars(options).items()
+        if k not in ("table", "methods", "seeds", "data", "weights", "base")
+    }
+    for method in options.methods.split(","):
+        if method not in METHODS:
+            raise SystemExit(f"unknown method {method}; known: {', '.join(METHODS)}")
+        for seed in map(int, options.seeds.split(",")):
+            tried = []
+            for rate in map(float, options.rates.split(",")):
+                module, row = bench.run(method, seed, rate)
+                tried.append((row["holdout"], rate, module, row))
+                print(f"  {method} seed {seed} rate {rate}: hold-out {row['holdout']:.4f}", flush=True)
+            _, _, module, row = max(tried, key=lambda t: t[:2])
+            row["tried"] = {str(rate): holdout for holdout, rate, _, _ in tried}
+            if not options.explore:
+                row["test"] = evaluate(module, bench.data.test)
+            row |= {"method": method, "seed": seed, "base": bench.base_test, "settings": settings, **about()}
+            RESULTS.parent.mkdir(exist_ok=True)
+            with (Path(options.out) if options.out else RESULTS).open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{method:18} seed {seed}  {summary(row)}", flush=True)
+
+
+def summary(row: dict[str, Any]) -> str:
+    test = f"{row['test']:.4f}" if "test" in row else "not read"
+    return (
+        f"MACs {row['macs_ratio']:.3f}  at the cut {row['at_cut_holdout']:.4f}  "
+        f"hold-out {row['holdout']:.4f}  test {test}  {row['seconds']} s"
+    )
+
+
+def print_table(path: Path) -> None:
+    """Mean and spread over seeds, a block for each setting."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    blocks: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        s = row["settings"]
+        if "test" in row:
+            key = (s["model"], s["macs"], s["latency"], s["steps"], s["distill"], row["base"])
+            blocks.setdefault(key, []).append(row)
+    for (model, macs, latency, steps, distill, base), members in blocks.items():
+        print(f"\n{model}, MACs {macs} (latency {latency}), {steps} steps, distillation {distill}")
+        print(
+            f"base {100 * base:.2f}\n\n| method | MACs | at the cut | test | spread | seeds |\n|{'---|' * 6}"
+        )
+        for method in dict.fromkeys(r["method"] for r in members):
+            found = [r for r in members if r["method"] == method]
+            tests = [100 * r["test"] for r in found]
+            spread = f"{statistics.stdev(tests):.2f}" if len(tests) > 1 else "-"
+            ratio = statistics.mean(r["macs_ratio"] for r in found)
+            cut = 100 * statistics.mean(r["at_cut_holdout"] for r in found)
+            mean = statistics.mean(tests)
+            print(f"| {method} | {ratio:.3f} | {cut:.1f} | {mean:.2f} | {spread} | {len(tests)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--weights", help="checkpoint that the base is fine-tuned from")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--base", default="runs/accuracy-base.safetensors", help="where the base is kept")
+    parser.add_argument("--base-steps", type=int, default=234)
+    parser.add_argument("--base-rate", type=float, default=0.02)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--macs", default="50%")
+    parser.add_argument("--latency", default="60%")
+    parser.add_argument("--device", default="rpi4-ncnn-fp32-1t")
+    parser.add_argument("--steps", type=int, default=234, help="optimiser steps after the base, for all")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rates", default="0.05", help="learning rates, the best chosen on the hold-out")
+    parser.add_argument("--schedule", default="cosine")
+    parser.add_argument("--distill", type=float, default=0.5)
+    parser.add_argument("--temperature", type=float, default=4.0)
+    parser.add_argument("--share", type=float, default=0.4, help="of the steps that learn masks")
+    parser.add_argument("--start", default="taylor", help="initial scores of ours")
+    parser.add_argument("--logit-scale", type=float, default=100.0)
+    parser.add_argument("--ramp", type=float, default=0.5)
+    parser.add_argument("--min-keep", type=float, default=0.1)
+    parser.add_argument("--mask-rate", type=float, default=None)
+    parser.add_argument("--score-rate", type=float, default=None)
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--explore", action="store_true", help="do not read the test set")
+    parser.add_argument("--out", help="instead of results/accuracy.jsonl")
+    parser.add_argument("--table", action="store_true", help="print the table of the rows that are there")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.table:
+        print_table(Path(options.out) if options.out else RESULTS)
+    else:
+        run_table(options)
+
+
+if __name__ == "__main__":
+    main()
