@@ -4,7 +4,8 @@
 - ```console blocks hold one command a line (a leading "$ " is allowed; then other lines are output).
   `dtp-edge`, `prune-for-device` and `python FILE` are run; the expected exit code is 0, or what a comment
   `<!-- exit: 3 -->` before the block says.
-- ```text, ```json and ```yaml blocks are output or data. A comment `<!-- file: NAME -->` before any block writes it as a file.
+- ```text, ```json and ```yaml blocks are output or data.
+- A comment `<!-- file: NAME -->` before any block writes it as a file.
 - `<!-- no-test: REASON -->` before a block leaves it out.
 """
 

@@ -15,7 +15,7 @@ import jinja2
 
 from dtp_edge.report import words
 from dtp_edge.report.schema import filled
-from dtp_edge.report.series import chart_data
+from dtp_edge.report.series import chart_data, layer_names
 from dtp_edge.report.verdict import accuracy_cost, judge, measured_ratio, wilson
 
 LONG_NAME = 120  # longer names are folded
@@ -46,7 +46,7 @@ def render_page(report: Mapping[str, Any]) -> str:
             facts=_facts(report, budgets),
             accuracy=_accuracy_rows(report.get("accuracy")),
             sections=SECTIONS,
-            layers=report["layers"],
+            layers=list(zip(layer_names(report["layers"]), report["layers"], strict=True)),
             latency=budgets.get("latency_ms"),
             measured_ratio=measured_ratio(budgets["latency_ms"]) if "latency_ms" in budgets else None,
             data=chart_data(report),
@@ -93,7 +93,7 @@ def _environment() -> jinja2.Environment:
         short=words.short,
         sentence=words.sentence,
     )
-    environment.globals.update(LONG_NAME=LONG_NAME)
+    environment.globals.update(LONG_NAME=LONG_NAME, fact=words.fact)
     return environment
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,16 +64,22 @@ def _accuracy(accuracy: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return rows
 
 
+def layer_names(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what a person calls each layer; only layers that run by themselves share a module."""
+    shared = Counter(layer.get("module") for layer in layers if not layer.get("fused_into"))
+    return [words.layer_name(layer, shared) for layer in layers]
+
+
 def _layers(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the layers that run as a kernel of their own; what is fused into another costs nothing apart."""
-    rows = []
-    for layer in layers:
+    rows, names = [], layer_names(layers)
+    for layer, name in zip(layers, names, strict=True):
         dense, pruned = layer.get("dense_latency_ms"), layer.get("pruned_latency_ms")
         if dense is None or pruned is None or (layer.get("fused_into") and not dense and not pruned):
             continue
         rows.append(
             {
-                "name": words.short(layer["name"], 60),
+                "name": words.short(name, 60),
                 "kernel": words.short(layer.get("kernel") or "other", 24),
                 "dense": _round(dense),
                 "pruned": _round(pruned),

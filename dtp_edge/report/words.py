@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 METRICS = {
     "latency_ms": "Latency",
@@ -32,13 +34,29 @@ def figure(value: float | None, unit: str) -> str:
 
 
 def digits(value: float, count: int = 3) -> str:
-    """Return `value` to `count` significant digits, without an exponent where that is readable."""
+    """Return `value` to `count` significant digits: 0.0123, 12.3, 1.23e-05."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else NONE
-    exponent = math.floor(math.log10(abs(value)))
-    if not -4 <= exponent < 9:
+    exponent = int(f"{value:.{count - 1}e}".partition("e")[2])  # of the rounded value: 0.9999 is 1.00
+    if not -3 <= exponent < 9:
         return f"{value:.{count - 1}e}"
     return f"{value:.{max(0, count - 1 - exponent)}f}"
+
+
+def fact(key: str, value: object) -> str:
+    """Return one entry of a free table (machine, settings) as `key: value`, bytes as people read them."""
+    if key.endswith("_bytes") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{key.removesuffix('_bytes')}: {figure(value, 'bytes')}"
+    return f"{key.replace('_', ' ')}: {value}"
+
+
+def layer_name(layer: Mapping[str, Any], shared: Mapping[str | None, int]) -> str:
+    """Return what a person calls a layer: its module, with the operator where several share the module."""
+    name, module = layer["name"], layer.get("module")
+    if not module or module == name:
+        return name
+    alone = shared.get(module) == 1 and not layer.get("fused_into")
+    return module if alone else f"{module} {name}"
 
 
 def percent(fraction: float | None, places: int = 1) -> str:

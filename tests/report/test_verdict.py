@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from dtp_edge.report import words
+from dtp_edge.report.series import layer_names
 from dtp_edge.report.verdict import accuracy_cost, judge, wilson
 
 
@@ -107,3 +108,27 @@ def test_figures(value: float | None, unit: str, text: str) -> None:
 def test_short_keeps_both_ends() -> None:
     assert words.short("a" * 500 + "tail", 20) == "a" * 12 + "…" + "aaatail"
     assert len(words.short("x" * 10_000, 40)) == 40
+
+
+def test_a_layer_is_called_by_its_module_where_that_says_which() -> None:
+    layers: list[dict[str, Any]] = [
+        {"name": "conv2d_5", "module": "layer1.0.conv1"},
+        {"name": "relu_3", "module": "layer1.0.conv1", "fused_into": "conv2d_5"},
+        {"name": "add_2", "module": "layer1.0"},
+        {"name": "mul_1", "module": "layer1.0"},
+        {"name": "flatten", "module": ""},
+    ]
+    assert layer_names(layers)[:2] == ["layer1.0.conv1", "layer1.0.conv1 relu_3"]
+    assert layer_names(layers)[2:] == ["layer1.0 add_2", "layer1.0 mul_1", "flatten"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.99998, "1.00"), (1e-4, "1.00e-04"), (0.0123, "0.0123"), (1234.5, "1234"), (0, "0")]
+)
+def test_digits(value: float, text: str) -> None:
+    assert words.digits(value) == text
+
+
+def test_facts_show_bytes_as_people_read_them() -> None:
+    assert words.fact("memory_bytes", 8 * 2**30) == "memory: 8.00 GiB"
+    assert words.fact("mask_epochs", 2) == "mask epochs: 2"
