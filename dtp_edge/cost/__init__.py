@@ -22,6 +22,9 @@ _WHERE = {
     "Timing": "timing",
     "time_onnx": "timing",
     "measure_host": "measure",
+    "device_rows": "describe",
+    "describe_profile": "describe",
+    "check_profile": "check",
     "host_profile": "host",
     "is_this_machine": "host",
 }
