@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from dtp_edge.cost import NetworkCost, load_profile
 from dtp_edge.graph import trace_network
 from dtp_edge.transport import Budget, MaskLearner, initial_scores
+from dtp_edge.transport.learner import SPREAD
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -209,7 +210,7 @@ def run(case: Case, task: Task, budget: Budget, steps: int, seed: int) -> dict[s
     cut = accuracy(learner, task.holdout)
     tune(learner, batches, steps - masked if case.share else steps, task.rate, task.decay)
     log = learner.log()
-    moved = float(np.abs(learner.averaged_scores() - 0.1 * _unit(scores)).mean() / 0.1)
+    moved = float(np.abs(learner.averaged_scores() - SPREAD * _unit(scores)).mean() / SPREAD)
     return {
         "cut": cut,
         "tuned": accuracy(learner, task.holdout),
@@ -230,10 +231,12 @@ def main() -> None:
     )
     parser.add_argument("--cifar", metavar="DIR", help="CIFAR-10 copy with resnet20.safetensors beside it")
     parser.add_argument("--images", type=int, default=2000, help="held-out images to score on")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--macs", default="20%")
-    parser.add_argument("--only", help="run the rows whose name contains this")
+    parser.add_argument("--macs", default="6%")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], help="run the rows whose name contains one of these"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "transport_ablation.json")
     options = parser.parse_args()
     torch.set_num_threads(1 if options.cifar is None else 2)
@@ -246,7 +249,7 @@ def main() -> None:
     print(f"{'':32} {'at the cut':>10} {'tuned':>14} {'soft':>6} {'used':>6} {'lowest':>6} {'moved':>6}")
     rows: list[dict[str, Any]] = []
     for case in CASES:
-        if options.only and options.only not in case.name:
+        if not any(part in case.name for part in options.only):
             continue
         began = time.time()
         runs = [

@@ -8,12 +8,15 @@ from dtp_edge.transport.harden import harden
 from dtp_edge.transport.learner import MaskLearner
 from dtp_edge.transport.meter import CostModel, Meter, feasibility, require_feasible
 from dtp_edge.transport.scores import initial_scores
+from dtp_edge.transport.unstructured import SparseResult, WeightPruner
 
 __all__ = [
     "Budget",
     "CostModel",
     "MaskLearner",
     "Meter",
+    "SparseResult",
+    "WeightPruner",
     "entropic_dual",
     "entropic_mask",
     "feasibility",

@@ -18,7 +18,7 @@ from dtp_edge.transport.scores import initial_scores
 
 __all__ = ["MaskLearner"]
 
-SPREAD = 0.1  # standard deviation of the scores: sets how far one optimiser step moves them
+SPREAD = 0.03  # standard deviation of the scores: the smaller, the further an optimiser step moves them
 
 
 class MaskLearner(nn.Module):
