@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -176,6 +177,8 @@ def _train_and_finish(
         seed=context.seed,
         identity={"device": cost.profile.name, "limits": dict(limits), "weights": context.dense_sha256},
     )
+    if int(os.environ.get("RANK", "0")) > 0:  # every process holds the result, the first one writes it
+        out, context.measure = None, False
     return finish_run(
         network, outcome.keep, cost, limits, out=out, training=outcome, compacted=cuts[-1], context=context
     )

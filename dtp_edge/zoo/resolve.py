@@ -1,4 +1,4 @@
-"""What the user means by MODEL: a name from the zoo, torchvision:NAME, timm:NAME, or file.py:callable."""
+"""What the user means by MODEL: a zoo name, torchvision:NAME, timm:NAME, file.py:callable or file.onnx."""
 
 from __future__ import annotations
 
@@ -81,6 +81,12 @@ def _find(spec: str, channels: int | None) -> _Source:
         return _torchvision(spec.removeprefix("torchvision:"), channels)
     if spec.startswith("timm:"):
         return _timm(spec.removeprefix("timm:"), channels)
+    if spec.endswith(".onnx"):
+        from dtp_edge.zoo.onnx_reader import load_onnx
+
+        network, inputs = load_onnx(spec)
+        shape = tuple(inputs[0].shape[1:])
+        return _Source(Path(spec).stem, spec, lambda _classes: network, shape, inputs)
     path, colon, attribute = spec.rpartition(":")
     if colon and path.endswith(".py"):
         return _from_file(Path(path), attribute)

@@ -1,0 +1,106 @@
+"""dtp-edge profile: make a device profile, from this machine, from a board, or from latencies you have."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dtp_edge.cli.console import Bar
+from dtp_edge.errors import InputError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def profile() -> None:
+    """Make or check a device profile.
+
+    \b
+    dtp-edge profile measure --out mine.json         this machine, under ten minutes
+    dtp-edge profile kit kit.zip                     take this to the board, run it,
+    dtp-edge profile import results.json --name b1   and bring its results back
+    dtp-edge profile fit own.csv --like rpi4-ncnn-fp32-1t --out mine.json
+    dtp-edge profile check host
+    """
+
+
+@profile.command()
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--quick", is_flag=True, help="Under a minute, with a larger error.")
+@click.option("--out", metavar="FILE", help="Also write the profile here.")
+@click.option("-q", "--quiet", is_flag=True)
+def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
+    """Measure this machine with ONNX Runtime; --device host uses the result from then on."""
+    from dtp_edge.cost import host_profile, measure_host, save_profile
+
+    bar = Bar(quiet=quiet)
+
+    def show(done: int, total: int, text: str) -> None:
+        bar("measure", done, total)
+
+    if quick:
+        made = measure_host(threads, quick=True, progress=show)
+    else:
+        made = host_profile(threads, quick=False, progress=show)
+    bar.close()
+    click.echo(f"{made.name}: {made.error.text()}")
+    if out is not None:
+        click.echo(f"wrote {save_profile(made.document, out)}")
+
+
+@profile.command()
+@click.argument("table", metavar="[CSV]", required=False)
+@click.option("--like", metavar="NAME", help="Profile whose kernels and priors to start from.")
+@click.option("--layers", metavar="CSV", help="Layer table of the networks, where they cannot be built here.")
+@click.option("--recipe", metavar="NAME", help="Make a shipped profile again from its data.")
+@click.option("--data", metavar="DIR", help="Folder of the recipe's measurements.")
+@click.option("--out", metavar="FILE", required=True, help="Profile to write.")
+def fit(
+    table: str | None, like: str | None, layers: str | None, recipe: str | None, data: str | None, out: str
+) -> None:
+    """Fit a profile to latencies: a CSV of your own (network,latency_ms[,family]), or a shipped recipe.
+
+    Networks in the CSV are named as for prune-for-device: zoo names, torchvision:NAME, timm:NAME,
+    file.py:callable or file.onnx.
+    """
+    from dtp_edge.cost import save_profile
+
+    if recipe is not None:
+        from dtp_edge.cost.recipes import build
+
+        if data is None:
+            raise InputError("a recipe needs its measurements", where="--data", hint="Name their folder.")
+        document = build(recipe, Path(data), datetime.date.today().isoformat())
+    elif table is not None and like is not None:
+        document = _fit_own(Path(table), like, layers, name=Path(out).stem)
+    else:
+        raise InputError(
+            "nothing to fit", hint="Give a CSV and --like PROFILE, or --recipe NAME and --data DIR."
+        )
+    error = document["error"]
+    median = error.get("median_relative")
+    click.echo(f"held-out error: {'unknown' if median is None else f'{median:.1%} (median)'}; {error['how']}")
+    click.echo(f"wrote {save_profile(document, out)}")
+
+
+def _fit_own(table: Path, like: str, layers: str | None, *, name: str) -> dict[str, Any]:
+    from dtp_edge.cost import load_profile
+    from dtp_edge.cost.fit_rows import read_csv
+    from dtp_edge.cost.fit_user import fit_measured, from_graph, latency_line, read_measured
+    from dtp_edge.graph import trace_network
+    from dtp_edge.zoo import resolve_model
+
+    base = load_profile(like)
+    if layers is not None:
+        measured = read_measured(table, Path(layers), base)
+    else:
+        measured = []
+        for number, line in enumerate(read_csv(table), start=2):
+            network, latency_ms, family = latency_line(line, f"{table}: line {number}")
+            module, inputs, _ = resolve_model(network)
+            graph = trace_network(module, inputs).layers
+            measured.append(from_graph(network, family, graph, latency_ms, base))
+    today = datetime.date.today().isoformat()
+    document, _ = fit_measured(base, measured, name=name, changes={}, date=today, source=str(table))
+    return document
