@@ -67,7 +67,7 @@ def build(
         "layers": layer_rows(network, keep, cost),
         "groups": groups,
         "memory": memory_rows(network, keep, cost, limits.get("peak_ram_bytes", profile.limits.ram_bytes)),
-        "curves": _curves(training),
+        "curves": _curves(training, network.n_atoms),
         "frozen": [{"name": f.name, "reason": f.reason} for f in network.frozen],
         "checks": [
             {"name": c.name, "passed": c.passed, "value": c.value, "limit": c.limit, "detail": c.detail}
@@ -219,13 +219,18 @@ def _accuracy(training: Any, delivery: Delivery) -> dict[str, Any] | None:
     }
 
 
-def _curves(training: Any) -> list[dict[str, Any]]:
+def _curves(training: Any, n_atoms: int) -> list[dict[str, Any]]:
+    """Return the training's rows, thinned; hardness as a share: 1 - 4 mean m(1-m), 1 when all masks are hard."""
     if training is None:
         return []
     points = list(training.curves)
     stride = max(1, -(-len(points) // MAX_CURVE_POINTS))
     keys = ("step", "phase", "budget_fraction", "target_fraction", "hardness", "loss", "accuracy")
-    return [{k: point[k] for k in keys if point.get(k) is not None} for point in points[::stride]]
+    rows = [{k: point[k] for k in keys if point.get(k) is not None} for point in points[::stride]]
+    for row in rows:
+        if "hardness" in row:
+            row["hardness"] = 1.0 - 4.0 * row["hardness"] / max(n_atoms, 1)
+    return rows
 
 
 def _files(stage: Path | None) -> list[dict[str, Any]]:
