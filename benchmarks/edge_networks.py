@@ -46,8 +46,8 @@ TORCHVISION = (
     "swin_t",
     "convnext_tiny",
 )
-ZOO = ("resnet20", "dscnn", "mobilenetv1_vww")
-NETWORKS = (*ZOO, "m5_audio", *TORCHVISION)
+ZOO = ("resnet20", "resnet8", "dscnn", "mobilenetv1_vww")
+NETWORKS = ("resnet20", "dscnn", "mobilenetv1_vww", "m5_audio", *TORCHVISION)
 
 
 def create(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:

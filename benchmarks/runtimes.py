@@ -12,7 +12,9 @@ from __future__ import annotations
 import csv
 import datetime
 import platform
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import edge_networks
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 
 from dtp_edge.errors import DtpEdgeError
-from dtp_edge.export import check_runtimes, export_onnx, list_runtimes, quantize_onnx
+from dtp_edge.export import RuntimeRow, check_runtimes, export_onnx, list_runtimes, quantize_onnx
 
 RESULTS = Path(__file__).with_name("results")
 FIELDS = (
@@ -104,8 +106,10 @@ def check(
             todo = [r for r in runtimes.split(",") if (name, precision, r) not in done]
             if not path.is_file() or not todo:
                 continue
-            limits = {"timeout_s": timeout, "memory_bytes": memory << 20}
+            limits: dict[str, Any] = {"timeout_s": timeout, "memory_bytes": memory << 20}
             for row in check_runtimes(path, todo, repeats=repeats, **limits):
+                if precision == "int8" and row.relative_diff is not None and row.status != "ok":
+                    row = _with_cause(row, path, files / f"{name}.fp32.onnx", limits)
                 cell = {"network": name, "precision": precision} | {
                     f: getattr(row, f, "") for f in FIELDS[2:]
                 }
@@ -117,6 +121,17 @@ def check(
                 rows.append({key: "" if value is None else str(value) for key, value in cell.items()})
                 click.echo(f"{name} {precision} {row.runtime}: {row.status} {row.max_abs_diff} {row.detail}")
             _write(rows, results)
+
+
+def _with_cause(row: RuntimeRow, path: Path, fp32: Path, limits: dict[str, Any]) -> RuntimeRow:
+    """Tell rounding from a fault: compare the runtime's int8 with fp32, beside ONNX Runtime's int8."""
+    theirs, ours = check_runtimes(path, [row.runtime, "onnxruntime"], reference=fp32, **limits)
+    if theirs.relative_diff is None or ours.relative_diff is None:
+        return row
+    rounding = theirs.relative_diff <= 1.3 * ours.relative_diff
+    cause = "rounding" if rounding else "fault"
+    text = f"{cause}: {theirs.relative_diff:.3g} of range from fp32; ONNX Runtime is {ours.relative_diff:.3g}"
+    return replace(row, status="rounding" if rounding else row.status, detail=f"{row.detail}; {text}")
 
 
 def _input_shape(path: Path) -> list[int]:
@@ -153,7 +168,8 @@ def _markdown(rows: list[dict[str, str]], stamp: str) -> str:
     versions = {r["runtime"]: r["version"] for r in rows if r["version"]}
     lines += ["Versions: " + ", ".join(f"{n} {versions.get(n, '?')}" for n in columns), ""]
     lines += [
-        "fp32: largest absolute difference from ONNX Runtime, optimisations off. int8: share of the range.",
+        "fp32: largest absolute difference from ONNX Runtime, optimisations off. int8: share of the range;",
+        "(r): above 1 % by rounding: as close to fp32 as ONNX Runtime's own int8.",
         "",
     ]
     for precision in ("fp32", "int8"):
@@ -180,6 +196,8 @@ def _markdown(rows: list[dict[str, str]], stamp: str) -> str:
 def _cell(row: dict[str, str] | None, precision: str) -> str:
     if row is None:
         return ""
+    if row["status"] == "rounding":
+        return f"{float(row['relative_diff']):.1e} (r)"
     if row["status"] != "ok":
         return f"**{row['status']}**"
     value = row["max_abs_diff"] if precision == "fp32" else row["relative_diff"]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dtp_edge.export.parity import Check, check_onnx, relative_error, require
     from dtp_edge.export.runtimes import RuntimeRow, check_runtimes, list_runtimes
     from dtp_edge.export.surgery import Compact, compact, put_back
+    from dtp_edge.export.tflite import VelaEstimate, export_tflite, vela_estimate
     from dtp_edge.export.to_onnx import export_onnx
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "parity": ("Check", "check_onnx", "relative_error", "require"),
     "runtimes": ("RuntimeRow", "check_runtimes", "list_runtimes"),
     "surgery": ("Compact", "compact", "put_back"),
+    "tflite": ("VelaEstimate", "export_tflite", "vela_estimate"),
     "to_onnx": ("export_onnx",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -33,6 +35,7 @@ __all__ = [
     "Compact",
     "Int8Result",
     "RuntimeRow",
+    "VelaEstimate",
     "check_masked_equals_compact",
     "check_onnx",
     "check_runtimes",
@@ -40,6 +43,7 @@ __all__ = [
     "compare_onnx",
     "evaluate_onnx",
     "export_onnx",
+    "export_tflite",
     "is_quantized",
     "list_runtimes",
     "load_pruned",
@@ -49,6 +53,7 @@ __all__ = [
     "relative_error",
     "require",
     "save_pruned",
+    "vela_estimate",
 ]
 
 

@@ -54,6 +54,7 @@ def check_runtimes(
     repeats: int = 0,
     threads: int = 1,
     interpreters: Mapping[str, str] | None = None,
+    reference: str | Path | None = None,
 ) -> list[RuntimeRow]:
     """Run a file in each runtime and compare with ONNX Runtime, in the order of `names` (None: all known).
 
@@ -65,6 +66,8 @@ def check_runtimes(
     - `interpreters`: the Python that has a runtime, by name. Default: `DTP_EDGE_PYTHON_<NAME>` of the
       environment, or else this one. Runtimes that pin other versions than ours live in their own environment.
 
+    - `reference`: another file of this network whose outputs are the truth (fp32 for int8, say).
+
     A `.tflite` runtime reads the file of the same stem beside `path`.
 
     Raises InputError for an unknown runtime, or a file that ONNX Runtime itself cannot run.
@@ -74,11 +77,10 @@ def check_runtimes(
     job, arrays = _job(path, inputs)
     limits = {"timeout_s": timeout_s, "memory_bytes": memory_bytes}
     job |= {"threads": threads, "repeats": repeats}
-    reference = _run(
-        RUNTIMES["onnxruntime"], {**job, "repeats": 0}, arrays, sys.executable, optimise=False, **limits
-    )
-    if reference.status != "ok":
-        raise InputError(f"ONNX Runtime cannot run it: {reference.detail}", where=str(path))
+    truth = {**job, "repeats": 0, "model": str(Path(reference or path).resolve())}
+    expected = _run(RUNTIMES["onnxruntime"], truth, arrays, sys.executable, optimise=False, **limits)
+    if expected.status != "ok":
+        raise InputError(f"ONNX Runtime cannot run it: {expected.detail}", where=str(truth["model"]))
     quantized = any(
         n.op_type == "QuantizeLinear" for n in onnx.load(str(path), load_external_data=False).graph.node
     )
@@ -91,7 +93,7 @@ def check_runtimes(
             continue
         python = interpreter(runtime, interpreters)
         outcome = _run(runtime, {**job, "model": str(model)}, arrays, python, optimise=True, **limits)
-        rows.append(_judge(runtime, outcome, reference.outputs, quantized))
+        rows.append(_judge(runtime, outcome, expected.outputs, quantized))
     return rows
 
 

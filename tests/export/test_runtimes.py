@@ -108,6 +108,16 @@ def test_every_output_is_compared(model: Path, run_fake) -> None:
     assert (row.status, row.detail) == ("failed", "outputs have [4] elements, not [4, 1]")
 
 
+def test_another_file_can_be_the_truth(model: Path, run_fake, tmp_path: Path) -> None:
+    x = {"x": np.array([[0.1, -0.2, 0.31, 0.4]], np.float32)}
+    int8_model = write_model(tmp_path / "q.onnx", quantized=True)  # steps of 0.05: 0.31 becomes 0.3
+    row = run_fake(SCALE_AND_SUM.format(error=0.0), int8_model, inputs=x)
+    assert row.max_abs_diff == pytest.approx(0.02, rel=1e-3)
+    assert (
+        run_fake(SCALE_AND_SUM.format(error=0.0), int8_model, inputs=x, reference=model).max_abs_diff == 0.0
+    )
+
+
 def test_nan_is_no_agreement(model: Path, run_fake) -> None:
     row = run_fake("def load(job):\n    return lambda v: [v[0] * float('nan'), v[0].sum(axis=1)]\n", model)
     assert row.status == "failed"

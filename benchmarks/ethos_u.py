@@ -1,0 +1,98 @@
+"""Int8 .tflite of dense and pruned networks, and Vela's cycle estimate for an Ethos-U before and after.
+
+    export DTP_EDGE_PYTHON_TFLITE=... DTP_EDGE_PYTHON_VELA=... DTP_EDGE_PYTHON_LITERT=...
+    python benchmarks/ethos_u.py
+
+The fp32 .tflite is compared with ONNX Runtime in LiteRT. Cycles are a compiler's model, not silicon.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import tempfile
+from pathlib import Path
+
+import click
+import edge_networks
+import numpy as np
+import torch
+
+import dtp_edge as dtp
+from dtp_edge.export import check_runtimes, compact, export_onnx, save_pruned
+from dtp_edge.export.tflite import export_tflite, vela_estimate
+from dtp_edge.graph import trace_network
+
+RESULTS = Path(__file__).with_name("results") / "ethos_u.csv"
+FIELDS = (
+    "network",
+    "macs",
+    "accelerator",
+    "litert",
+    "total_cycles",
+    "npu_cycles",
+    "sram_bytes",
+    "flash_bytes",
+    "vela",
+)
+
+
+@click.command()
+@click.option("--networks", default="dscnn,resnet8,mobilenetv1_vww", help="Names from the zoo.")
+@click.option("--macs", default="50%", help="Budget of the pruned one.")
+@click.option("--accelerators", default="ethos-u55-128,ethos-u65-256")
+def main(networks: str, macs: str, accelerators: str) -> None:
+    """Write the table."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="") as stream:
+        stream.write(f"# {datetime.date.today()}, torch {torch.__version__}\n")
+        writer = csv.DictWriter(stream, FIELDS)
+        writer.writeheader()
+        for name in networks.split(","):
+            for share in ("100%", macs):
+                for row in measure(name, share, accelerators.split(",")):
+                    writer.writerow(row)
+                    click.echo(" ".join(f"{k} {v}" for k, v in row.items()))
+
+
+def measure(name: str, macs: str, accelerators: list[str]) -> list[dict[str, object]]:
+    """Return one row an accelerator."""
+    model, example = edge_networks.create(name)
+    shape = tuple(example.shape)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        if macs == "100%":
+            network = trace_network(model, (example,))
+            keep = np.ones(network.n_atoms, dtype=bool)
+            cut = compact(network, keep)
+            save_pruned(run, cut, network, keep, {})
+            export_onnx(cut.module, example, run / "model.onnx")
+        else:
+            budget = dtp.Budget(macs=macs)
+            dtp.prune_for_device(model, example, device="rpi4-ncnn-fp32-1t", budget=budget, out=run / "run")
+            run = run / "run"
+        export_tflite(run, run / "model.tflite", shape)
+        (litert,) = check_runtimes(run / "model.onnx", ["litert"])
+        samples = edge_networks.samples(example, 16).numpy()
+        int8 = export_tflite(run, run / "int8.tflite", shape, calibration=[samples])
+        rows: list[dict[str, object]] = []
+        for accelerator in accelerators:
+            e = vela_estimate(int8, accelerator)
+            agreement = litert.detail if litert.max_abs_diff is None else f"{litert.max_abs_diff:.1e}"
+            values = (
+                name,
+                macs,
+                accelerator,
+                agreement,
+                e.total_cycles,
+                e.npu_cycles,
+                e.sram_bytes,
+                e.flash_bytes,
+                e.version,
+            )
+            rows.append(dict(zip(FIELDS, values, strict=True)))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
