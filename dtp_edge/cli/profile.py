@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,43 @@ def _fit_own(table: Path, like: str, layers: str | None, *, name: str) -> dict[s
     today = datetime.date.today().isoformat()
     document, _ = fit_measured(base, measured, name=name, changes={}, date=today, source=str(table))
     return document
+
+
+@profile.command()
+@click.argument("name", metavar="PROFILE")
+@click.argument("models", nargs=-1, metavar="[MODEL …]")
+@click.option("--picture", metavar="FILE.svg", help="Draw predicted against measured.")
+@click.option("--seconds", type=float, default=30.0, show_default=True, help="About how long to time.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def check(name: str, models: tuple[str, ...], picture: str | None, seconds: float, as_json: bool) -> None:
+    """Predicted against measured on this machine, for networks that you name (zoo networks if none)."""
+    import tempfile
+
+    import numpy as np
+
+    from dtp_edge.cli.console import print_json
+    from dtp_edge.cost import NetworkCost, check_profile, load_profile
+    from dtp_edge.export import export_onnx
+    from dtp_edge.graph import trace_network
+    from dtp_edge.zoo import resolve_model
+
+    loaded = load_profile(name)
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = []
+        for i, spec in enumerate(models or ("resnet8", "dscnn", "resnet20", "mobilenetv2", "vgg19")):
+            module, inputs, _ = resolve_model(spec)
+            network = trace_network(module, inputs)
+            predicted = NetworkCost(network.layers, loaded).evaluate(
+                network.layers.sizes(np.ones(network.n_atoms))
+            )
+            path = export_onnx(module, inputs, Path(folder) / f"{i}.onnx")
+            jobs.append((spec, path, predicted["latency_ms"]))
+        result = check_profile(jobs, loaded.name, loaded.threads, seconds=seconds)
+    if as_json:
+        print_json([asdict(row) for row in result.rows])
+    else:
+        click.echo(result.table())
+        click.echo(result.summary())
+    if picture is not None:
+        Path(picture).write_text(result.picture(), encoding="utf-8")
+        click.echo(f"wrote {picture}")

@@ -1,0 +1,63 @@
+"""dtp-edge check: does this ONNX file load, run and agree in the runtimes that boards use?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from dtp_edge.cli.console import print_json, style, table
+from dtp_edge.errors import CheckError
+
+COLOURS = {"ok": "green", "missing": "bright_black"}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", metavar="FILE.onnx")
+@click.option("--runtime", "runtimes", metavar="A,B", help="Only these runtimes  [default: all known]")
+@click.option("--tolerance", type=float, default=1e-3, show_default=True, help="Of the output's range.")
+@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds each.")
+@click.option("--repeats", type=int, default=0, help="Also time this many runs.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def check(
+    file: str, runtimes: str | None, tolerance: float, timeout_s: float, repeats: int, as_json: bool
+) -> None:
+    """Load, run and compare FILE in every runtime that is installed, each in a process of its own.
+
+    \b
+    dtp-edge check runs/r20/model.onnx
+    dtp-edge check model.onnx --runtime onnxruntime,openvino,ncnn --repeats 50
+
+    A runtime that lives in another environment is found through DTP_EDGE_PYTHON_<NAME>.
+    Exit code 4 if a runtime that is installed fails or disagrees.
+    """
+    from dtp_edge.export import check_runtimes
+
+    names = [name.strip() for name in runtimes.split(",") if name.strip()] if runtimes else None
+    rows = check_runtimes(file, names, timeout_s=timeout_s, repeats=repeats)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        body = []
+        for row in rows:
+            body.append(
+                [
+                    row.runtime,
+                    row.version or "-",
+                    style(row.status, fg=COLOURS.get(row.status, "red")),
+                    "-" if row.relative_diff is None else f"{row.relative_diff:.1e}",
+                    "-" if row.latency_ms is None else f"{row.latency_ms:.3g} ms",
+                    row.install if row.status == "missing" else row.detail,
+                ]
+            )
+        click.echo(table(["runtime", "version", "status", "difference", "latency", ""], body))
+    wrong = [
+        row.runtime
+        for row in rows
+        if row.status not in ("ok", "missing") or (row.relative_diff or 0.0) > tolerance
+    ]
+    if wrong:
+        raise CheckError(
+            f"{', '.join(wrong)} failed or differs by more than {tolerance:g} of the output's range",
+            where=file,
+        )
