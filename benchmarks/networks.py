@@ -293,17 +293,20 @@ def write_table() -> None:
             f"## {suite}: {count['ok']} of {len(part)} (with ONNX Runtime: {proved})",
             "",
             f"refused with a reason {count['refused']}, failed {count['failed']}, wrong {count['wrong']}; "
-            f"{part[-1].date}, {part[-1].machine}. Median of torch.export "
-            f"{np.median([r.export_s for r in part]):.2f} s, labels and groups "
-            f"{np.median([r.graph_s for r in part]):.2f} s, surgery {np.median([r.surgery_s for r in part]):.2f} s.",
+            f"{part[-1].date}, {part[-1].machine}. Medians: torch.export {_median(part, 'export_s')} s, "
+            f"labels and groups {_median(part, 'graph_s')} s, surgery {_median(part, 'surgery_s')} s.",
             "",
-            "| network | status | M params | groups | atoms | frozen | MACs | err f32 | err f64 | err ONNX | moved |"
-            " result | export s | labels s | surgery s | in place s | peak MB | reasons |",
+            "| network | status | M params | groups | atoms | frozen | MACs | err f32 | err f64 | err ONNX |"
+            " moved | result | export s | labels s | surgery s | in place s | peak MB | reasons |",
             "|" + "---|" * 18,
         ]
         lines += [_line(r) for r in part]
         lines.append("")
     TABLE.write_text("\n".join(lines))
+
+
+def _median(rows: list[Row], field: str) -> str:
+    return f"{np.median([getattr(r, field) for r in rows]):.2f}"
 
 
 def _line(r: Row) -> str:
@@ -314,8 +317,19 @@ def _line(r: Row) -> str:
     reasons = reasons.replace("|", "/").replace("\n", " ")[:300]
     return (
         f"| {r.name} | {r.status} | {r.params_m} | {r.groups} | {r.atoms} | {r.frozen} | {r.macs_ratio:.3f} |"
-        f" {err(r.err32)} | {err(r.err64)} | {err(r.err_onnx)} | {r.moved:.2f} | {r.kind} | {r.export_s:.1f} |"
-        f" {r.graph_s:.2f} | {r.surgery_s:.2f} | {r.in_place_s:.2f} | {r.peak_mb:.0f} | {reasons} |"
+        f" {err(r.err32)} | {err(r.err64)} | {err(r.err_onnx)} | {r.moved:.2f} | {r.kind} |"
+        f" {r.export_s:.1f} | {r.graph_s:.2f} | {r.surgery_s:.2f} | {r.in_place_s:.2f} |"
+        f" {r.peak_mb:.0f} | {reasons} |"
+    )
+
+
+def summary(row: Row) -> str:
+    """Return a row as one line for the terminal."""
+    return (
+        f"{row.name:32s} {row.status:8s} macs {row.macs_ratio:.3f} f32 {row.err32:.1e} f64 {row.err64:.1e} "
+        f"onnx {row.err_onnx:.1e} moved {row.moved:.2f} {row.kind:6s} groups {row.groups} "
+        f"atoms {row.atoms} frozen {row.frozen} export {row.export_s:.1f} graph {row.graph_s:.2f} "
+        f"surgery {row.surgery_s:.2f} {row.peak_mb:.0f} MB {row.reason}"
     )
 
 
@@ -330,30 +344,28 @@ def main() -> None:
     parser.add_argument(
         "--skip-ok", action="store_true", help="leave out networks whose row is complete already"
     )
-    parser.add_argument("--limit-s", type=float, default=600)
-    parser.add_argument("--limit-gb", type=float, default=16)
+    parser.add_argument("--skip-known", action="store_true", help="leave out networks that have a row")
+    parser.add_argument("--limit-s", type=float, default=600, help="seconds a network may take")
+    parser.add_argument("--limit-gb", type=float, default=16, help="memory a network may take")
+    parser.add_argument("--total-s", type=float, default=1e9, help="start no further network after this long")
     parser.add_argument("--table", action="store_true", help="only write the table")
     args = parser.parse_args()
     if args.suite:
         import torchvision  # noqa: F401  loaded once, before the children fork
 
         torch.set_num_threads(1)
-        have = read_rows()
+        have, start = read_rows(), time.perf_counter()
         for name in args.only.split(",") if args.only else names(args.suite):
             old = have.get((args.suite, name))
             done = old is not None and old.status == "ok" and (old.err_onnx >= 0 or not args.onnx)
-            if args.skip_ok and done:
+            if (args.skip_ok and done) or (args.skip_known and old is not None):
                 continue
+            if time.perf_counter() - start > args.total_s:
+                break
             row = run(args.suite, name, args)
             with ROWS.open("a") as file:
                 file.write(json.dumps(dataclasses.asdict(row)) + "\n")
-            print(
-                f"{row.name:32s} {row.status:8s} macs {row.macs_ratio:.3f} f32 {row.err32:.1e} f64 {row.err64:.1e} "
-                f"onnx {row.err_onnx:.1e} moved {row.moved:.2f} {row.kind:6s} groups {row.groups} atoms {row.atoms} "
-                f"frozen {row.frozen} export {row.export_s:.1f} graph {row.graph_s:.2f} surgery {row.surgery_s:.2f} "
-                f"{row.peak_mb:.0f} MB {row.reason}",
-                flush=True,
-            )
+            print(summary(row), flush=True)
     write_table()
 
 

@@ -46,16 +46,23 @@ def export_onnx(
 ) -> Path:
     """Write `module` in eval mode to `path` as ONNX and return the path.
 
-    The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`. Input names are those of the
+    The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`; a network that only takes the batch
+    of its example inputs (a size is written in its source) keeps that. Input names are those of the
     module's `forward` unless given. The module is not changed. The file appears whole or not at all.
 
     Raises `UnsupportedError` if the network has no ONNX form, `CheckError` if `onnx.checker` refuses it.
     """
     path = Path(path)
-    inputs = batch_one(as_inputs(example_inputs))
+    given = as_inputs(example_inputs)
+    inputs = batch_one(given)
     names = list(input_names) if input_names else forward_names(module, len(inputs))
     outs = list(output_names) if output_names else None
-    model = _to_proto(module, inputs, names, outs, dynamic_batch)
+    try:
+        model = _to_proto(module, inputs, names, outs, dynamic_batch)
+    except UnsupportedError:
+        if same_shapes(inputs, given):
+            raise
+        model = _to_proto(module, given, names, outs, dynamic_batch)
     model = finish_proto(make_portable(_simplified(model)), metadata or {})
     write_onnx(model, path)
     return path
@@ -73,6 +80,11 @@ def batch_one(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(
         x[:1] if isinstance(x, torch.Tensor) and x.ndim and x.shape[0] == batch else x for x in inputs
     )
+
+
+def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
+    """Return whether two sets of inputs agree in all shapes."""
+    return [getattr(x, "shape", None) for x in one] == [getattr(x, "shape", None) for x in two]
 
 
 def forward_names(module: nn.Module, count: int) -> list[str]:

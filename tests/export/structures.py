@@ -1,3 +1,4 @@
+# ruff: noqa: E501  one structure a line reads better than five
 """Small networks, one structure each, that pruners trip over. Every one must come out equal or frozen."""
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import nn
 
 
 class Net(nn.Module):
-    """Layers by name, and a forward given as a function of (self, *inputs)."""
+    """Layers by name, and a forward given as a function of (self, x)."""
 
     def __init__(self, run: Callable[..., Any], **parts: Any) -> None:
         super().__init__()
@@ -22,8 +23,8 @@ class Net(nn.Module):
             else:
                 setattr(self, name, part)
 
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        return self.run(self, *inputs)
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.run(self, x)
 
 
 def c(i: int, o: int, k: int = 3, **options: Any) -> nn.Conv2d:

@@ -1,0 +1,105 @@
+"""Random networks, composed of every known structure, cut at random: how many are wrong? (None may be.)
+
+    python benchmarks/random_networks.py                     # 10,000 networks
+    python benchmarks/random_networks.py --count 500 --first 20000 --processes 2
+
+Every weight and norm statistic is random. A network counts as *exact* if masked == compact to 1e-9 of the
+output in float64 (by relative maximum error), *refused* if the product refused it with a reason, *wrong* if
+it came out unequal, *failed* if anything else went wrong. Networks whose output pruning does not move prove
+nothing and are counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import multiprocessing as mp
+import platform
+import sys
+import time
+import warnings
+from datetime import date
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "export"))
+from keeps import random_keep
+from random_networks import RandomNetwork, random_plan
+
+from dtp_edge.errors import DtpEdgeError
+from dtp_edge.export.equality import copied_network, randomise_tensors
+from dtp_edge.export.parity import leaves, random_like, relative_error
+from dtp_edge.export.surgery import compact
+from dtp_edge.graph import MaskedNetwork, trace_network
+
+RESULT = Path(__file__).parent / "results" / "random_networks.json"
+
+
+def examine(seed: int) -> tuple[int, str, str, int]:
+    """Return (seed, outcome, detail, atoms) for the random network of this seed."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    try:
+        image, tokens = random_plan(seed)
+        model = RandomNetwork(image, tokens, seed).eval()
+        network = trace_network(model, (torch.randn(2, 3, 4, 4),))
+        randomise_tensors(network, seed)
+        network = copied_network(network, dtype=torch.float64)
+        keep = random_keep(network, [0.0, 0.3, 0.5, 0.8][seed % 4], seed)
+        cut = compact(network, keep, in_place=False).graph_module
+        x = random_like(network.example_inputs, seed, torch.float64)
+        with torch.no_grad():
+            masked, dense = leaves(MaskedNetwork(network, keep).eval()(*x)), leaves(network.graph_module(*x))
+            error, moved = relative_error(masked, leaves(cut(*x))), relative_error(dense, masked)
+    except DtpEdgeError as error:
+        return seed, "wrong" if error.exit_code == 4 else "refused", error.message()[:200], 0
+    except Exception as error:
+        return seed, "failed", f"{type(error).__name__}: {str(error)[:200]}", 0
+    if not error <= 1e-9:
+        return seed, "wrong", f"error {error:.2e}", network.n_atoms
+    return seed, "exact" if moved > 1e-6 else "not moved", "", network.n_atoms
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
+    args = parser.parse_args()
+    counts: collections.Counter[str] = collections.Counter()
+    bad: list[list[object]] = []
+    start, atoms = time.perf_counter(), 0
+    seeds = range(args.first, args.first + args.count)
+    with mp.get_context("fork").Pool(args.processes, maxtasksperchild=200) as pool:
+        for seed, outcome, detail, n in pool.imap_unordered(examine, seeds):
+            counts[outcome] += 1
+            atoms += n
+            if outcome not in ("exact", "not moved"):
+                bad.append([seed, outcome, detail])
+                print(seed, outcome, detail, random_plan(seed), flush=True)
+            if sum(counts.values()) % 100 == 0:
+                print(dict(counts), f"{time.perf_counter() - start:.0f} s", flush=True)
+            if time.perf_counter() - start > args.seconds:
+                pool.terminate()
+                break
+    result = {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, torch {torch.__version__}",
+        "networks": sum(counts.values()),
+        "first_seed": args.first,
+        "counts": dict(counts),
+        "atoms": atoms,
+        "seconds": round(time.perf_counter() - start),
+        "not_exact": bad,
+    }
+    print(json.dumps(result))
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
