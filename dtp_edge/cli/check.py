@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from dtp_edge.cli.console import print_json, style, table
 from dtp_edge.errors import CheckError
+
+if TYPE_CHECKING:
+    from dtp_edge.export import RuntimeRow
 
 COLOURS = {"ok": "green", "missing": "bright_black"}
 
@@ -38,19 +42,8 @@ def check(
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        body = []
-        for row in rows:
-            body.append(
-                [
-                    row.runtime,
-                    row.version or "-",
-                    style(row.status, fg=COLOURS.get(row.status, "red")),
-                    "-" if row.relative_diff is None else f"{row.relative_diff:.1e}",
-                    "-" if row.latency_ms is None else f"{row.latency_ms:.3g} ms",
-                    row.install if row.status == "missing" else row.detail,
-                ]
-            )
-        click.echo(table(["runtime", "version", "status", "difference", "latency", ""], body))
+        headers = ["runtime", "version", "status", "difference", "latency", ""]
+        click.echo(table(headers, [_cells(row) for row in rows]))
     wrong = [
         row.runtime
         for row in rows
@@ -61,3 +54,14 @@ def check(
             f"{', '.join(wrong)} failed or differs by more than {tolerance:g} of the output's range",
             where=file,
         )
+
+
+def _cells(row: RuntimeRow) -> list[str]:
+    return [
+        row.runtime,
+        row.version or "-",
+        style(row.status, fg=COLOURS.get(row.status, "red")),
+        "-" if row.relative_diff is None else f"{row.relative_diff:.1e}",
+        "-" if row.latency_ms is None else f"{row.latency_ms:.3g} ms",
+        row.install if row.status == "missing" else row.detail,
+    ]

@@ -45,27 +45,35 @@ def quantity(metric: str, value: float | None) -> str:
     return f"{value:.0f}"
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, width: int | None = None) -> str:
-    """Return rows as aligned text; the widest text column gives way until the table fits `width`."""
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    width: int | None = None,
+    whole: Sequence[int] = (0,),
+) -> str:
+    """Return rows as aligned text; wide columns give way until the table fits, but not those `whole`."""
     width = width or min(shutil.get_terminal_size((80, 24)).columns, 100)
     cells = [[str(h) for h in headers], *[[str(c) for c in row] for row in rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
-    numeric = [all(_is_number(row[i]) for row in cells[1:]) and len(cells) > 1 for i in range(len(headers))]
+    widths = [max(len(click.unstyle(row[i])) for row in cells) for i in range(len(headers))]
+    flexible = [i for i in range(len(widths)) if i not in whole]
+    while sum(widths) + 2 * (len(widths) - 1) > width and max((widths[i] for i in flexible), default=0) > 6:
+        widths[max(flexible, key=lambda i: widths[i])] -= 1
+    numeric = [all(_is_number(click.unstyle(row[i])) for row in cells[1:]) for i in range(len(headers))]
     lines = []
     for number, row in enumerate(cells):
-        parts = [
-            _clip(c, w).rjust(w) if n else _clip(c, w).ljust(w)
-            for c, w, n in zip(row, widths, numeric, strict=True)
-        ]
+        parts = [_fit(c, w, right=n) for c, w, n in zip(row, widths, numeric, strict=True)]
         line = "  ".join(parts).rstrip()
         lines.append(style(line, bold=True) if number == 0 else line)
     return "\n".join(lines)
 
 
-def _clip(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(width - 1, 1)] + "…"
+def _fit(text: str, width: int, *, right: bool) -> str:
+    plain = click.unstyle(text)
+    if len(plain) > width:
+        return plain[: max(width - 1, 1)] + "…"
+    space = " " * (width - len(plain))
+    return space + text if right else text + space
 
 
 def _is_number(text: str) -> bool:

@@ -35,8 +35,8 @@ def devices(name: str | None, precision: str | None, runtime: str | None, as_jso
     if as_json:
         print_json(rows)
         return
-    headers = ["name", "chip", "runtime", "prec.", "thr.", "error", "status"]
-    keys = ("name", "chip", "runtime", "precision", "threads", "error", "status")
+    headers = ["name", "chip", "prec.", "threads", "error", "status"]
+    keys = ("name", "chip", "precision", "threads", "error", "status")
     click.echo(table(headers, [[row[key] for key in keys] for row in rows]))
     click.echo(
         "error: median of held-out networks. `host` is this machine; `dtp-edge devices NAME` explains one."
