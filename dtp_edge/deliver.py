@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,7 @@ def _quantise(path: Path, context: RunContext) -> dict[str, Any]:
     test = context.data.test
     return {
         "method": result.method,
-        "tried": result.tried,
+        "tried": [asdict(row) for row in result.tried],
         "accuracy": evaluate_onnx(target, test.ordered(256)),
         "fp32_accuracy": evaluate_onnx(path, test.ordered(256)),
         "bytes": target.stat().st_size,
