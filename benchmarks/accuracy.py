@@ -21,21 +21,17 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.metadata
 import json
-import platform
 import statistics
 import time
-import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accuracy_peers import about, bisect, macs_of, prune_with_peer
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dtp_edge.cost import NetworkCost, load_profile
 from dtp_edge.export import compact
@@ -59,24 +55,6 @@ from dtp_edge.zoo import resolve_model
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 PEERS = [f"tp-{i}-{s}" for i in ("l2", "taylor", "group") for s in ("global", "local")]
 METHODS = ["ours-macs", "ours-macs-inside", "ours-latency", *PEERS, "uniform", "random", "control"]
-
-
-def macs_of(module: nn.Module, x: torch.Tensor) -> int:
-    """Multiply-accumulates by torch's own counter, for both sides."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module.eval()(x)
-    return counter.get_total_flops() // 2
-
-
-def padded_inside(model: nn.Module) -> list[nn.Module]:
-    """Convolutions outside the blocks of a network whose shortcuts pad channels; [] for other networks."""
-    from dtp_edge.zoo.resnet import CifarResNet
-
-    if not isinstance(model, CifarResNet):
-        return []
-    return [m for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and not n.endswith("conv1")] + [
-        model.conv1
-    ]
 
 
 class Bench:
@@ -225,75 +203,6 @@ class Bench:
         row |= {"macs_ratio": macs_of(module, self.x) / self.dense_macs, "widths": widths, "rate": rate}
         row |= {"seconds": round(time.time() - began), "cpu_seconds": round(time.process_time() - cpu)}
         return module, row
-
-
-def bisect(fits: Callable[[float], bool], steps: int = 12) -> float:
-    """The largest share in 0..1 that fits, for a monotone test."""
-    low, high = 0.0, 1.0
-    for _ in range(steps):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-def prune_with_peer(
-    model: nn.Module, x: torch.Tensor, kind: str, everywhere: bool, ratio: float, batches: list[Any]
-) -> nn.Module:
-    """One-shot Torch-Pruning with the importance that its own examples use for that name."""
-    import torch_pruning as tp
-
-    importance = {
-        "l2": lambda: tp.importance.MagnitudeImportance(p=2),
-        "taylor": lambda: tp.importance.GroupTaylorImportance(),
-        "group": lambda: tp.importance.GroupMagnitudeImportance(p=2),
-    }[kind]()
-    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    ignored = [last, *padded_inside(model)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pruner = tp.pruner.BasePruner(
-            model,
-            x,
-            importance=importance,
-            pruning_ratio=ratio,
-            global_pruning=everywhere,
-            max_pruning_ratio=0.95,
-            ignored_layers=ignored,
-        )
-        if kind == "taylor":
-            model.eval()
-            for inputs, labels in batches:
-                nn.functional.cross_entropy(model(inputs), labels).backward()
-        pruner.step()
-    model.zero_grad()
-    return model
-
-
-def about() -> dict[str, Any]:
-    """Date, machine, versions: what every row carries."""
-    packages = ("torch", "torch-pruning", "dtp-edge")
-    versions = {p: _version(p) for p in packages}
-    cpu = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")),
-        platform.processor(),
-    )
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{cpu}, {torch.get_num_threads()} thread",
-        **versions,
-    }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
 
 
 def run_table(options: argparse.Namespace) -> None:
