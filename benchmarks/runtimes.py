@@ -51,8 +51,9 @@ def main() -> None:
 @FILES
 @NETWORKS
 @click.option("--macs", default="50%", help="Budget; 100% exports the dense networks.")
-@click.option("--calibration", default=24, help="Random samples that set the int8 ranges.")
-def build(files: Path, networks: str, macs: str, calibration: int) -> None:
+@click.option("--calibration", default=12, help="Random samples that set the int8 ranges.")
+@click.option("--method", default="minmax", help="Calibration method.")
+def build(files: Path, networks: str, macs: str, calibration: int, method: str) -> None:
     """Write NAME.fp32.onnx and NAME.int8.onnx of each network."""
     files.mkdir(parents=True, exist_ok=True)
     for name in networks.split(","):
@@ -71,7 +72,7 @@ def build(files: Path, networks: str, macs: str, calibration: int) -> None:
         if not int8.exists():
             shape = _input_shape(fp32)
             inputs = np.random.default_rng(2).normal(size=(calibration, *shape[1:])).astype(np.float32)
-            result = quantize_onnx(fp32, int8, [inputs])
+            result = quantize_onnx(fp32, int8, [inputs], method)
             click.echo(
                 f"{name}: int8 by {result.method}, relative error {result.agreement.relative_error:.3f}"
             )

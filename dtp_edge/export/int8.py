@@ -1,8 +1,9 @@
 """int8 by static QDQ through ONNX Runtime's own quantiser, with the calibration method chosen by evidence.
 
 QDQ and not QOperator: of seven runtimes tried, QOperator files ran in ONNX Runtime alone. Weights are
-symmetric int8, per output channel; activations are uint8 per tensor: with int8 ones and a zero point off
-the middle, OpenVINO 2026.4 is wrong by 15 % of range on ResNet-20. The batches are split: activation
+symmetric int8, per output channel; activations are uint8 per tensor, so that zero after a ReLU is stored
+as 0: OpenVINO 2026.4 pads int8 tensors with stored zeros, and is wrong by 15 % of range on ResNet-20 where
+zero is stored as -128. The batches are split: activation
 ranges come from the larger part, and where `method="best"` each method is judged by how well its file
 agrees with the fp32 file on the other part, which it has not seen.
 """

@@ -1,0 +1,177 @@
+"""What int8 costs in accuracy: fp32 and int8 ONNX files on a test set, in ONNX Runtime.
+
+    python benchmarks/int8_accuracy.py --cifar DIR --weights DIR/resnet20.safetensors --fashion DIR
+    python benchmarks/int8_accuracy.py --file runs/x/model.onnx --data cifar10:DIR      # a pruned network
+
+Ranges are calibrated on training images. The depthwise network for Fashion-MNIST is trained here first
+(some minutes); ResNet-20 has published weights. Writes benchmarks/results/int8_accuracy.csv; fails where
+int8 loses more than one point.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from dtp_edge.export import evaluate_onnx, export_onnx, quantize_onnx
+from dtp_edge.training import load_data
+from dtp_edge.training.data.source import DataSource
+from dtp_edge.zoo import resolve_model
+
+RESULTS = Path(__file__).with_name("results") / "int8_accuracy.csv"
+FIELDS = (
+    "network",
+    "data",
+    "images",
+    "fp32",
+    "int8",
+    "lost_points",
+    "method",
+    "relative_errors",
+    "fp32_bytes",
+    "int8_bytes",
+)
+LIMIT_POINTS = 1.0
+
+
+class DepthwiseNet(nn.Module):
+    """Depthwise-separable convolutions, batch norm and ReLU6 for 28x28 images: about 70,000 parameters."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(1, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6()]
+        for inp, out, stride in ((32, 64, 1), (64, 128, 2), (128, 128, 1), (128, 192, 1)):
+            layers += [
+                nn.Conv2d(inp, inp, 3, stride, 1, groups=inp, bias=False),
+                nn.BatchNorm2d(inp),
+                nn.ReLU6(),
+            ]
+            layers += [nn.Conv2d(inp, out, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU6()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(192, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+def trained_on_fashion(data: DataSource, epochs: int) -> nn.Module:
+    """Train the depthwise network with SGD and a one-cycle learning rate."""
+    torch.manual_seed(0)
+    model = DepthwiseNet()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    steps = epochs * (len(data.train) // 128)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.2, total_steps=steps)
+    for epoch in range(epochs):
+        for x, y in data.train.shuffled(128, seed=0, epoch=epoch):
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            if schedule.last_epoch < steps - 1:
+                schedule.step()
+        click.echo(f"epoch {epoch + 1}: loss {loss.item():.3f}")
+    return model.eval()
+
+
+@click.command()
+@click.option("--cifar", type=click.Path(exists=True), help="Folder of CIFAR-10.")
+@click.option("--weights", type=click.Path(exists=True), help="ResNet-20 weights for it.")
+@click.option("--fashion", type=click.Path(exists=True), help="Folder of Fashion-MNIST.")
+@click.option("--file", "file", type=click.Path(exists=True, path_type=Path), help="An fp32 ONNX classifier.")
+@click.option("--data", help="Its data, as for prune-for-device.")
+@click.option("--epochs", default=2, help="Training on Fashion-MNIST.")
+@click.option("--calibration", default=128, help="Training images for the ranges.")
+@click.option("--limit", type=int, help="Only so many test images.")
+@click.option("--method", default="best")
+def main(
+    cifar: str | None,
+    weights: str | None,
+    fashion: str | None,
+    file: Path | None,
+    data: str | None,
+    epochs: int,
+    calibration: int,
+    limit: int | None,
+    method: str,
+) -> None:
+    """Measure what is asked for and write the table."""
+    torch.set_num_threads(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = Path(folder) / "fp32.onnx"
+        options = (calibration, limit, method)
+        if cifar:
+            source = load_data(f"cifar10:{cifar}")
+            model, example, _ = resolve_model("resnet20", weights)
+            export_onnx(model, example, fp32, dynamic_batch=True)
+            rows.append(measure("resnet20", fp32, source, *options))
+        if fashion:
+            source = load_data(f"fashion-mnist:{fashion}")
+            model = trained_on_fashion(source, epochs)
+            export_onnx(model, torch.zeros(1, *source.input_shape), fp32, dynamic_batch=True)
+            rows.append(measure("depthwise", fp32, source, *options))
+        if file and data:
+            rows.append(measure(file.name, file, load_data(data), *options))
+    if not rows:
+        sys.exit("give --cifar, --fashion, or --file with --data")
+    write(rows)
+    sys.exit(4 if any(float(str(row["lost_points"])) > LIMIT_POINTS for row in rows) else 0)
+
+
+def measure(
+    name: str, fp32: Path, data: DataSource, calibration: int, limit: int | None, method: str
+) -> dict[str, object]:
+    """Return one row of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = quantize_onnx(fp32, Path(folder) / "int8.onnx", data.calibration(calibration), method)
+        before = evaluate_onnx(fp32, data.test.ordered(256), limit=limit)
+        after = evaluate_onnx(result.path, data.test.ordered(256), limit=limit)
+        errors = " ".join(f"{row.method}={row.relative_error:.4f}" for row in result.tried)
+        sizes = (fp32.stat().st_size, result.path.stat().st_size)
+    count = min(limit or len(data.test), len(data.test))
+    lost = 100 * (before - after)
+    values = (
+        name,
+        data.name,
+        count,
+        f"{before:.4f}",
+        f"{after:.4f}",
+        f"{lost:.2f}",
+        result.method,
+        errors,
+        *sizes,
+    )
+    row = dict(zip(FIELDS, values, strict=True))
+    click.echo(" ".join(f"{key} {value}" for key, value in row.items()))
+    return row
+
+
+def write(rows: list[dict[str, object]]) -> None:
+    """Add the rows to the table, each in the place of an older one of the same network and data."""
+    old: list[dict[str, object]] = []
+    if RESULTS.is_file():
+        with RESULTS.open(newline="") as stream:
+            old = list(csv.DictReader(line for line in stream if not line.startswith("#")))
+    new = {(row["network"], row["data"]) for row in rows}
+    rows = [row for row in old if (row["network"], row["data"]) not in new] + rows
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="") as stream:
+        stream.write(
+            f"# {datetime.date.today()}, {platform.machine()}, onnxruntime {onnxruntime.__version__}\n"
+        )
+        writer = csv.DictWriter(stream, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The smallest files on which a runtime fails, crashes or is wrong: one for each cause in the runtime matrix.
+
+    python benchmarks/runtime_faults.py            # writes benchmarks/results/runtime_faults.md
+
+Every file passes onnx.checker and runs in ONNX Runtime. The exporter avoids what it can (see
+dtp_edge/export/portable.py and the uint8 activations of int8.py); the rest is the runtime's to mend.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from dtp_edge.export import check_runtimes
+
+RESULTS = Path(__file__).with_name("results") / "runtime_faults.md"
+Nodes = list[onnx.NodeProto]
+
+
+def model(nodes: Nodes, constants: dict[str, np.ndarray], shape: list[int], rank: int) -> onnx.ModelProto:
+    """Return a checked model x -> y at opset 18, IR 10."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "fault", [x], [y], tensors)
+    made = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
+    made = onnx.shape_inference.infer_shapes(made, strict_mode=True)
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def qdq(name: str, out: str, scale: str = "s", zero: str = "z") -> Nodes:
+    """Quantise and dequantise a tensor."""
+    return [
+        helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_q"]),
+        helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [out]),
+    ]
+
+
+def quantised_convolution(
+    zero: np.ndarray, channels: int = 4, kernel: int = 3
+) -> tuple[Nodes, dict[str, np.ndarray]]:
+    """QDQ -> Conv with int8 weights per channel -> QDQ."""
+    random = np.random.default_rng(0)
+    weight = random.integers(-127, 128, (channels, channels, kernel, kernel)).astype(np.int8)
+    constants = {
+        "s": np.float32(0.02),
+        "z": zero,
+        "w": weight,
+        "ws": random.uniform(0.001, 0.002, channels).astype(np.float32),
+        "wz": np.zeros(channels, np.int8),
+        "os": np.float32(0.05),
+    }
+    nodes = qdq("x", "xd")
+    nodes += [
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=0),
+        helper.make_node("Conv", ["xd", "wd"], ["c"], pads=[kernel // 2] * 4),
+        *qdq("c", "y", "os", "z"),
+    ]
+    return nodes, constants
+
+
+def pnnx_mean() -> onnx.ModelProto:
+    node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
+    return model([node], {"axes": np.array([2])}, [1, 8, 5], 2)
+
+
+def pnnx_slice() -> onnx.ModelProto:
+    node = helper.make_node("Slice", ["x", "start", "end", "axis", "step"], ["y"])
+    values = {"start": [0, 0], "end": [8, 8], "axis": [2, 3], "step": [2, 2]}
+    return model([node], {k: np.array(v) for k, v in values.items()}, [1, 4, 8, 8], 4)
+
+
+def int8_convolution() -> onnx.ModelProto:
+    nodes, constants = quantised_convolution(np.uint8(128))
+    return model(nodes, constants, [1, 4, 8, 8], 4)
+
+
+def int8_gemm() -> onnx.ModelProto:
+    constants = {"s": np.float32(0.02), "z": np.uint8(128), "w": np.ones((3, 4), np.int8)}
+    constants |= {"ws": np.float32(0.01), "wz": np.int8(0)}
+    nodes = [
+        *qdq("x", "xd"),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"]),
+        helper.make_node("Gemm", ["xd", "wd"], ["y"], transB=1),
+    ]
+    return model(nodes, constants, [1, 4], 2)
+
+
+def openvino_pad() -> onnx.ModelProto:
+    """Zero channels added between two int8 tensors whose zero point is -128: zero is stored as -128."""
+    nodes, constants = quantised_convolution(np.int8(-128))
+    nodes[-1].output[0] = "cd"
+    nodes += [helper.make_node("Pad", ["cd", "pads", "nought"], ["p"]), *qdq("p", "y", "os", "z")]
+    constants |= {"pads": np.array([0, 2, 0, 0, 0, 2, 0, 0]), "nought": np.float32(0)}
+    return model(nodes, constants, [1, 4, 8, 8], 4)
+
+
+FAULTS: list[tuple[str, str, Callable[[], onnx.ModelProto]]] = [
+    ("ncnn", "pnnx: the mean of [1, C, L] over L becomes a Reduction over no axis", pnnx_mean),
+    ("ncnn", "pnnx: a Slice with steps has no ncnn layer", pnnx_slice),
+    ("ncnn", "pnnx: QuantizeLinear and DequantizeLinear have no ncnn layer", int8_convolution),
+    ("mnn", "a QDQ convolution has no output", int8_convolution),
+    ("mnn", "the converter aborts on a Gemm with dequantised weights", int8_gemm),
+    ("openvino", "Pad between int8 tensors with a zero point off the middle", openvino_pad),
+]
+
+
+@click.command()
+@click.option("--runtimes", default="ncnn,mnn,openvino")
+def main(runtimes: str) -> None:
+    """Run each file in its runtime and write the table."""
+    lines = [
+        f"# Smallest files that fail ({datetime.date.today()})",
+        "",
+        "| runtime | cause | status | what it says |",
+    ]
+    lines.append("|---|---|---|---|")
+    for runtime, cause, build in FAULTS:
+        if runtime not in runtimes.split(","):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "fault.onnx"
+            onnx.save(build(), str(path))
+            (row,) = check_runtimes(path, [runtime])
+        detail = row.detail or f"differs by {row.max_abs_diff}"
+        lines.append(
+            f"| {runtime} {row.version or ''} | {cause} | {row.status} | {detail.replace('|', '/')} |"
+        )
+        click.echo(lines[-1])
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
