@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -57,10 +58,22 @@ def apply_rule(ctx: Context, node: fx.Node, output: Any) -> None:
         return
     try:
         function(ctx, arguments_of(node), output)
+        _fits(output)
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
         _freeze_all(
             ctx, node, output, f"the rule for {name} does not cover this use ({type(error).__name__})"
         )
+
+
+def _fits(output: Any) -> None:
+    """Check that every label array has one row an index."""
+    for value in output if isinstance(output, list) else [output]:
+        if isinstance(value, Value):
+            if len(value.labels) != value.rank:
+                raise ValueError("labels for another number of dimensions")
+            for size, rows in zip(value.shape, value.labels, strict=True):
+                if isinstance(rows, np.ndarray) and len(rows) != size:
+                    raise ValueError("labels for another size")
 
 
 def _freeze_all(ctx: Context, node: fx.Node, output: Any, reason: str) -> None:

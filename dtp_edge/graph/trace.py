@@ -20,8 +20,13 @@ def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphMo
     are the same objects. Raises `UnsupportedError` with torch.export's own reason if it cannot trace.
     """
     inputs = tuple(_two_samples(x) for x in example_inputs)
-    shapes = tuple({0: torch.export.Dim.AUTO} if _batched(x) else None for x in inputs)
-    attempts = ((inputs, shapes), (inputs, None), (example_inputs, None))
+    free = tuple({0: torch.export.Dim.AUTO} if _batched(x) else None for x in inputs)
+    attempts: tuple[Any, ...] = (
+        (inputs, free),
+        (inputs, (free,)),  # forward(*inputs) is one argument to torch.export
+        (example_inputs, None),
+        (inputs, None),
+    )
     failure: Exception | None = None
     with evaluating(model):
         for args, dynamic in attempts:

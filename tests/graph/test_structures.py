@@ -45,5 +45,6 @@ def test_mode_and_weights_are_left_alone() -> None:
     model.stem[1].eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     trace_network(model, x)
-    assert model.training and not model.stem[1].training
+    assert model.training
+    assert not model.stem[1].training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -20,7 +20,15 @@ def batch_norm(ctx: Context, a: Arguments, out: Value) -> None:
 
 @rule("instance_norm")
 def instance_norm(ctx: Context, a: Arguments, out: Value) -> None:
-    _per_channel(ctx, a, ctx.value(a["input"]), out)
+    """Statistics over the spatial dimensions of each channel of each sample."""
+    x = ctx.value(a["input"])
+    _whole(ctx, x, 2)
+    _per_channel(ctx, a, x, out)
+
+
+def _whole(ctx: Context, x: Value, first: int) -> None:
+    for dim in range(first, x.rank):
+        ctx.freeze(ctx.read(x, dim), f"{ctx.op} over a labelled spatial dimension")
 
 
 def _per_channel(ctx: Context, a: Arguments, x: Value, out: Value) -> None:
@@ -47,6 +55,7 @@ def layer_norm(ctx: Context, a: Arguments, out: Value) -> None:
 def group_norm(ctx: Context, a: Arguments, out: Value) -> None:
     """As a grouped convolution: the same offsets stay in every group; statistics over them."""
     x, groups = ctx.value(a["input"]), int(a["num_groups"])
+    _whole(ctx, x, 2)
     out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
     rows = out.labels[1]
     if rows is not None and groups == len(rows) > 1:

@@ -179,7 +179,7 @@ def expand(ctx: Context, a: Arguments, out: Value) -> None:
 def pixel_shuffle(ctx: Context, a: Arguments, out: Value) -> None:
     """[.., c r r, h, w] -> [.., c, h r, w r]: the r r offsets of an output channel go together."""
     x, r = ctx.value(a["self"]), int(a["upscale_factor"])
-    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    out.labels[:] = _whole_image(ctx, x)
     rows = out.labels[-3]
     if rows is not None:
         each = rows[:: r * r]
@@ -187,10 +187,17 @@ def pixel_shuffle(ctx: Context, a: Arguments, out: Value) -> None:
         out.labels[-3] = each
 
 
+def _whole_image(ctx: Context, x: Value) -> list[Rows | None]:
+    """Return the labels of an image batch, its height and width frozen."""
+    for dim in (-2, -1):
+        ctx.freeze(ctx.read(x, x.rank + dim), f"{ctx.op} over a labelled spatial dimension")
+    return [ctx.read(x, d) for d in range(x.rank - 2)] + [None, None]
+
+
 @rule("pixel_unshuffle")
 def pixel_unshuffle(ctx: Context, a: Arguments, out: Value) -> None:
     x, r = ctx.value(a["self"]), int(a["downscale_factor"])
-    out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
+    out.labels[:] = _whole_image(ctx, x)
     rows = out.labels[-3]
     if rows is not None:
         out.labels[-3] = np.repeat(rows, r * r, axis=0)

@@ -1,0 +1,265 @@
+"""Every rule against brute force: run the operator, perturb one index, see which outputs move.
+
+A rule claims that an input index and an output index carry the same atoms, or none. So whenever
+changing input index i of a labelled dimension moves output index j of a labelled dimension, either row
+j shares the atom of row i (or holds all of them), or the rule has asked for a mask there, or index i
+is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dtp_edge.graph.engine import output_value
+from dtp_edge.graph.registry import apply_rule
+from dtp_edge.graph.values import Context, Value
+
+aten = torch.ops.aten
+Case = tuple[Callable[..., Any], list[Any], dict[str, Any]]
+
+
+def sizes(draw: st.DrawFn, low: int = 1, high: int = 6) -> int:
+    return draw(st.integers(low, high))
+
+
+def tensor(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Case:
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    c_in, c_out = groups * sizes(draw, 1, 3), groups * sizes(draw, 1, 3)
+    if draw(st.booleans()):
+        x, w = tensor(2, c_in, 4, 4), tensor(c_in, c_out // groups, 2, 2)
+        return aten.conv_transpose2d.input, [x, w, tensor(c_out), [1, 1], [0, 0], [0, 0], groups], {}
+    x, w = tensor(2, c_in, 4, 4), tensor(c_out, c_in // groups, 2, 2)
+    return aten.conv2d.default, [x, w, tensor(c_out), [1, 1], [0, 0], [1, 1], groups], {}
+
+
+@st.composite
+def products(draw: st.DrawFn) -> Case:
+    n, k, m = sizes(draw, 2), sizes(draw, 2), sizes(draw, 2)
+    kind = draw(st.sampled_from(["linear", "matmul", "batched", "einsum", "attention"]))
+    if kind == "linear":
+        return aten.linear.default, [tensor(2, n, k), tensor(m, k), tensor(m)], {}
+    if kind == "matmul":
+        return aten.matmul.default, [tensor(2, n, k), tensor(k, m)], {}
+    if kind == "batched":
+        return aten.matmul.default, [tensor(2, 3, n, k), tensor(1, 3, k, m)], {}
+    if kind == "einsum":
+        equation = draw(st.sampled_from(["bnk,bkm->bnm", "bnk,bkm->bm", "bnk,bkm->kbn", "...k,...km->...m"]))
+        left = tensor(2, k) if "..." in equation else tensor(2, n, k)
+        return aten.einsum.default, [equation, [left, tensor(2, k, m)]], {}
+    return (
+        aten.scaled_dot_product_attention.default,
+        [tensor(2, 3, n, k), tensor(2, 3, n, k), tensor(2, 3, n, m)],
+        {},
+    )
+
+
+@st.composite
+def reshapes(draw: st.DrawFn) -> Case:
+    pieces = draw(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=2, max_size=4))
+    cuts = [draw(st.booleans()) for _ in pieces]
+    other = [draw(st.booleans()) for _ in pieces]
+    before, after = _group(pieces, cuts), _group(pieces, other)
+    return aten.view.default, [tensor(*before), after], {}
+
+
+def _group(pieces: list[int], cuts: list[bool]) -> list[int]:
+    found = [1]
+    for piece, cut in zip(pieces, cuts, strict=True):
+        if cut:
+            found.append(piece)
+        else:
+            found[-1] *= piece
+    return found
+
+
+@st.composite
+def movements(draw: st.DrawFn) -> Case:
+    a, b, c = sizes(draw, 2), sizes(draw, 2), sizes(draw, 2)
+    x = tensor(a, b, c)
+    calls: list[Case] = [
+        (aten.permute.default, [x, [2, 0, 1]], {}),
+        (aten.transpose.int, [x, 0, -1], {}),
+        (aten.cat.default, [[x, tensor(a, 3, c)], 1], {}),
+        (aten.stack.default, [[x, tensor(a, b, c)], draw(st.integers(0, 3))], {}),
+        (aten.chunk.default, [x, draw(st.integers(1, 3)), 1], {}),
+        (aten.split_with_sizes.default, [x, [1, b - 1], 1], {}),
+        (aten.slice.Tensor, [x, 1, draw(st.integers(-b, b - 1)), 2**63 - 1, draw(st.integers(1, 2))], {}),
+        (aten.select.int, [x, 1, draw(st.integers(-b, b - 1))], {}),
+        (aten.unbind.int, [x, 1], {}),
+        (aten.flip.default, [x, [0, 2]], {}),
+        (aten.roll.default, [x, [draw(st.integers(-3, 3))], [1]], {}),
+        (aten.pad.default, [x, [draw(st.integers(0, 2)), 1, draw(st.integers(0, 2)), 0]], {}),
+        (aten.repeat.default, [x, [1, 2, 3]], {}),
+        (aten.expand.default, [tensor(a, 1, c), [a, b, c]], {}),
+        (aten.unsqueeze.default, [x, 1], {}),
+        (aten.pixel_shuffle.default, [tensor(2, 4 * a, 2, 2), 2], {}),
+        (aten.pixel_unshuffle.default, [tensor(2, a, 4, 4), 2], {}),
+        (aten.channel_shuffle.default, [tensor(2, 2 * a, 2, 2), 2], {}),
+        (aten.index_select.default, [x, 1, torch.randint(0, b, (4,))], {}),
+        (aten.index.Tensor, [x, [None, torch.randint(0, b, (2, 3))]], {}),
+        (aten.gather.default, [x, 1, torch.randint(0, b, (a, b, c))], {}),
+        (aten.repeat_interleave.self_int, [x, 2, 1], {}),
+    ]
+    return draw(st.sampled_from(calls))
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> Case:
+    a, b, c = sizes(draw, 2), sizes(draw, 2), sizes(draw, 2)
+    x = tensor(a, 2 * b, c)
+    per = tensor(2 * b)
+    calls: list[Case] = [
+        (aten.add.Tensor, [x, tensor(2 * b, 1)], {}),
+        (aten.mul.Tensor, [x, tensor(1, 1, c)], {}),
+        (aten.div.Tensor, [tensor(c), x], {}),
+        (aten.where.self, [x > 0, x, tensor(1, 2 * b, c)], {}),
+        (aten.gelu.default, [x], {}),
+        (aten.glu.default, [x, 1], {}),
+        (aten.prelu.default, [x, per], {}),
+        (aten.batch_norm.default, [x, per, per, per, per.abs() + 1, False, 0.1, 1e-5, False], {}),
+        (aten.layer_norm.default, [x, [2 * b, c], tensor(2 * b, c), tensor(2 * b, c)], {}),
+        (aten.group_norm.default, [x, 2, per, per], {}),
+        (aten.instance_norm.default, [x, per, per, None, None, True, 0.1, 1e-5, False], {}),
+        (aten.rms_norm.default, [x, [c], tensor(c)], {}),
+        (aten.softmax.int, [x, draw(st.integers(-3, 2))], {}),
+        (aten.mean.dim, [x, draw(st.sampled_from([[0], [1, 2], [-1]])), draw(st.booleans())], {}),
+        (aten.sum.dim_IntList, [x, draw(st.sampled_from([[0], [1, 2], [-1]])), draw(st.booleans())], {}),
+        (aten.var.correction, [x, [1]], {}),
+        (aten.amax.default, [x, [1]], {}),
+        (aten.linalg_vector_norm.default, [x, 2, [1], True], {}),
+        (aten.cumsum.default, [x, 1], {}),
+        (aten.avg_pool1d.default, [x, [2]], {}),
+        (aten.max_pool2d.default, [x, [2, 2]], {}),
+        (aten.embedding.default, [tensor(5, c), torch.randint(0, 5, (a, b))], {}),
+        (aten.sort.default, [x, 1], {}),
+    ]
+    return draw(st.sampled_from(calls))
+
+
+def label(case: Case) -> tuple[Context, list[list[Any]], Any, list[Tensor]]:
+    """Run the rule of an operator; every floating input is an activation with fresh atoms everywhere."""
+    function, args, kwargs = case
+    graph = torch.fx.Graph()
+    inputs: list[Tensor] = []
+    nodes = []
+
+    def place(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            node = graph.placeholder(f"x{len(nodes)}")
+            node.meta["val"] = value
+            nodes.append(node)
+            inputs.append(value)
+            return node
+        return [place(v) for v in value] if isinstance(value, list) else value
+
+    node = graph.call_function(function, tuple(place(a) for a in args), kwargs)
+    ctx = Context(graph_module=None, node=node)
+    for source, value in zip(nodes, inputs, strict=True):
+        held = Value(tuple(value.shape), [None] * value.dim())
+        if value.is_floating_point():
+            held.labels = [ctx.fresh(n, "channels") for n in value.shape]
+        ctx.values[source] = held
+    given = [list(ctx.values[n].labels) for n in nodes]
+    output = output_value(function(*args, **kwargs))
+    apply_rule(ctx, node, output)
+    return ctx, given, output, inputs
+
+
+def flat(outputs: Any) -> list[Any]:
+    return [p for o in outputs for p in flat(o)] if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def check(case: Case) -> None:
+    ctx, given, output, inputs = label(case)
+    why, _ = ctx.atoms.frozen()
+    masked = {int(leaf) for site in ctx.sites for leaf in np.unique(ctx.atoms.expand(site.rows)) if leaf >= 0}
+    function, args, kwargs = case
+    before = flat(function(*args, **kwargs))
+    for value, held in zip(inputs, given, strict=True):
+        if not value.is_floating_point():
+            continue
+        for dim in range(value.dim()):
+            rows = ctx.atoms.expand(held[dim])
+            for index in range(value.shape[dim]):
+                atoms = {int(r) for r in rows[index] if r >= 0 and why[r] < 0}
+                if not atoms or atoms & masked:
+                    continue
+                kept = value.clone()
+                value.select(dim, index).add_(torch.rand_like(value.select(dim, index)) + 0.5)
+                after = flat(function(*args, **kwargs))
+                value.copy_(kept)
+                for old, new, labels in zip(before, after, flat(output), strict=True):
+                    if isinstance(labels, Value):
+                        _moved_only(ctx, old != new, labels, atoms, f"{function} input {dim}[{index}]")
+
+
+def _moved_only(ctx: Context, moved: Tensor, labels: Value, atoms: set[int], where: str) -> None:
+    """Some dimension of the output must carry an atom of the perturbed index wherever it moved."""
+    if not bool(moved.any()):
+        return
+    places = torch.nonzero(moved).numpy()
+    covered = np.zeros(len(places), dtype=bool)
+    for dim in range(labels.rank):
+        rows = labels.labels[dim]
+        if isinstance(rows, np.ndarray):
+            hit = np.isin(ctx.atoms.expand(rows), list(atoms)).any(axis=1)
+            covered |= hit[places[:, dim]]
+    assert covered.all(), where
+
+
+FAMILIES = {
+    "conv": convolutions(),
+    "product": products(),
+    "reshape": reshapes(),
+    "movement": movements(),
+    "number": numbers(),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rules_against_brute_force(family: str) -> None:
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(FAMILIES[family])
+    def run(case: Case) -> None:
+        check(case)
+
+    run()
+
+
+def test_an_unknown_operator_freezes_what_reaches_it() -> None:
+    x = tensor(2, 4)
+    ctx, (held,), output, _ = label((aten.cumsum.default, [x, 1], {}))
+    why, reasons = ctx.atoms.frozen()
+    assert (why >= 0).all() and "cumsum" in reasons[0]
+    assert output.labels == [None, None]
+
+
+def test_a_wrong_rule_is_caught() -> None:
+    """The brute force itself can fail: claim that softmax passes every index through."""
+    from dtp_edge.graph.registry import RULES
+
+    kept = RULES["softmax"]
+    RULES["softmax"] = RULES["gelu"]
+    try:
+        with pytest.raises(AssertionError):
+            check((aten.softmax.int, [tensor(2, 3), 1], {}))
+    finally:
+        RULES["softmax"] = kept
+
+
+def test_silu_is_pointwise() -> None:
+    check((aten.silu.default, [F.relu(tensor(3, 4))], {}))
