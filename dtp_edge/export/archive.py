@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import torch
+from jsonschema.exceptions import best_match
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -174,7 +175,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             where=str(path),
             hint="Update dtp-edge.",
         )
-    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(document))
+    problem = best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(document))
     if problem is not None:
         place = "/".join(map(str, problem.absolute_path))
         raise InputError(

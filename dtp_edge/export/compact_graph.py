@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
@@ -80,7 +81,7 @@ def plain_interface(graph: fx.Graph) -> None:
     flat = pytree.tree_leaves(output.args[0], is_leaf=lambda x: isinstance(x, fx.Node) or x is None)
     if info.out_spec is not None:
         output.args = (_plain(pytree.tree_unflatten(flat, info.out_spec)),)
-    graph.set_codegen(fx.graph.CodeGen())
+    graph.set_codegen(CodeGen())
 
 
 def _plain(value: Any) -> Any:

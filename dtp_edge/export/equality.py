@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from dtp_edge.export.compact_graph import aten
+from dtp_edge.export.explain import first_difference
 from dtp_edge.export.parity import FLOAT32_LIMIT, FLOAT64_LIMIT, Check, leaves, random_like, relative_error
-from dtp_edge.export.surgery import Compact, attribute, compact, first_difference, graph_tensors
+from dtp_edge.export.surgery import Compact, attribute, compact, graph_tensors
 from dtp_edge.graph import MaskedNetwork
 from dtp_edge.graph.network import PrunableNetwork
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.graph import CodeGen
 
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.export.kept import SIZE_FUNCTIONS
@@ -86,7 +87,7 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
 
     Raises `UnsupportedError` if a node cannot be stored (an operator outside ATen, a nested input).
     """
-    if type(graph._codegen) is not fx.graph.CodeGen:
+    if type(graph._codegen) is not CodeGen:
         raise UnsupportedError(
             "a network with nested inputs cannot be stored", hint="Give it one tensor an argument."
         )

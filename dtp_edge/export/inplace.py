@@ -20,6 +20,8 @@ from dtp_edge.export.kept import KeptIndices
 from dtp_edge.export.parity import FLOAT32_LIMIT, leaves, random_like, relative_error
 from dtp_edge.graph.network import PrunableNetwork
 
+TRAIN_LIMIT = 1e-2  # batch norm over two small samples magnifies rounding
+
 
 def cut_in_place(
     network: PrunableNetwork,
@@ -75,8 +77,8 @@ def _set_attributes(part: nn.Module, name: str, groups: dict[str, int]) -> None:
     weight = getattr(part, "weight", None)
     key = f"{name}.weight" if name else "weight"
     if isinstance(part, nn.RNNBase):
-        part.hidden_size = part.weight_hh_l0.shape[1]
-        part.input_size = part.weight_ih_l0.shape[1]
+        part.hidden_size = int(part.get_parameter("weight_hh_l0").shape[1])
+        part.input_size = int(part.get_parameter("weight_ih_l0").shape[1])
         return
     if not isinstance(weight, torch.Tensor):
         return
@@ -153,33 +155,55 @@ def _differs(module: nn.Module, graph_module: CompactGraph, network: PrunableNet
         return f"cut in place it does not run ({_first_line(problem)})"
     if not error <= FLOAT32_LIMIT:
         return f"cut in place it computes another function (relative error {error:.2g})"
-    return _trains(module, inputs)
+    return _trains(module, graph_module, tuple(_at_least_two(x) for x in inputs))
 
 
-def _trains(module: nn.Module, inputs: tuple[Any, ...]) -> str | None:
-    """Return why `module` cannot take a training step; None if it can. Its state is left as it was."""
-    state = {n: b.detach().clone() for n, b in module.named_buffers()}
+def _at_least_two(x: Any) -> Any:
+    """Repeat a batch of one: batch norm in train mode has no statistics of one value."""
+    return torch.cat([x, x]) if isinstance(x, torch.Tensor) and x.ndim and x.shape[0] == 1 else x
+
+
+def _trains(module: nn.Module, graph_module: CompactGraph, inputs: tuple[Any, ...]) -> str | None:
+    """Return why `module` cannot take a training step; None if it can. Its state is left as it was.
+
+    Where nothing in it is random its output in train mode must be the graph module's as well.
+    """
+    buffers = {n: b.detach().clone() for n, b in module.named_buffers()}
     rng = torch.get_rng_state()
-    module.train()
     try:
-        with torch.enable_grad():
-            # torch.export traces with two samples or more, so batch norm has statistics here
-            total = sum(x.float().mean() for x in leaves(module(*inputs)) if x.is_floating_point())
-            if isinstance(total, torch.Tensor) and total.requires_grad:
-                grads = torch.autograd.grad(
-                    total, [p for p in module.parameters() if p.requires_grad], allow_unused=True
-                )
-                del grads
+        module.train()
+        outputs = leaves(module(*inputs))
+        total = torch.stack([x.float().mean() for x in outputs if x.is_floating_point()]).sum()
+        if total.requires_grad:
+            weights = [p for p in module.parameters() if p.requires_grad]
+            torch.autograd.grad(total, weights, allow_unused=True)
+        with torch.no_grad():
+            again = relative_error(outputs, leaves(module(*inputs)))
+            if again == 0.0 and len(buffers):
+                return _differs_in_training(outputs, graph_module, inputs)
     except Exception as problem:
         return f"cut in place it does not train ({_first_line(problem)})"
     finally:
         module.eval()
+        graph_module.eval()
         torch.set_rng_state(rng)
         with torch.no_grad():
             for name, buffer in module.named_buffers():
-                if name in state:
-                    buffer.copy_(state[name])
+                if name in buffers:
+                    buffer.copy_(buffers[name])
     return None
+
+
+def _differs_in_training(
+    outputs: list[torch.Tensor], graph_module: CompactGraph, inputs: tuple[Any, ...]
+) -> str | None:
+    wanted = leaves(graph_module.train()(*inputs))
+    if len(wanted) != len(outputs):
+        return None  # auxiliary outputs exist in train mode only
+    error = relative_error(wanted, outputs)
+    if error <= TRAIN_LIMIT:
+        return None
+    return f"cut in place it computes another function in train mode (relative error {error:.2g})"
 
 
 def _first_line(error: Exception) -> str:

@@ -114,7 +114,7 @@ def check_onnx(
 
     def run(*inputs: Any) -> list[np.ndarray]:
         arrays = [x.numpy() for x in leaves(inputs)]
-        return list(session.run(None, dict(zip(names, arrays, strict=True))))
+        return [np.asarray(y) for y in session.run(None, dict(zip(names, arrays, strict=True)))]
 
     worst = 0.0
     try:

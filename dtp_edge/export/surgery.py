@@ -18,8 +18,8 @@ from dtp_edge.errors import CheckError, UnsupportedError
 from dtp_edge.export import gather  # noqa: F401  registers its rules
 from dtp_edge.export.compact_graph import CompactGraph, build_graph_module, plain_interface
 from dtp_edge.export.kept import KeptIndices
-from dtp_edge.export.resize import RULES, Site, aten, overloads
-from dtp_edge.graph.network import PrunableNetwork, kept_indices
+from dtp_edge.export.resize import RULES, Site, overloads
+from dtp_edge.graph.network import PrunableNetwork
 
 # Assertions about sizes that torch.export leaves behind; true of the dense network only.
 _ASSERTIONS = set(
@@ -195,39 +195,3 @@ def put_back(network: PrunableNetwork, result: Compact) -> None:
                 target.copy_(value)
             else:
                 target[np.ix_(*axes)] = value.to(target)
-
-
-def first_difference(network: PrunableNetwork, keep: np.ndarray, graph_module: fx.GraphModule) -> str:
-    """Return the first node whose shape in the compact graph is not what the labels say; "" if none.
-
-    For messages about a failed check: it runs the compact graph node by node.
-    """
-    kept = KeptIndices(network, np.asarray(keep, dtype=bool))
-    old = {n.name: n for n in network.graph_module.graph.nodes}
-    found: list[str] = []
-
-    class Watch(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            try:
-                value = super().run_node(n)
-            except Exception as error:
-                found.append(f"{n.name} ({n.target}) raises {str(error).splitlines()[0]}")
-                raise
-            if isinstance(value, torch.Tensor) and n.name in old:
-                wanted = kept.shape(old[n.name])
-                if list(value.shape) != wanted and not any(kept_indices_cut(n)):
-                    found.append(f"{n.name} ({n.target}) has shape {list(value.shape)}, labels say {wanted}")
-            return value
-
-    def kept_indices_cut(n: fx.Node) -> list[bool]:
-        return [u.target is aten.index_select.default and u.args[0] is n for u in n.users]
-
-    try:
-        with torch.no_grad():
-            Watch(graph_module).run(*network.example_inputs)
-    except Exception as error:
-        found.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
-    return found[0] if found else ""
-
-
-__all__ = ["Compact", "compact", "first_difference", "kept_indices", "put_back"]
