@@ -66,6 +66,8 @@ CASES = [
     Case("no floor", options={"min_keep": 0.0}),
     Case("score rate x 0.1", score_rate=0.1),
     Case("score rate x 10", score_rate=10.0),
+    Case("exact gradient (dies in hard masks)", options={"straight": 0.0}),
+    Case("straight-through gradient", options={"straight": 1.0}),
     Case("share 0.2", share=0.2),
     Case("share 0.7", share=0.7),
 ]
@@ -246,7 +248,7 @@ def main() -> None:
     dense = [accuracy(copy.deepcopy(t.model), t.holdout) for t in tasks]
     base = statistics.mean(dense)
     print(f"MACs {options.macs}, {options.steps} steps, {options.seeds} seeds, dense {base:.2f}")
-    print(f"{'':32} {'at the cut':>10} {'tuned':>14} {'soft':>6} {'used':>6} {'lowest':>6} {'moved':>6}")
+    print(f"{'':36} {'at the cut':>10} {'tuned':>14} {'soft':>6} {'used':>6} {'lowest':>6} {'moved':>6}")
     rows: list[dict[str, Any]] = []
     for case in CASES:
         if not any(part in case.name for part in options.only):
@@ -262,7 +264,7 @@ def main() -> None:
             {"case": case.name, **mean, "spread": spread, "runs": runs, "seconds": time.time() - began}
         )
         print(
-            f"{case.name:32} {mean['cut']:10.2f} {mean['tuned']:8.2f} ±{spread:4.2f} {mean['hardness']:6.2f} "
+            f"{case.name:36} {mean['cut']:10.2f} {mean['tuned']:8.2f} ±{spread:4.2f} {mean['hardness']:6.2f} "
             f"{mean['used']:6.3f} {mean['lowest']:6.2f} {mean['moved']:6.2f}",
             flush=True,
         )

@@ -39,6 +39,8 @@ class MaskLearner(nn.Module):
     - `min_keep`: share of every group that stays whatever its scores.
     - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
     - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step.
+    - `straight`: how much of the gradient passes a hard mask, 0 (the plan's exact derivative, which is 0
+      there, so that early decisions are final) to 1 (all of it).
     - `accumulation`: "proximal" (the paper's), or for comparison "fixed" (epsilon stays at its last value)
       and "scheduled" (epsilon falls as 1/step without memory of past scores).
     """
@@ -65,6 +67,7 @@ class MaskLearner(nn.Module):
         layer_keep: Mapping[str, float] | None = None,
         dual: str = "exact",
         accumulation: str = "proximal",
+        straight: float = 0.1,
     ) -> None:
         super().__init__()
         if total_steps < 1:
@@ -77,7 +80,7 @@ class MaskLearner(nn.Module):
         self.network, self.cost = network, cost
         self.module = network.module
         self.total_steps, self.ramp, self.dual, self.accumulation = total_steps, ramp, dual, accumulation
-        self.min_keep = min_keep
+        self.min_keep, self.straight = min_keep, straight
         self.tolerance = 1e-4  # relative, on the falling budget; hardening meets the final one exactly
         self.meter = Meter(network, cost, limits)
         self.limits = self.meter.limits
@@ -118,7 +121,9 @@ class MaskLearner(nn.Module):
         if self._hard:
             return self.hard_mask.to(torch.float32)
         sets = len(self.floors) + 1
-        mask = _PlanMask.apply(self.scores, self.offset, self.mass, self.sets, self._slope, sets)
+        mask = _PlanMask.apply(
+            self.scores, self.offset, self.mass, self.sets, self._slope, sets, self.straight
+        )
         assert isinstance(mask, Tensor)
         return mask
 
@@ -275,22 +280,24 @@ class _PlanMask(torch.autograd.Function):
     """m = sigmoid(slope * s + offset), with the gradient of the duals that hold each set's budget.
 
     dL/ds_i = slope q_i (g_i - c_i S), S = sum(g q) / sum(c q) over the atoms of i's set, q = m (1 - m).
+    With `straight` > 0, q is mixed with its largest value 1/4: a mask at 0 or 1 still hears whether it
+    should be there. The sum of c times the gradient stays 0, so learning never pushes on the budget.
     """
 
     @staticmethod
-    def forward(ctx, scores, offset, cost, sets, slope, n_sets):  # type: ignore[override]
+    def forward(ctx, scores, offset, cost, sets, slope, n_sets, straight):  # type: ignore[override]
         mask = torch.sigmoid(slope * scores.double() + offset)
         ctx.save_for_backward(mask, cost, sets)
-        ctx.slope, ctx.n_sets, ctx.dtype = slope, n_sets, scores.dtype
+        ctx.slope, ctx.n_sets, ctx.dtype, ctx.straight = slope, n_sets, scores.dtype, straight
         return mask.to(scores.dtype)
 
     @staticmethod
     def backward(ctx, *grads):
         mask, cost, sets = ctx.saved_tensors
         g = grads[0].double()
-        q = mask * (1 - mask)
+        q = (1 - ctx.straight) * mask * (1 - mask) + ctx.straight / 4
         moved = g.new_zeros(ctx.n_sets).index_add(0, sets, g * q)
         held = g.new_zeros(ctx.n_sets).index_add(0, sets, cost * q)
         rate = moved / held.clamp_min(torch.finfo(g.dtype).tiny)
         grad = ctx.slope * q * (g - cost * rate[sets])
-        return grad.to(ctx.dtype), None, None, None, None, None
+        return grad.to(ctx.dtype), None, None, None, None, None, None

@@ -30,7 +30,7 @@ _KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 @dataclass
 class SparseResult:
-    """`module` with zeros for dropped weights, `{weight name: (kept, total)}`, cost used, what it is worth."""
+    """`module` with zeros for dropped weights, `{weight name: (kept, total)}`, cost used, and a note."""
 
     module: nn.Module
     kept: dict[str, tuple[int, int]]

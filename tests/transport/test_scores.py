@@ -1,0 +1,87 @@
+"""Starting scores against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dtp_edge.errors import InputError
+from dtp_edge.graph import masked_forward, trace_network
+from dtp_edge.transport import initial_scores
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    for p in model.parameters():
+        nn.init.normal_(p)
+    return trace_network(model, (torch.randn(2, 6),))
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    torch.manual_seed(1)
+    return [(torch.randn(16, 6), torch.randint(0, 3, (16,))) for _ in range(3)]
+
+
+@pytest.mark.parametrize("method", ["l2", "rms", "layer_l2", "taylor"])
+def test_standardised(network, method: str) -> None:
+    scores = initial_scores(network, method, batches())
+    assert scores.shape == (network.n_atoms,)
+    assert scores.mean() == pytest.approx(0, abs=1e-9)
+    assert scores.std() == pytest.approx(1)
+
+
+def test_l2_counts_all_that_goes_with_the_channel(network) -> None:
+    first, norm, last = network.module[0], network.module[1], network.module[3]
+    square = first.weight.square().sum(1) + first.bias.square() + norm.weight.square() + norm.bias.square()
+    square = (square + last.weight.square().sum(0)).detach().double().numpy()
+    expected = 0.5 * np.log(square)
+    expected = (expected - expected.mean()) / expected.std()
+    np.testing.assert_allclose(initial_scores(network), expected, rtol=1e-5)
+
+
+def test_taylor_ranks_as_finite_differences_do(network) -> None:
+    """Removing a little of a channel changes the loss by its gradient."""
+    network.module.eval()
+    total = np.zeros(network.n_atoms)
+    for x, y in batches():
+        for i in range(network.n_atoms):
+            values = []
+            for h in (1e-3, -1e-3):
+                mask = torch.ones(network.n_atoms, dtype=torch.float32)
+                mask[i] += h
+                logits = masked_forward(network, network.module, mask, (x,))
+                values.append(nn.functional.cross_entropy(logits.double(), y))
+            total[i] += abs(float(values[0] - values[1])) / 2e-3
+    expected = np.log(total / 3)
+    expected = (expected - expected.mean()) / expected.std()
+    np.testing.assert_allclose(initial_scores(network, "taylor", batches()), expected, atol=0.02)
+
+
+def test_the_network_is_left_as_it_was(network) -> None:
+    network.module.train()
+    before = {k: t.clone() for k, t in network.module.state_dict().items()}
+    initial_scores(network, "taylor", batches())
+    assert network.module.training
+    assert all(torch.equal(t, before[k]) for k, t in network.module.state_dict().items())
+    assert all(p.grad is None for p in network.module.parameters())
+
+
+def test_refuses(network) -> None:
+    with pytest.raises(InputError):
+        initial_scores(network, "luck")
+    with pytest.raises(InputError):
+        initial_scores(network, "taylor")
+    with pytest.raises(InputError):
+        initial_scores(network, "taylor", [])
+    weight = network.module[0].weight
+    saved = weight.detach().clone()
+    with torch.no_grad():
+        weight[0, 0] = float("nan")
+    with pytest.raises(InputError):
+        initial_scores(network)
+    with torch.no_grad():
+        weight.copy_(saved)
