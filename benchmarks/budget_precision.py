@@ -1,0 +1,118 @@
+"""How much of a latency budget the hardened widths use: networks x shipped devices x 30, 50, 70 %.
+
+    python benchmarks/budget_precision.py [--networks resnet20 ...] [--devices NAME ...]
+
+`used` must never be above 1, and must be 0.98 or more wherever one step of channels costs less than 2 % of
+the budget (`step`: the cheapest addition that is left, as a share of the budget; it did not fit).
+Scores are those of freshly drawn weights: precision is a matter of the widths' grid, not of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dtp_edge import zoo
+from dtp_edge.cost import NetworkCost, list_profiles, load_profile
+from dtp_edge.errors import BudgetError, DtpEdgeError
+from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.transport import Budget, harden, initial_scores
+from dtp_edge.transport.harden import steps_of
+
+RESULTS = Path(__file__).parent / "results"
+NETWORKS = ("resnet20", "resnet56", "vgg19", "mobilenetv2_cifar", "resnet8", "dscnn", "mobilenetv1_vww")
+
+
+def next_step(network: PrunableNetwork, cost: NetworkCost, keep: np.ndarray, limit: float) -> float:
+    """Cheapest way to add channels somewhere (one, or up to a whole device step), as a share of the limit."""
+    here = cost.evaluate(network.layers.sizes(keep.astype(float)))["latency_ms"]
+    cheapest = np.inf
+    for group, step in zip(network.groups, steps_of(network, cost), strict=True):
+        dropped = np.flatnonzero(~keep[group.start : group.stop]) + group.start
+        kept = group.stop - group.start - len(dropped)
+        for count in {1, int(step - kept % step), len(dropped)}:
+            if 0 < count <= len(dropped):
+                more = keep.astype(float)
+                more[dropped[:count]] = 1
+                added = cost.evaluate(network.layers.sizes(more))["latency_ms"] - here
+                cheapest = min(cheapest, max(added, 0.0))
+    return cheapest / limit
+
+
+def row(
+    network: PrunableNetwork, scores: np.ndarray, name: str, device: str, share: str
+) -> dict[str, object]:
+    cost = NetworkCost(network.layers, load_profile(device))
+    limits = Budget(latency=share).limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
+    limit = limits["latency_ms"]
+    found: dict[str, object] = {"network": name, "device": device, "latency": share, "budget_ms": limit}
+    began = time.perf_counter()
+    try:
+        keep = harden(scores, network, cost, limits)
+    except BudgetError as error:
+        smallest = next(float(str(r["smallest"])) for r in error.rows if r["metric"] == "latency_ms")
+        return {**found, "verdict": "refused", "smallest_share": smallest / limit}
+    seconds = time.perf_counter() - began
+    used = cost.evaluate(network.layers.sizes(keep.astype(float)))["latency_ms"] / limit
+    step = next_step(network, cost, keep, limit)
+    good = used <= 1 and (used >= 0.98 or step >= 0.02)
+    verdict = ("ok" if step < 0.02 else "ok, coarse") if good else "MISSED"
+    return {**found, "used": used, "step": step, "seconds": seconds, "verdict": verdict}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--devices", nargs="*", default=None)
+    parser.add_argument("--out", type=Path, default=RESULTS / "budget_precision.csv")
+    options = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    for name in options.networks:
+        torch.manual_seed(0)
+        network = trace_network(zoo.create(name), (zoo.example_input(name),))
+        scores = initial_scores(network)
+        for device in options.devices or list_profiles():
+            try:
+                rows += [row(network, scores, name, device, share) for share in ("30%", "50%", "70%")]
+            except DtpEdgeError as error:
+                rows.append({"network": name, "device": device, "verdict": f"no cost: {error.what}"})
+        for r in rows:
+            if r["network"] == name:
+                used = f"{r['used']:.4f} step {r['step']:.4f}" if "used" in r else ""
+                print(
+                    f"{name:18} {r['device']:28} {r.get('latency', ''):4} {used} {r['verdict']}", flush=True
+                )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    columns = [
+        "network",
+        "device",
+        "latency",
+        "budget_ms",
+        "used",
+        "step",
+        "seconds",
+        "verdict",
+        "smallest_share",
+    ]
+    with options.out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    tried = [r for r in rows if "used" in r]
+    fine = [r for r in tried if float(str(r["step"])) < 0.02]
+    over = sum(float(str(r["used"])) > 1 for r in tried)
+    low = sum(float(str(r["used"])) < 0.98 for r in fine)
+    refused = sum(r["verdict"] == "refused" for r in rows)
+    print(f"{len(tried)} cases, {refused} refused as infeasible; over the budget: {over}")
+    print(f"{len(fine)} with a step below 2 % of the budget; of these below 98 % used: {low}")
+
+
+if __name__ == "__main__":
+    main()
