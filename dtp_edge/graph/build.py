@@ -52,7 +52,7 @@ def label_network(
     n_atoms = numbering.groups[-1].stop if numbering.groups else 0
     buffers = {n for n, _ in model.named_buffers(remove_duplicate=False)}
     layers = LayerList(graph_module, buffers.__contains__).build(node_labels, parts, n_atoms)
-    parameter_sites, node_sites = _sites(ctx, numbering)
+    parameter_sites, node_sites = _sites(ctx, numbering, _aliases(model))
     return PrunableNetwork(
         module=model,
         graph_module=graph_module,
@@ -94,6 +94,17 @@ def _by_every_name(
 ) -> dict[str, TensorLabels]:
     """Tied parameters have one value and several names: list them all, the unlabelled ones left out."""
     found: dict[str, TensorLabels] = {}
+    aliases = _aliases(model)
+    for source, value in parameters.items():
+        labels = _final(value, numbering)
+        if any(rows is not None for rows in labels):
+            for name in aliases.get(source, [source]):
+                found[name] = labels
+    return found
+
+
+def _aliases(model: nn.Module) -> dict[str, list[str]]:
+    """Return, for every parameter and buffer, all the names that its tensor has."""
     own = {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
@@ -101,12 +112,7 @@ def _by_every_name(
     names: dict[int, list[str]] = {}
     for name, tensor in own.items():
         names.setdefault(id(tensor), []).append(name)
-    for source, value in parameters.items():
-        labels = _final(value, numbering)
-        if any(rows is not None for rows in labels):
-            for name in names.get(id(own.get(source)), [source]):
-                found[name] = labels
-    return found
+    return {name: names[id(tensor)] for name, tensor in own.items()}
 
 
 def _node_labels(
@@ -122,7 +128,9 @@ def _node_labels(
     return single, several
 
 
-def _sites(ctx: Context, numbering: Numbering) -> tuple[tuple[ParameterSite, ...], tuple[NodeSite, ...]]:
+def _sites(
+    ctx: Context, numbering: Numbering, aliases: dict[str, list[str]]
+) -> tuple[tuple[ParameterSite, ...], tuple[NodeSite, ...]]:
     parameters: dict[tuple[str, int], ParameterSite] = {}
     nodes: dict[tuple[str, str, int, int], NodeSite] = {}
     for site in ctx.sites:
@@ -130,7 +138,8 @@ def _sites(ctx: Context, numbering: Numbering) -> tuple[tuple[ParameterSite, ...
         if atoms is None:
             continue
         if site.kind == "parameter":
-            parameters.setdefault((site.target, site.dim), ParameterSite(site.target, site.dim, atoms))
+            for name in aliases.get(site.target, [site.target]):
+                parameters.setdefault((name, site.dim), ParameterSite(name, site.dim, atoms))
         else:
             key = (site.target, site.kind, site.argument, site.dim)
             nodes.setdefault(key, NodeSite(site.target, site.kind, site.argument, site.dim, atoms))

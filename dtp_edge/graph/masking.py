@@ -7,14 +7,13 @@ prunable channels), a copy of the traced graph is run that has these masks in it
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from dtp_edge.errors import UnsupportedError
 from dtp_edge.graph.masked_norms import MASKED_STATISTICS
 from dtp_edge.graph.modes import set_training
 from dtp_edge.graph.network import IndexAtoms, NodeSite, PrunableNetwork
@@ -23,9 +22,38 @@ from dtp_edge.graph.values import op_name
 
 def site_factors(atoms: IndexAtoms, mask: Tensor) -> Tensor:
     """Return the mask of every index, `[size]`: the product over its atoms."""
-    padded = torch.cat([mask, mask.new_ones(1)])
-    index = torch.as_tensor(np.where(atoms < 0, len(mask), atoms), dtype=torch.long, device=mask.device)
-    return padded[index].prod(dim=1) if atoms.shape[1] > 1 else padded[index[:, 0]]
+    return _Factors([atoms], len(mask), mask.device)(mask)[0]
+
+
+class _Factors:
+    """The factors of many sites by two gathers: indices are made once, not in every step."""
+
+    def __init__(self, arrays: Sequence[IndexAtoms], n_atoms: int, device: torch.device) -> None:
+        depth = max((a.shape[1] for a in arrays), default=1)
+        rows = np.full((sum(len(a) for a in arrays), depth), n_atoms, dtype=np.int64)
+        self._sizes = [len(a) for a in arrays]
+        start = 0
+        for atoms in arrays:
+            rows[start : start + len(atoms), : atoms.shape[1]] = np.where(atoms < 0, n_atoms, atoms)
+            start += len(atoms)
+        self._columns = [torch.as_tensor(rows[:, k], device=device) for k in range(depth)]
+
+    def __call__(self, mask: Tensor) -> tuple[Tensor, ...]:
+        padded = torch.cat([mask, mask.new_ones(1)])
+        product = padded[self._columns[0]]
+        for column in self._columns[1:]:
+            product = product * padded[column]
+        return product.split(self._sizes)
+
+
+def _factors(network: PrunableNetwork, kind: str, mask: Tensor) -> tuple[Tensor, ...]:
+    """Return the factors of all sites of the network, made by cached indices."""
+    cache: dict[tuple[str, torch.device], _Factors] = network.__dict__.setdefault("_factors", {})
+    key = (kind, mask.device)
+    if key not in cache:
+        sites = network.parameter_sites if kind == "parameter" else network.node_sites
+        cache[key] = _Factors([s.atoms for s in sites], network.n_atoms, mask.device)
+    return cache[key](mask)
 
 
 def scaled_parameters(
@@ -37,14 +65,15 @@ def scaled_parameters(
     returned as they are.
     """
     found = dict(named_parameters)
-    for site in network.parameter_sites:
-        if site.tensor not in found:
-            raise UnsupportedError(f"the network has no parameter {site.tensor}")
-        weight = found[site.tensor]
+    if not network.parameter_sites:
+        return found
+    for site, factors in zip(network.parameter_sites, _factors(network, "parameter", mask), strict=True):
+        weight = found.get(site.tensor)
+        if weight is None:  # a second name of a tied parameter that the caller lists once
+            continue
         shape = [1] * weight.dim()
         shape[site.dim] = -1
-        factors = site_factors(site.atoms, mask).to(weight.dtype)
-        found[site.tensor] = weight * factors.reshape(shape)
+        found[site.tensor] = weight * factors.to(weight.dtype).reshape(shape)
     return found
 
 
@@ -60,7 +89,7 @@ def masked_forward(
     Runs `module` (default: the network's own) in its present mode. `parameters` (default: those of the
     module) may also hold buffers.
     """
-    module = network.module if module is None else module
+    module = module or network.module
     if parameters is None:
         parameters = {
             **dict(module.named_parameters(remove_duplicate=False)),
@@ -71,8 +100,8 @@ def masked_forward(
     if not network.node_sites:
         return torch.func.functional_call(module, tensors, inputs, tie_weights=False)
     graph = masked_graph(network, module.training)
-    for index, site in enumerate(network.node_sites):
-        tensors[f"mask_site_{index}"] = site_factors(site.atoms, mask)
+    for index, factors in enumerate(_factors(network, "node", mask)):
+        tensors[f"mask_site_{index}"] = factors
     names = {n for n, _ in graph.named_parameters(remove_duplicate=False)}
     names |= {n for n, _ in graph.named_buffers(remove_duplicate=False)}
     used = {k: v for k, v in tensors.items() if k in names}

@@ -42,15 +42,10 @@ def set_training(graph_module: fx.GraphModule, training: bool) -> fx.GraphModule
         if "running_mean" in names and given.get("running_mean") is None:
             continue
         position = names.index(flag)
-        value = not training if _frozen_statistics(op_name(node)) else training
         if position < len(node.args):
-            node.update_arg(position, value)
+            node.update_arg(position, training)
         else:
-            node.update_kwarg(flag, value)
+            node.update_kwarg(flag, training)
     graph_module.recompile()
     graph_module.training = training
     return graph_module
-
-
-def _frozen_statistics(op: str) -> bool:
-    return False

@@ -99,7 +99,7 @@ def unbind(ctx: Context, a: Arguments, out: list[Value]) -> None:
 
 @rule("getitem")
 def getitem(ctx: Context, a: Arguments, out: Value) -> None:
-    part = ctx.value(a["0"])[int(a["1"])]
+    part = ctx.values[a["0"]][int(a["1"])]
     out.labels[:] = part.labels
 
 
