@@ -18,6 +18,7 @@ import dtp_edge
 from dtp_edge.cost import NetworkCost, Profile
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.report import SCHEMA_VERSION
+from dtp_edge.summary_curves import curve_rows
 from dtp_edge.summary_layers import group_rows, layer_rows, memory_rows, suggestions
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ FILES = {
     "widths.json": "widths, kept channels and graph: dtp_edge.load_pruned reads it",
 }
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim", "numpy")
-MAX_CURVE_POINTS = 400
 
 
 def build(
@@ -67,7 +67,7 @@ def build(
         "layers": layer_rows(network, keep, cost),
         "groups": groups,
         "memory": memory_rows(network, keep, cost, limits.get("peak_ram_bytes", profile.limits.ram_bytes)),
-        "curves": _curves(training, network.n_atoms),
+        "curves": curve_rows(training, network, cost, limits),
         "frozen": [{"name": f.name, "reason": f.reason} for f in network.frozen],
         "checks": [
             {"name": c.name, "passed": c.passed, "value": c.value, "limit": c.limit, "detail": c.detail}
@@ -217,20 +217,6 @@ def _accuracy(training: Any, delivery: Delivery) -> dict[str, Any] | None:
         "int8": delivery.int8.get("accuracy"),
         "split": "test set, read once; decisions were taken on a held-out part of the training data",
     }
-
-
-def _curves(training: Any, n_atoms: int) -> list[dict[str, Any]]:
-    """Return the training's rows, thinned; hardness as a share: 1 - 4 mean m(1-m), 1 when all masks are hard."""
-    if training is None:
-        return []
-    points = list(training.curves)
-    stride = max(1, -(-len(points) // MAX_CURVE_POINTS))
-    keys = ("step", "phase", "budget_fraction", "target_fraction", "hardness", "loss", "accuracy")
-    rows = [{k: point[k] for k in keys if point.get(k) is not None} for point in points[::stride]]
-    for row in rows:
-        if "hardness" in row:
-            row["hardness"] = 1.0 - 4.0 * row["hardness"] / max(n_atoms, 1)
-    return rows
 
 
 def _files(stage: Path | None) -> list[dict[str, Any]]:

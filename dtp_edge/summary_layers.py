@@ -155,8 +155,7 @@ def suggestions(groups: list[dict[str, Any]], network: PrunableNetwork, cost: Ne
             extra = step["width"] - row["kept"]
             texts.append(f"{extra} more channels in {row['name']} cost nothing measurable on this device.")
     if network.frozen:
-        texts.append(
-            f"{len(network.frozen)} parts were left whole; their reasons are listed below. "
-            "A change there widens what can be pruned."
-        )
+        count = len(network.frozen)
+        parts = "1 part was" if count == 1 else f"{count} parts were"
+        texts.append(f"{parts} left whole, each with its reason; a change there widens what can be pruned.")
     return texts[:8]

@@ -48,6 +48,7 @@ def render_page(report: Mapping[str, Any]) -> str:
             sections=SECTIONS,
             layers=list(zip(layer_names(report["layers"]), report["layers"], strict=True)),
             latency=budgets.get("latency_ms"),
+            unowned=_unowned(report["layers"], budgets.get("latency_ms")),
             measured_ratio=measured_ratio(budgets["latency_ms"]) if "latency_ms" in budgets else None,
             data=chart_data(report),
             **assets(),
@@ -118,6 +119,17 @@ def _facts(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[s
             share = row["pruned_predicted"] / row["dense_predicted"]
             facts.append({"value": words.percent(share, 0), "name": name})
     return facts
+
+
+def _unowned(layers: list[dict[str, Any]], latency: Mapping[str, Any] | None) -> str:
+    """Return a sentence about predicted time that is no layer's own (a cost per graph), if there is any."""
+    if not layers or not latency or not latency["pruned_predicted"]:
+        return ""
+    rest = latency["pruned_predicted"] - sum(layer["pruned_latency_ms"] or 0.0 for layer in layers)
+    if abs(rest) < 0.005 * latency["pruned_predicted"]:
+        return ""
+    whole, part = (words.figure(value, "ms") for value in (latency["pruned_predicted"], rest))
+    return f"The whole pruned network is predicted at {whole}; {part} of it is no layer's own."
 
 
 def _accuracy_rows(accuracy: Mapping[str, Any] | None) -> list[dict[str, Any]]:

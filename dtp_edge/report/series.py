@@ -130,8 +130,11 @@ def _stairs(stairs: Sequence[Mapping[str, Any]], kept: int) -> list[list[float |
 def _memory(memory: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not memory or not memory["dense"]:
         return None
+    most = max(p["live_bytes"] for p in (*memory["dense"], *memory["pruned"]))
+    limit = memory.get("limit_bytes")
     return {
-        "limit": memory.get("limit_bytes"),
+        "limit": limit,
+        "far": limit is not None and limit > 4 * most,  # drawn, it would flatten the rest
         "dense": [[words.short(p["layer"], 60), _round(p["live_bytes"])] for p in memory["dense"]],
         "pruned": [[words.short(p["layer"], 60), _round(p["live_bytes"])] for p in memory["pruned"]],
     }

@@ -79,7 +79,7 @@
     const bars = rows.flatMap((r) => [{ ...r, y: "dense", a: r.denseStart, b: r.denseEnd }, { ...r, y: "pruned", a: r.prunedStart, b: r.prunedEnd }]);
     const totals = [{ y: "dense", x: dense }, { y: "pruned", x: pruned }];
     show("chart-strip", (width) => ({
-      height: 116, marginLeft: 56, marginRight: 64, marginBottom: 30,
+      height: 116, marginLeft: 56, marginRight: 80, marginBottom: 30,
       x: { domain: [0, Math.max(dense, pruned)], label: null, tickFormat: (v) => ms(v), ticks: narrow(width) ? 3 : 7 },
       y: { domain: ["dense", "pruned"], label: null, tickSize: 0, padding: 0.18 },
       marks: [
@@ -183,7 +183,8 @@
     const rows = (list) => list.map(([name, live], i) => ({ i, name, live }));
     const dense = rows(m.dense), pruned = rows(m.pruned);
     const text = (r) => `${r.name}\n${bytes(r.live)}` + (dense[r.i] ? ` (dense ${bytes(dense[r.i].live)})` : "");
-    const most = Math.max(m.limit ?? 0, ...m.dense.map((r) => r[1]), ...m.pruned.map((r) => r[1]));
+    const limit = m.far ? null : m.limit;
+    const most = Math.max(limit ?? 0, ...m.dense.map((r) => r[1]), ...m.pruned.map((r) => r[1]));
     const unit = 1024 ** Math.min(3, Math.floor(Math.log(Math.max(most, 1)) / Math.log(1024)));
     show("chart-memory", (width) => ({
       height: 240, marginLeft: 64, marginRight: 16, marginBottom: 34,
@@ -192,7 +193,7 @@
       marks: [
         Plot.areaY(dense, { x: "i", y: "live", fill: "var(--dense)", fillOpacity: 0.55, curve: "step" }),
         Plot.areaY(pruned, { x: "i", y: "live", fill: "var(--pruned)", fillOpacity: 0.8, curve: "step" }),
-        m.limit === null ? null : Plot.ruleY([m.limit], { stroke: "var(--limit)", strokeWidth: 2, strokeDasharray: "5 3" }),
+        limit === null ? null : Plot.ruleY([limit], { stroke: "var(--limit)", strokeWidth: 2, strokeDasharray: "5 3" }),
         Plot.tip(pruned, Plot.pointerX({ x: "i", y: "live", title: text, ...tip })),
       ],
     }), (svg) => pruned.map((r) => ({ x: scaleX(svg)(r.i), y: svg.scale("y").apply(r.live), text: text(r).replace("\n", ": ") })));
@@ -219,7 +220,7 @@
         Plot.text(kinds, { fy: (k) => k[1], text: (k) => (k[0] === "loss" ? `loss, 100 % = ${kit.digits(lossTop)}` : k[1]), frameAnchor: "top-left", dy: -16, fontWeight: 600, fill: "var(--ink)" }),
         Plot.line(targets, { fy: "name", x: "step", y: "target_fraction", stroke: "var(--limit)", strokeWidth: 1.2, strokeDasharray: "4 3" }),
         Plot.line(long, { fy: "name", x: "step", y: height, z: (r) => `${r.name} ${r.phase}`, stroke: "var(--pruned)", strokeWidth: 1.8 }),
-        Plot.dot(long.filter((r) => r.name === "accuracy"), { fy: "name", x: "step", y: "value", r: 2.5, fill: "var(--pruned)" }),
+        rows.filter((r) => r.accuracy !== undefined).length > 80 ? null : Plot.dot(long.filter((r) => r.name === "accuracy"), { fy: "name", x: "step", y: "value", r: 2.5, fill: "var(--pruned)" }),
         Plot.tip(long, Plot.pointerX({ fy: "name", x: "step", y: height, title: told, ...tip })),
       ],
     }), (svg) => long.map((r) => ({ x: scaleX(svg)(r.step), y: svg.scale("fy").apply(r.name) + 10, text: told(r) })));
