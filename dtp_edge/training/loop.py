@@ -25,9 +25,10 @@ from dtp_edge.training.ema import Average
 from dtp_edge.training.evaluate import class_logits, evaluate
 from dtp_edge.training.loss import training_loss
 from dtp_edge.training.recipe import Recipe
-from dtp_edge.training.runtime import Runtime
+from dtp_edge.training.runtime import Runtime, move
 
 Row = dict[str, Any]
+_MAX_ROWS = 2000  # of a phase's curve: it is part of every checkpoint
 
 
 class Progress(Protocol):
@@ -74,7 +75,9 @@ class Phase:
 
 
 def run_phase(phase: Phase, session: Session) -> list[Row]:
-    """Train a phase, or continue it, or restore it if it was done before; returns its curve, a row a step.
+    """Train a phase, or continue it, or restore it if it was done before; returns its curve.
+
+    The curve has a row a step, of long phases every n-th and those at the end of an epoch.
 
     Raises `InputError` when the loss stops being finite, `Interrupted` (after a checkpoint) on Ctrl-C.
     """
@@ -106,9 +109,9 @@ class _Loop:
         self.step, self.rows, self.best_accuracy, self.seconds = 0, [], -1.0, 0.0
         self.best: dict[str, Tensor] = {}
         runtime = session.runtime
-        phase.module.to(runtime.device)
+        move(phase.module, runtime.device)
         if phase.teacher is not None:
-            phase.teacher.to(runtime.device).eval()
+            move(phase.teacher, runtime.device).eval()
         self.wrapped, self.optimizer = runtime.prepare(phase.module, _optimizer(phase, session.recipe))
         self.average = Average(phase.module, session.recipe.ema) if session.recipe.ema else None
         torch.manual_seed(_mix(session.recipe.seed, *phase.name.encode()))
@@ -120,7 +123,8 @@ class _Loop:
             row = self._train_step(x, y)
             if self._at_epoch_end():
                 row["holdout_accuracy"] = self._score()
-            self.rows.append(row)
+            if self.step % self._stride == 0 or "holdout_accuracy" in row:
+                self.rows.append(row)
             self.seconds = time.monotonic() - began
             if self.session.progress is not None and self.session.runtime.main:
                 self.session.progress(self.phase.name, self.step, self.phase.steps, row)
@@ -190,6 +194,10 @@ class _Loop:
     @property
     def _per_epoch(self) -> int:
         return batches_per_epoch(len(self.session.data.train), self.recipe.batch_size)
+
+    @property
+    def _stride(self) -> int:
+        return max(1, self.phase.steps // _MAX_ROWS)
 
     def _at_epoch_end(self) -> bool:
         return self.step == self.phase.steps or self.step % self._per_epoch == 0

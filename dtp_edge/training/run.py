@@ -18,7 +18,7 @@ from dtp_edge.training.data.source import DataSource
 from dtp_edge.training.evaluate import evaluate, recalibrate
 from dtp_edge.training.loop import Phase, Progress, Row, Session, run_phase
 from dtp_edge.training.recipe import Recipe
-from dtp_edge.training.runtime import Runtime
+from dtp_edge.training.runtime import Runtime, move
 
 
 @dataclass
@@ -153,7 +153,7 @@ def run_training(
     learn_masks(learner, session, teacher)
     keep = learner.harden()
 
-    compact = cut(keep).to(session.runtime.device)
+    compact = move(cut(keep), session.runtime.device)
     recalibrate(compact, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed)
     at_cut = copy.deepcopy(compact)
     fine_tune(compact, session, teacher)
@@ -163,8 +163,8 @@ def run_training(
         fine_tune(dense, session, teacher, name="control", epochs=recipe.mask_epochs + recipe.tune_epochs)
     networks = {"base": base, "at_cut": at_cut, "pruned": compact, "control": dense}
     accuracy, holdout = _score_all(networks, session)
-    compact.cpu().eval()
-    model.cpu().eval()
+    for network in (compact, model, *([] if dense is None else [dense])):
+        move(network, "cpu").eval()
     return TrainingOutcome(
         keep, compact, dense, accuracy, holdout, session.curves, session.seconds, recipe.to_json()
     )
@@ -180,7 +180,7 @@ def _score_all(
         if network is None:
             test[name] = None
             continue
-        network.to(session.runtime.device)
+        move(network, session.runtime.device)
         test[name] = evaluate(network, session.data.test, runtime=session.runtime)
         holdout[name] = evaluate(network, session.data.holdout, runtime=session.runtime)
     test["n_test"] = len(session.data.test)

@@ -70,3 +70,14 @@ class Runtime:
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
+
+
+def move(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """Move parameters and buffers in place.
+
+    `Module.to` would put new tensors in place of the buffers, and a traced graph that shares them would
+    keep the old ones.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.to(device)
+    return module

@@ -188,3 +188,20 @@ def test_curves_are_written(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     assert events.Scalars("masks/costs.macs")[0].value == 3.0
+
+
+def test_moving_keeps_the_tensors_that_a_graph_shares() -> None:
+    from dtp_edge.training.runtime import move
+
+    net = SmallNet()
+    before = [id(t) for t in (*net.parameters(), *net.buffers())]
+    move(net, "cpu")
+    assert [id(t) for t in (*net.parameters(), *net.buffers())] == before
+
+
+def test_long_curves_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dtp_edge.training import loop
+
+    monkeypatch.setattr(loop, "_MAX_ROWS", 5)
+    rows = train_base(SmallNet(), open_session(small_data(), small_recipe(base_epochs=2, ema=0.0)))
+    assert [r["step"] for r in rows] == [8, 16, 20, 24, 32, 40]
