@@ -47,6 +47,7 @@ TORCHVISION = (
     "convnext_tiny",
 )
 ZOO = ("resnet20", "resnet8", "dscnn", "mobilenetv1_vww")
+HEAVY = ("resnet50", "densenet121", "convnext_tiny", "swin_t", "vit_b_16")  # seen at half the resolution
 NETWORKS = ("resnet20", "dscnn", "mobilenetv1_vww", "m5_audio", *TORCHVISION)
 
 
@@ -63,7 +64,9 @@ def create(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
         import torchvision
 
         builder: Callable[..., nn.Module] = getattr(torchvision.models, name)
-        model, example = builder(weights=None), torch.randn(1, 3, 224, 224)
+        size = 112 if name in HEAVY else 224
+        options = {"image_size": size} if name.startswith("vit") else {}
+        model, example = builder(weights=None, **options), torch.randn(1, 3, size, size)
     randomise(model, seed)
     calibrate_norms(model, example)
     return model.eval(), example
