@@ -77,11 +77,16 @@ def install(extras: str) -> None:
     if not PYTHON.exists():
         make_venv()
     extras = ",".join(sorted(have | set(extras.split(","))))
-    print(f"go.py: installing dtp-edge[{extras}] (once; a few minutes where torch has to be downloaded)", flush=True)
+    print(
+        f"go.py: installing dtp-edge[{extras}] (once; a few minutes where torch has to be downloaded)",
+        flush=True,
+    )
     pip = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     done = subprocess.run([*pip, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[{extras}]"])
     if done.returncode != 0:
-        fail("pip could not install the packages; its own message stands above. Nothing was marked as installed.")
+        fail(
+            "pip could not install the packages; its own message stands above. Nothing was marked as installed."
+        )
     stamp.write_text(f"{digest} {extras}\n")
 
 
@@ -102,7 +107,7 @@ def run_tests(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python should read why, not a traceback
         fail(f"needs Python 3.11 or newer, this is {sys.version.split()[0]}")
     what, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if what not in EXTRAS:

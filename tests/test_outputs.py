@@ -22,9 +22,14 @@ def test_files_appear_together(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pytest.raises(RuntimeError), staged(out) as stage:
-        (stage / "report.json").write_text("{}")
-        raise RuntimeError("boom")
+
+    def fail_late() -> None:
+        with staged(out) as stage:
+            (stage / "report.json").write_text("{}")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        fail_late()
     assert not out.exists()
 
 
