@@ -1,13 +1,13 @@
 r"""Solves $\sum_i c_i \sigma(\kappa (u_i - p) + \beta) = B$ for $\beta$, row by row.
 
 1. A sorted sample of each row gives the pivot $p$ (its weighted quantile at the budget), a first $\beta$.
-2. Halley steps on the whole row, kept inside a bracket that always contains the root. All derivatives
-   come from one pass, because they are polynomials in m:
-   $f' = \sum c (m - m^2)$, $f'' = \sum c (m - 3 m^2 + 2 m^3)$.
-3. $|f''| \le f'$ holds everywhere, so a Halley step of size d leaves an error of order d^3: the last
-   step needs no pass to confirm it.
-4. Rows that resist (a tiny epsilon makes f a staircase) get their pivot from a full sort and are
-   bisected in log-odds.
+2. Few passes over the whole row. All derivatives of the cost in $\beta$ come from one pass, because they are
+   polynomials in m: with the moments $S_k = \sum c m^k$, $f' = S_1 - S_2$, $f'' = S_1 - 3 S_2 + 2 S_3$ ...
+   Five moments make a step of size d leave an error of order d^5, so that the step after a good guess
+   needs no further pass to confirm it. Every step stays in a bracket that contains the root.
+3. Rows that resist (a tiny epsilon makes f a staircase) get their pivot from a full sort and are bisected.
+
+Passes run in blocks that stay in the cache and write in place: memory is that of the mask, and no more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from dtp_edge.errors import InputError
 
-_SAMPLE = 8192
+_SAMPLE, _SECOND_SAMPLE = 8192, 65536
+_BLOCK = 65536
 _MAX_STEPS = 200
 
 
@@ -72,7 +73,7 @@ def _solve_rows(u: Tensor, c: Tensor | None, budget: Tensor, kappa: Tensor) -> D
     # rows at an edge are solved for half of their mass, and overwritten below
     target = torch.where(edge, torch.where(total > 0, total / 2, torch.ones_like(total)), budget)
     pivot, shift = _from_sample(u, c, target, total, kappa)
-    mask, shift, open_rows = _halley(u, c, target, kappa, pivot, shift, edge)
+    mask, shift, open_rows = _refine(u, c, target, kappa, pivot, shift, edge)
     if bool(open_rows.any()):
         pick = open_rows.squeeze(-1)
         part = _by_sorting(u[pick], None if c is None else c[pick], target[pick], kappa[pick])
@@ -84,31 +85,34 @@ def _solve_rows(u: Tensor, c: Tensor | None, budget: Tensor, kappa: Tensor) -> D
     return Dual(mask, pivot, shift)
 
 
-def _logit(budget: Tensor, total: Tensor) -> Tensor:
-    return budget.log() - (total - budget).clamp_min(torch.finfo(budget.dtype).tiny).log()
-
-
 def _from_sample(
     u: Tensor, c: Tensor | None, target: Tensor, total: Tensor, kappa: Tensor
 ) -> tuple[Tensor, Tensor]:
     """First guess of pivot and shift from every k-th item."""
-    stride = max(1, -(-u.shape[1] // _SAMPLE))
-    part = u[:, ::stride].contiguous()
-    mass = torch.ones_like(part) if c is None else c[:, ::stride].contiguous()
-    part_total = mass.sum(-1, keepdim=True)
-    mass = torch.where(part_total > 0, mass, torch.ones_like(mass))
     share = target / torch.where(total > 0, total, torch.ones_like(total))
-    want = share * mass.sum(-1, keepdim=True)
+    part, mass, want = _every(u, c, share, _SAMPLE)
     pivot = _quantile(part, mass, want)
-    shift = _logit(want, mass.sum(-1, keepdim=True)).clamp(-30, 30) * 0
+    shift = torch.zeros_like(pivot)
     for _ in range(12):
-        m = torch.sigmoid(kappa * (part - pivot) + shift)
-        step, _, _ = _halley_step(m, mass, want)
-        step = step.clamp(-4, 4)
+        step = _step(_moments(torch.sigmoid(kappa * (part - pivot) + shift), mass), want)[0].clamp(-4, 4)
         shift = shift + step
         if bool((step.abs() < 1e-3).all()):
             break
+    if u.shape[1] > _SECOND_SAMPLE:
+        part, mass, want = _every(u, c, share, _SECOND_SAMPLE)
+        shift = shift + _step(_moments(torch.sigmoid(kappa * (part - pivot) + shift), mass), want)[0].clamp(
+            -4, 4
+        )
     return pivot, shift
+
+
+def _every(u: Tensor, c: Tensor | None, share: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return every k-th item, its mass, and the share of that mass to keep."""
+    stride = max(1, -(-u.shape[1] // count))
+    part = u[:, ::stride].contiguous()
+    mass = torch.ones_like(part) if c is None else c[:, ::stride].contiguous()
+    mass = torch.where(mass.sum(-1, keepdim=True) > 0, mass, torch.ones_like(mass))
+    return part, mass, share * mass.sum(-1, keepdim=True)
 
 
 def _quantile(u: Tensor, c: Tensor, want: Tensor) -> Tensor:
@@ -119,53 +123,76 @@ def _quantile(u: Tensor, c: Tensor, want: Tensor) -> Tensor:
     return u.gather(-1, order.gather(-1, index))
 
 
-def _halley_step(m: Tensor, c: Tensor | None, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the step, f and f' of the current masks `m` (one pass)."""
+def _moments(m: Tensor, c: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """Return sums of c m^k for k = 1..5, float64 `[5, rows, 1]`."""
+    w = torch.mul(m, m if c is None else c, out=out)
+    first = m.sum(-1, keepdim=True) if c is None else w.sum(-1, keepdim=True)
+    sums = [first]
     if c is None:
-        first = m.sum(-1, keepdim=True)
-        square = torch.linalg.vecdot(m, m).unsqueeze(-1)
-        cube = torch.linalg.vecdot(m * m, m).unsqueeze(-1)
-    else:
-        w = c * m
-        first = w.sum(-1, keepdim=True)
-        square = torch.linalg.vecdot(w, m).unsqueeze(-1)
-        cube = torch.linalg.vecdot(w.mul_(m), m).unsqueeze(-1)
-    f, slope = first - target, first - square
-    curve = first - 3 * square + 2 * cube
-    bottom = 2 * slope * slope - f * curve
-    usable = (bottom > 0) & (slope > 0)
-    step = torch.where(
-        usable, -2 * f * slope / torch.where(usable, bottom, torch.ones_like(f)), -f.sign() * 4
-    )
-    return step, f, slope
+        sums.append(w.sum(-1, keepdim=True))
+    while len(sums) < 5:
+        sums.append(w.mul_(m).sum(-1, keepdim=True))
+    return torch.stack(sums).double()
 
 
-def _halley(
+def _step(moments: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the step towards the root, f and f', float64 `[rows, 1]`."""
+    a, b, c, d, e = moments
+    f, f1, f2 = a - target.double(), a - b, a - 3 * b + 2 * c
+    f3, f4 = a - 7 * b + 12 * c - 6 * d, a - 15 * b + 50 * c - 60 * d + 24 * e
+    bottom = 2 * f1 * f1 - f * f2
+    usable = (bottom > 0) & (f1 > 0)
+    halley = -2 * f * f1 / torch.where(usable, bottom, torch.ones_like(f))
+    step = torch.where(usable, halley, -f.sign() * 4)
+    near, x = usable & (step.abs() < 0.1), step
+    for _ in range(3):  # the Taylor polynomial's root, from Halley's estimate of it
+        value = f + x * (f1 + x * (f2 / 2 + x * (f3 / 6 + x * f4 / 24)))
+        slope = f1 + x * (f2 + x * (f3 / 2 + x * f4 / 6))
+        x = x - value / torch.where(slope > 0, slope, torch.ones_like(slope))
+    return torch.where(near & ((x - step).abs() < 0.1), x, step), f, f1
+
+
+def blocks_of(u: Tensor) -> list[slice]:
+    """Column blocks of `[rows, n]` that fit in the cache."""
+    width = max(1, _BLOCK // u.shape[0])
+    return [slice(i, min(i + width, u.shape[1])) for i in range(0, u.shape[1], width)]
+
+
+def _fill(u: Tensor, kappa: Tensor, pivot: Tensor, shift: Tensor, out: Tensor) -> Tensor:
+    return torch.sub(u, pivot, out=out).mul_(kappa).add_(shift).sigmoid_()
+
+
+def _refine(
     u: Tensor, c: Tensor | None, target: Tensor, kappa: Tensor, pivot: Tensor, shift: Tensor, done: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Few safeguarded steps on all rows; returns masks, shifts and which rows are still open."""
-    close = 1e-5 if u.dtype == torch.float64 else 3e-3
+    close = 8e-3 if u.dtype == torch.float64 else 5e-2
     exact = 8 * torch.finfo(u.dtype).eps
     low, high = torch.full_like(shift, -torch.inf), torch.full_like(shift, torch.inf)
-    z = kappa * (u - pivot)
-    mask = torch.empty_like(z)
+    mask, blocks = torch.empty_like(u), blocks_of(u)
+    scratch = u.new_empty(u.shape[0], blocks[0].stop)
     settled = done.clone()
     for _ in range(8):
-        torch.add(z, shift, out=mask).sigmoid_()
-        step, f, slope = _halley_step(mask, c, target)
+        moments = torch.zeros(5, u.shape[0], 1, dtype=torch.float64, device=u.device)
+        for block in blocks:
+            part = _fill(u[:, block], kappa, pivot, shift, mask[:, block])
+            mass = None if c is None else c[:, block]
+            moments += _moments(part, mass, scratch[:, : part.shape[1]])
+        step, f, slope = _step(moments, target)
         low, high = torch.where(f <= 0, shift, low), torch.where(f >= 0, shift, high)
-        new = shift + step
+        new = shift + step.to(shift)
         inside = (new >= low) & (new <= high)
         middle = (low + high) / 2
         new = torch.where(inside | ~middle.isfinite(), new, middle)
         small = (step.abs() < close) & inside & (slope > exact * target)
-        shift = torch.where(settled, shift, torch.where(f == 0, shift, new))
+        shift = torch.where(settled | (f == 0), shift, new)
         settled = settled | small | (f.abs() <= exact * target)
         if bool(settled.all()):
             break
+    for block in blocks:
+        _fill(u[:, block], kappa, pivot, shift, mask[:, block])
     # beyond this size the shift's own rounding moves the cost: those rows want a better pivot
-    coarse = shift.abs() * torch.finfo(u.dtype).eps > 0.02 * close
-    torch.add(z, shift, out=mask).sigmoid_()
+    coarse = shift.abs() * torch.finfo(u.dtype).eps > (2e-7 if u.dtype == torch.float64 else 6e-5)
     return mask, shift, ~settled | (coarse & ~done)
 
 
@@ -185,10 +212,9 @@ def _by_sorting(u: Tensor, c: Tensor | None, target: Tensor, kappa: Tensor) -> D
         reach = torch.where(outside, reach * 2, reach)
     low, high = -reach, reach
     for _ in range(_MAX_STEPS):
-        m = torch.sigmoid(z + shift)
-        step, f, _ = _halley_step(m, mass, target)
+        step, f, _ = _step(_moments(torch.sigmoid(z + shift), mass), target)
         low, high = torch.where(f <= 0, shift, low), torch.where(f >= 0, shift, high)
-        new = shift + step
+        new = shift + step.to(shift)
         new = torch.where((new > low) & (new < high), new, (low + high) / 2)
         stuck = (new == shift) | (f == 0) | (high - low <= 0)
         shift = torch.where(stuck, shift, new)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dtp_edge.errors import InputError
-from dtp_edge.transport._dual import solve_dual
+from dtp_edge.transport._dual import blocks_of, solve_dual
 
 __all__ = ["entropic_dual", "entropic_mask"]
 
@@ -142,7 +142,8 @@ class _EntropicMask(torch.autograd.Function):
         (g,) = grads
         s, c, eps, m = ctx.saved_tensors
         need = ctx.needs_input_grad
-        # in place where no second derivative is asked for: five passes less over the scores
+        if not torch.is_grad_enabled() and not any(need[1:]):
+            return _score_gradient(c, eps, m, g), None, None, None, None
         q = torch.addcmul(m, m, m, value=-1)
         if c is None:
             mass, moved = q.sum(-1, keepdim=True), torch.linalg.vecdot(g, q).unsqueeze(-1)
@@ -158,3 +159,22 @@ class _EntropicMask(torch.autograd.Function):
         grad_b = ratio if need[2] else None
         grad_e = (grad_z * (1 - 2 * s)).sum(-1, keepdim=True) / eps**2 if need[3] else None
         return grad_s, grad_c, grad_b, grad_e, grad_z if ctx.has_prior and need[4] else None
+
+
+def _score_gradient(c: Tensor | None, eps: Tensor, m: Tensor, g: Tensor) -> Tensor:
+    """`backward` for the scores alone, in blocks: no memory but the gradient's own."""
+    shape, n = m.shape, m.shape[-1]
+    m, g = m.reshape(-1, n), g.reshape(-1, n)
+    mass = None if c is None else c.reshape(-1, n)
+    scale = (2.0 / eps).expand(*shape[:-1], 1).reshape(-1, 1)
+    held, moved = torch.zeros_like(scale), torch.zeros_like(scale)
+    out = torch.empty_like(m)
+    for block in blocks_of(m):  # q is written where the gradient will be
+        q = torch.addcmul(m[:, block], m[:, block], m[:, block], value=-1, out=out[:, block])
+        held += (q if mass is None else mass[:, block] * q).sum(-1, keepdim=True)
+        moved += (g[:, block] * q).sum(-1, keepdim=True)
+    ratio = torch.where(held > 0, moved / torch.where(held > 0, held, torch.ones_like(held)), held)
+    for block in blocks_of(m):
+        q = out[:, block].mul_(scale)
+        q.mul_(g[:, block] - ratio if mass is None else torch.addcmul(g[:, block], mass[:, block], -ratio))
+    return out.reshape(shape)
