@@ -84,7 +84,8 @@ def _convolution_family(layer: Layer, graph: LayerGraph) -> str:
     weight = graph.tensors[layer.inputs[1]]
     groups = int(attributes.get("groups", 1))  # type: ignore[call-overload]
     spatial = [d.size for d in weight.shape[2:]]
-    if groups > 1:
+    one_channel = weight.shape[0].size == weight.shape[1].size == 1  # a depthwise that lost all but one
+    if groups > 1 or one_channel:
         return "depthwise" if weight.shape[1].size == 1 else "grouped"
     if all(k == 1 for k in spatial):
         return "conv1x1"
@@ -102,6 +103,13 @@ def as_tuple(value: object) -> tuple[int, ...]:
 def _has_static_matrix(layer: Layer, graph: LayerGraph, static: set[str]) -> bool:
     last = layer.inputs[-1]
     return last in static and len(graph.tensors[last].shape) == 2
+
+
+def _does_nothing(layer: Layer) -> bool:
+    """Adding a literal 0, multiplying by a literal 1: every exporter drops them."""
+    neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}.get(op_name(layer))
+    other = layer.attributes.get("other")
+    return neutral is not None and len(layer.inputs) == 1 and type(other) in (int, float) and other == neutral
 
 
 class _Lowering:
@@ -137,7 +145,7 @@ class _Lowering:
             self.static.update(layer.outputs)
             self.free[layer.name] = "folded at export: a constant"
             return True
-        if op_name(layer) in VIEWS:
+        if op_name(layer) in VIEWS or _does_nothing(layer):
             source = next(n for n in layer.inputs if n not in self.static)
             self.views.update(dict.fromkeys(layer.outputs, source))
             self.free[layer.name] = "view: no data moves"
