@@ -51,7 +51,7 @@ def build(suite: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:
         import timm
 
         model = timm.create_model(name, pretrained=False)
-        return model, (torch.randn(2, *timm_input(model)),)
+        return model, (torch.randn(2, *small_input(model)),)
     model, shape = TASKS[name]()
     return model, (torch.randn(2, *shape),)
 
@@ -59,6 +59,15 @@ def build(suite: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:
 def timm_input(model: nn.Module) -> tuple[int, ...]:
     """Return the input shape of a timm network without batch, at the size it was configured for."""
     return tuple(model.pretrained_cfg["input_size"])
+
+
+def small_input(model: nn.Module) -> tuple[int, ...]:
+    """Return the input shape to test at: half the resolution where the network takes any."""
+    channels, height, width = timm_input(model)
+    tokens = any(isinstance(p, nn.Parameter) and p.ndim == 3 for p in model.parameters())
+    if model.pretrained_cfg.get("fixed_input_size") or tokens or min(height, width) < 128:
+        return channels, height, width
+    return channels, height // 2, width // 2
 
 
 def timm_smallest(limit: int = 288) -> dict[str, str]:

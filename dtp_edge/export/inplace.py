@@ -109,39 +109,46 @@ def _set_attributes(part: nn.Module, name: str, groups: dict[str, int]) -> None:
         part.normalized_shape = tuple(shape)  # type: ignore[assignment]
 
 
+_HEAD_COUNTS = ("num_heads", "heads", "n_heads", "num_attention_heads")
+_HEAD_SIZES = ("head_dim", "dim_head", "head_size", "attention_head_size", "key_dim")
+_HEAD_PRODUCTS = ("attn_dim", "inner_dim", "all_head_size")
+
+
 def _set_heads(module: nn.Module, network: PrunableNetwork, kept: KeptIndices) -> None:
-    """Set head counts and head sizes of attention modules whose heads were groups of their own."""
+    """Set head counts and head sizes of attention modules whose heads were groups of their own.
+
+    Where the size of a head changes, a module that has both an own `scale` and a fused kernel is told to use
+    the former (`fused_attn`, timm): the fused kernel would divide by the root of the new size.
+    """
     for group in network.groups:
         left = int(kept.keep[group.start : group.stop].sum())
         dense = group.stop - group.start
         if left == dense or group.kind not in ("heads", "inner"):
             continue
-        owner = _owner(module, group.name)
-        names = (
-            ("num_heads", "heads", "n_heads")
-            if group.kind == "heads"
-            else ("head_dim", "dim_head", "head_size")
-        )
-        for name in names:
-            if (
-                owner is not None
-                and isinstance(getattr(owner, name, None), int)
-                and getattr(owner, name) == dense
-            ):
-                setattr(owner, name, left)
+        owner = _owner(module, group.name.split(" ")[0])
+        for name in _HEAD_COUNTS if group.kind == "heads" else _HEAD_SIZES:
+            if owner is None or getattr(owner, name, None) != dense:
+                continue
+            for product in _HEAD_PRODUCTS:
+                whole = getattr(owner, product, None)
+                if isinstance(whole, int) and whole % dense == 0:
+                    setattr(owner, product, whole // dense * left)
+            setattr(owner, name, left)
+            if group.kind == "inner" and hasattr(owner, "scale") and hasattr(owner, "fused_attn"):
+                owner.fused_attn = False  # type: ignore[assignment]
 
 
 def _owner(module: nn.Module, name: str) -> nn.Module | None:
-    """Return the deepest module with a number of heads on the path that `name` begins with."""
+    """Return the deepest module with a number of heads on the path `name`."""
     owner, found = module, None
-    for part in name.split("."):
-        if hasattr(owner, "num_heads") or hasattr(owner, "heads") or hasattr(owner, "head_dim"):
+    for part in [*name.split("."), ""]:
+        if any(hasattr(owner, a) for a in (*_HEAD_COUNTS, *_HEAD_SIZES)):
             found = owner
-        nxt = owner._modules.get(part)
-        if nxt is None:
+        inner = owner._modules.get(part)
+        if inner is None:
             break
-        owner = nxt
-    return owner if hasattr(owner, "num_heads") or hasattr(owner, "head_dim") else found
+        owner = inner
+    return found
 
 
 def _differs(module: nn.Module, graph_module: CompactGraph, network: PrunableNetwork) -> str | None:

@@ -180,3 +180,36 @@ def _traced(name):
     network = trace_network(model.eval(), (torch.randn(*shape),))
     randomise_tensors(network)
     return network, random_keep(network, 0.5, 1)
+
+
+class Attention(torch.nn.Module):
+    """As vision transformers write it: sizes in attributes, a fused kernel or an own scale."""
+
+    def __init__(self, dim, num_heads):
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim = num_heads, dim // num_heads, dim
+        self.scale, self.fused_attn = self.head_dim**-0.5, True
+        self.qkv, self.proj = torch.nn.Linear(dim, 3 * dim), torch.nn.Linear(dim, dim)
+
+    def forward(self, x):
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.fused_attn:
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        else:
+            y = ((q * self.scale) @ k.transpose(-2, -1)).softmax(-1) @ v
+        return self.proj(y.transpose(1, 2).reshape(b, n, self.attn_dim))
+
+
+def test_attention_with_sizes_in_attributes_is_cut_in_place():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(Attention(24, 4), torch.nn.Linear(24, 3))
+    network = trace_network(model.eval(), (torch.randn(2, 5, 24),))
+    randomise_tensors(network)
+    keep = random_keep(network, 0.5, 0)
+    result = compact(network, keep)
+    assert result.kind == "module", result.reason
+    part = result.module[0]
+    assert (part.num_heads, part.head_dim, part.attn_dim, part.fused_attn) == (2, 3, 6, False)
+    assert check_masked_equals_compact(network, keep, result).passed
+    assert model[0].num_heads == 4
