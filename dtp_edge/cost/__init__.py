@@ -25,6 +25,8 @@ _WHERE = {
     "device_rows": "describe",
     "describe_profile": "describe",
     "check_profile": "check",
+    "write_kit": "kit",
+    "import_results": "kit",
     "host_profile": "host",
     "is_this_machine": "host",
 }

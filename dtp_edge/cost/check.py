@@ -63,7 +63,8 @@ class CheckResult:
         width = max(len(row.name) for row in self.rows)
         head = f"{'network':{width}}  predicted ms  measured ms  ratio  spread"
         lines = [
-            f"{row.name:{width}}  {row.predicted_ms:12.3f}  {row.latency_ms:11.3f}  {row.ratio:5.3f}  {row.spread:5.1%}"
+            f"{row.name:{width}}  {row.predicted_ms:12.3f}  {row.latency_ms:11.3f}  "
+            f"{row.ratio:5.3f}  {row.spread:5.1%}"
             for row in sorted(self.rows, key=lambda r: -abs(r.ratio - 1.0))
         ]
         return "\n".join([head, *lines, self.summary()])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dtp_edge.cost.kernels import Kernel, as_tuple
-from dtp_edge.cost.layout import PLAIN
+from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM
 from dtp_edge.cost.layout_terms import LayoutTerms
 from dtp_edge.cost.memory import activation_bytes, weight_bytes
 from dtp_edge.cost.ops import COMPUTE_FAMILIES
@@ -25,20 +25,29 @@ from dtp_edge.errors import InputError, nearest
 from dtp_edge.graph.layers import Dim, LayerGraph
 
 _NEAREST = {
-    "conv3x3": ("conv",),
+    "conv3x3": ("conv", "conv1x1"),
     "conv": ("conv3x3", "conv1x1"),
     "conv1x1": ("conv", "linear"),
-    "depthwise": ("grouped",),
+    "depthwise": ("grouped", "conv", "conv1x1"),
     "grouped": ("conv", "conv1x1"),
-    "conv_transpose": ("conv", "conv3x3"),
+    "conv_transpose": ("conv", "conv3x3", "conv1x1"),
     "linear": ("matmul", "conv1x1"),
     "matmul": ("linear", "conv1x1"),
     "recurrent": ("linear", "matmul"),
 }
 _FEATURES = """cin cout groups kh kw stride in_h in_w out_h out_w macs weight_bytes in_bytes out_bytes
-extra_bytes elements rows batch"""
+extra_bytes elements rows batch last rank"""
 FEATURES = tuple(_FEATURES.split())
-_GROWING = frozenset(FEATURES) - {"kh", "kw", "stride", "in_h", "in_w", "out_h", "out_w"}  # with the widths
+_GROWING = frozenset(FEATURES) - {
+    "kh",
+    "kw",
+    "stride",
+    "in_h",
+    "in_w",
+    "out_h",
+    "out_w",
+    "rank",
+}  # with the widths
 
 
 @dataclass
@@ -54,7 +63,7 @@ class Resolved:
 class _TableGroup:
     evaluate: Callable[[dict[str, np.ndarray]], np.ndarray]
     uses: tuple[str, ...]
-    plain: bool = False
+    variant: int = BLOCKED
     kernels: list[int] = field(default_factory=list)
     factor: list[float] = field(default_factory=list)
     first: int = 0
@@ -120,14 +129,14 @@ class LatencyModel:
         self.first = builder.new_targets(len(kernels))
         self._roofs: list[tuple[int, int]] = []
         self._hinges: list[tuple[int, int, float]] = []  # kernel, target in ms, ms that are free
-        self._tables: dict[tuple[str, bool], _TableGroup] = {}
+        self._tables: dict[tuple[str, int], _TableGroup] = {}
         for index, (kernel, found) in enumerate(zip(kernels, self.resolved, strict=True)):
             factor = found.model.op_factor.get(kernel.op, 1.0)
             if isinstance(found.model, TableModel):
                 self._join_table(index, found, factor)
                 if profile.layout is not None:
-                    plain = resolve(kernel, profile, "_plain")
-                    self._join_table(index, plain, factor, PLAIN)
+                    for variant, suffix in ((PLAIN, "_plain"), (STEM, "_stem")):
+                        self._join_table(index, resolve(kernel, profile, suffix), factor, variant)
             else:
                 self._add_rates(index, kernel, found.model, factor)
         for group in self._tables.values():
@@ -156,7 +165,7 @@ class LatencyModel:
             if variant is None or self._layout is None:
                 latency[group.kernels] += self._table_latency(group, features)
                 continue
-            runs, features = self._layout.select(group.kernels, group.plain, variant, features)
+            runs, features = self._layout.select(group.kernels, group.variant, variant, features)
             if runs.any():
                 cost = np.asarray(group.evaluate(features)) * np.asarray(group.factor)[runs]
                 latency[np.asarray(group.kernels)[runs]] += cost
@@ -177,7 +186,7 @@ class LatencyModel:
         for group in self._tables.values():
             runs = np.ones(len(group.kernels), dtype=bool)
             if variant is not None and self._layout is not None:
-                runs = self._layout.runs(group.kernels, group.plain, variant)
+                runs = self._layout.runs(group.kernels, group.variant, variant)
             self._table_upstream(group, values, grad, runs)
         return grad
 
@@ -212,16 +221,15 @@ class LatencyModel:
             scale = per_byte * activation_bytes(tensor, self._precision)
             self._builder.add(target, scale, numel(tensor.shape))
 
-    def _join_table(self, index: int, found: Resolved, factor: float, variant: int | None = None) -> None:
-        plain = variant == PLAIN
-        group = self._tables.get((found.key, plain))
+    def _join_table(self, index: int, found: Resolved, factor: float, variant: int = BLOCKED) -> None:
+        group = self._tables.get((found.key, variant))
         if group is None:
             from dtp_edge.cost.table import TableKernel
 
             assert isinstance(found.model, TableModel)
             table = TableKernel.from_json(found.model.document, f"kernels.{found.key}")
-            group = _TableGroup(table.latency_ms, tuple(table.uses), plain)
-            self._tables[found.key, plain] = group
+            group = _TableGroup(table.latency_ms, tuple(table.uses), variant)
+            self._tables[found.key, variant] = group
         group.kernels.append(index)
         group.factor.append(factor)
 
@@ -311,6 +319,8 @@ def kernel_features(
         "cin": [(1.0, [(cin, step[0])])],
         "cout": [(1.0, [(cout, step[1])])],
         "rows": [(1.0, _unit(pixels))],
+        "last": [(1.0, _unit(list(out[-1:])))],
+        "rank": [(float(len(out)), [])],
         "elements": [(1.0, numel(out))],
         "macs": [(1.0, [(d, side[s]) for d, s in product]) for product in products(kernel, graph)],
         "batch": [(1.0, numel(out[:-2]))] if kernel.family == "matmul" else [(1.0, [])],

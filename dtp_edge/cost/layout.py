@@ -7,7 +7,7 @@ it can. Rules, found by looking at the graphs that it optimises (versions 1.20 t
   otherwise its input channels must be a multiple of `align` (4), or it runs on plain data, slower;
 - depthwise: channels a multiple of `align`; grouped: both channel counts of a group whole blocks;
 - pooling and concatenation: whole blocks; the global ones and concatenation only on data that is blocked;
-- add, mul of equal shapes, relu, sigmoid, tanh, batch norm, nearest resize follow blocked data;
+- add, mul of equal shapes, relu, sigmoid, tanh, silu, batch norm, nearest resize follow blocked data;
 - everything else, and every output of the graph, needs plain data.
 
 So what a width costs depends on its neighbours, and a tensor that both kinds read is copied once.
@@ -26,11 +26,24 @@ from dtp_edge.graph.layers import Dim, LayerGraph
 
 BLOCKED, STEM, PLAIN = 0, 1, 2  # variants of a kernel
 _CONV = ("conv1x1", "conv3x3", "conv", "depthwise", "grouped")
-_FOLLOW = ("add", "mul", "relu", "sigmoid", "tanh", "batch_norm", "upsample_nearest2d")
+_FOLLOW = frozenset(
+    (
+        "add",
+        "mul",
+        "relu",
+        "sigmoid",
+        "tanh",
+        "silu",
+        "hardswish",
+        "hardsigmoid",
+        "batch_norm",
+        "upsample_nearest2d",
+    )
+)
 _WINDOW_POOLS = ("max_pool2d", "avg_pool2d", "max_pool2d_with_indices")
 _GLOBAL_POOLS = ("adaptive_avg_pool2d", "adaptive_max_pool2d")
 _TRANSPARENT = frozenset(
-    [
+    (
         "dropout",
         "feature_dropout",
         "alpha_dropout",
@@ -40,8 +53,8 @@ _TRANSPARENT = frozenset(
         "contiguous",
         "clone",
         "to",
-    ]
-)
+    )
+) | {"add", "sub", "mul", "div"}  # of a literal 0 or 1
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class LayoutTerms:
             builder.add(self._first + offset, 1.0, [(dim, 1)])
         shapes = [graph.tensors[name].shape for name in self._layout.tensors]
         self._pixels = np.array([float(np.prod([d.size for d in s[2:]])) for s in shapes])
+        self._last = np.array([float(s[-1].size) for s in shapes])
         self._tables: dict[str, TableKernel] = {}
         for key in _COPIES:
             model = profile.kernels.get(key)
@@ -56,17 +57,17 @@ class LayoutTerms:
         """Return the variant of every kernel, `[n_kernels]`."""
         return self._assign(values).variant
 
-    def runs(self, kernels: Sequence[int], plain: bool, variant: np.ndarray) -> np.ndarray:
-        """Return which of `kernels` read this table now."""
-        return (variant[list(kernels)] == PLAIN) == plain
+    def runs(self, kernels: Sequence[int], wanted: int, variant: np.ndarray) -> np.ndarray:
+        """Return which of `kernels` read the table of variant `wanted` now."""
+        return variant[list(kernels)] == wanted
 
     def select(
-        self, kernels: Sequence[int], plain: bool, variant: np.ndarray, features: Arrays
+        self, kernels: Sequence[int], wanted: int, variant: np.ndarray, features: Arrays
     ) -> tuple[np.ndarray, Arrays]:
         """Return which of `kernels` read this table now, and their features on whole blocks."""
-        runs = self.runs(kernels, plain, variant)
+        runs = self.runs(kernels, wanted, variant)
         chosen = {name: column[runs] for name, column in features.items()}
-        if plain or not runs.any():
+        if wanted == PLAIN or not runs.any():
             return runs, chosen
         index = np.asarray(kernels)[runs]
         is_conv, kind = self._is_convolution[index], variant[index]
@@ -98,9 +99,12 @@ class LayoutTerms:
             if table is None:
                 cost = (given + made) * self._fallback_ms_per_byte
             else:
-                count = wide if key == "reorder_in" else channels[tensors]
-                cost = table.latency_ms({"cout": count, "in_bytes": given, "out_bytes": made})
+                cost = table.latency_ms(self._copy_features(tensors, given, made))
             np.add.at(latency, [c.kernel for c in found], cost)
+
+    def _copy_features(self, tensors: np.ndarray, given: np.ndarray, made: np.ndarray) -> Arrays:
+        rank = np.full(len(tensors), 4.0)
+        return {"last": self._last[tensors], "rank": rank, "in_bytes": given, "out_bytes": made}
 
     def _assign(self, values: np.ndarray) -> Assignment:
         return self._layout.assign(values[self._first : self._first + self._count])

@@ -54,8 +54,8 @@ class Plan:
     runs: int
 
 
-QUICK = Plan(probes=120, batch=60, visits=4, runs=3)
-FULL = Plan(probes=800, batch=50, visits=8, runs=3)
+QUICK = Plan(probes=120, batch=40, visits=3, runs=3)
+FULL = Plan(probes=700, batch=30, visits=6, runs=3)
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,7 @@ class NetworkCost:
         self.lowered = lower(layers, profile.fusion)
         builder = TermBuilder()
         kernels = self.lowered.kernels
-        self._latency = LatencyModel(
-            layers, kernels, profile, profile.precision, builder, self.lowered.views
-        )
+        self._latency = LatencyModel(layers, kernels, profile, profile.precision, builder, self.lowered.views)
         self._memory = MemoryPlan(layers, self.lowered, profile, self.precision, builder)
         self._flash = add_flash(layers, self.lowered, profile, self.precision, builder)
         self._params = builder.new_targets()

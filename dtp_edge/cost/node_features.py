@@ -1,8 +1,8 @@
 """What a node of ONNX Runtime's profile is in a profile's terms: its kernel key and its features.
 
 The runtime reports tensor shapes only; groups and stride of a convolution follow from them. Blocked
-convolutions (op domain nchwc) have plain twins for channel counts that do not fit the blocks: their keys
-end in `_plain`.
+convolutions (op domain nchwc) have plain twins for channel counts that do not fit the blocks (keys end in
+`_plain`), and kernels of their own for few input channels (`_stem`).
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ _KEYS = {
     "Squeeze": "view",
     "Unsqueeze": "view",
 }
+STEM_CHANNELS = 16  # fewer input channels than a block: the kernel reads plain data
 _HAVE_PLAIN_TWIN = ("pool.max_pool2d", "pool.avg_pool2d", "pool.adaptive_avg_pool2d")
 Features = dict[str, float]
 
@@ -74,7 +75,8 @@ def node_features(node: NodeTime) -> tuple[str, Features] | None:
     # a weight among the inputs (a norm's scale) is read once and is no activation
     reads = [s for s in node.inputs if len(s) >= 2 or len(node.inputs) == 1]
     return key, {
-        "cout": float(out[1] if len(out) == 4 else out[-1] if out else 1),
+        "last": float(out[-1] if out else 1),
+        "rank": float(len(out)),
         "in_bytes": 4.0 * sum(_count(s) for s in reads),
         "out_bytes": 4.0 * sum(_count(s) for s in node.outputs),
     }
@@ -98,7 +100,8 @@ def _convolution(node: NodeTime) -> tuple[str, Features]:
     else:
         family = "conv3x3" if (w[2], w[3], stride) == (3, 3, 1) else "conv"
     added = 4.0 * _count(node.inputs[3]) if len(node.inputs) > 3 else 0.0
-    return family + ("" if node.blocked else "_plain"), {
+    stem = groups == 1 and x[1] < STEM_CHANNELS
+    return family + (("_stem" if stem else "") if node.blocked else "_plain"), {
         "cin": float(x[1]),
         "cout": float(out[1]),
         "groups": float(groups),

@@ -90,7 +90,7 @@ class Builder:
         """Return a random channel count: half of them round, some multiples of 4, some odd."""
         c = float(np.exp(self.rng.uniform(np.log(low), np.log(high))))
         step = self.rng.choice([16, 4, 1], p=[0.5, 0.25, 0.25])
-        return int(np.clip(round(c / step) * step, min(step, high), MAX_CHANNELS))
+        return int(np.clip(round(c / step) * step, min(step, high), max(high, 1)))
 
     def fits(self, cout: int, kernel: int = 1) -> bool:
         return self.macs + float(self.c) * cout * kernel**2 * self.h * self.w <= self.max_macs
@@ -235,9 +235,8 @@ def pool(b: Builder) -> None:
 
 def resize(b: Builder) -> None:
     if b.h <= 28 and b.c <= 128:
-        mode = str(b.rng.choice(["nearest", "linear"]))
         scales = b.literal(np.array([1, 1, 2, 2], dtype=np.float32))
-        how = "asymmetric" if mode == "nearest" else "pytorch_half_pixel"
+        mode, how = (("nearest", "asymmetric"), ("linear", "pytorch_half_pixel"))[int(b.rng.integers(2))]
         b.x = b.add(
             "Resize", b.x, "", scales, mode=mode, nearest_mode="floor", coordinate_transformation_mode=how
         )
@@ -292,11 +291,14 @@ def _attention(b: Builder, n: int, c: int) -> None:
 
 
 def head(b: Builder) -> None:
-    """Global pooling, flatten, one or two linear layers: always the last block of a probe."""
-    b.x = b.add("Flatten", b.add("GlobalAveragePool", b.x), axis=1)
-    cin = b.c
-    hidden = b.width(high=4096 if b.rng.random() < 0.2 else 1280)
-    for cout in (hidden, int(b.rng.choice([10, 100, 1000])))[int(b.rng.integers(2)) :]:
+    """Global pooling, flatten, linear layers: always the last block of a probe. Its weights are as many
+    as a whole edge network's, so that they push those of the probe out of the near caches."""
+    if b.c * b.h * b.w > 4096 or b.rng.random() < 0.8:
+        b.x, b.h, b.w = b.add("GlobalAveragePool", b.x), 1, 1
+    b.x = b.add("Flatten", b.x, axis=1)
+    cin = b.c * b.h * b.w
+    most = (512, 2048, 4096)[int(b.rng.choice(3, p=[0.2, 0.5, 0.3]))]
+    for cout in (b.width(high=most), b.width(low=most // 2, high=most), int(b.rng.choice([10, 100, 1000]))):
         b.x = b.add("Gemm", b.x, b.constant(cout, cin), b.constant(cout), transB=1)
         cin = cout
 
@@ -325,16 +327,15 @@ SIZE_SHARES = (0.1, 0.07, 0.04, 0.15, 0.06, 0.03, 0.15, 0.08, 0.03, 0.11, 0.02, 
 def probe_network(seed: int, blocks: int = 8) -> bytes:
     """Return one random probe network as a serialised ONNX model (opset 18, IR 10, batch 1)."""
     rng = np.random.default_rng(seed)
-    size = int(
-        rng.choice([7, 8, 14, 16, 28, 32, 56, 112, 224], p=[0.1, 0.1, 0.17, 0.1, 0.17, 0.1, 0.14, 0.08, 0.04])
-    )
-    first = int(rng.choice([1, 3])) if size >= 28 and rng.random() < 0.5 else None
-    b = Builder(rng, 16, size, size)
-    b.c = first if first is not None else b.width(high=4096 // size)
+    size = int(rng.choice(SIZES, p=SIZE_SHARES))
+    b = Builder(rng, 16, size, size, max_macs=MAX_MACS[int(rng.random() < 1 / 12)])
+    image = size >= 28 and rng.random() < (0.9 if size > 112 else 0.4)
+    b.c = int(rng.choice([1, 3], p=[0.2, 0.8])) if image else b.width(high=max(16, 4096 // size))
     start = (b.c, b.h, b.w)
-    if first is not None:
-        b.conv(b.width(high=64), int(rng.choice([3, 5, 7])), int(rng.choice([1, 2])))
-        b.act("Relu")
+    if image:
+        stride = 2 if size > 112 else int(rng.choice([1, 2]))
+        b.conv(b.width(high=64), int(rng.choice([3, 5, 7], p=[0.7, 0.1, 0.2])), stride)
+        b.act(str(rng.choice(["Relu", "HardSwish", "SiLU", "Clip"])))
     weights = np.array([w for _, w in BLOCKS])
     for index in rng.choice(len(BLOCKS), size=blocks, p=weights / weights.sum()):
         BLOCKS[index][0](b)

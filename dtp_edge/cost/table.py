@@ -25,6 +25,7 @@ FLOOR_US = 0.1  # no launch is shorter
 MAX_CORRECTION = 1.5
 TILE = 6  # output pixels that a blocked convolution kernel keeps in registers
 BLOCK = 16  # channels in a block
+NEAR = 250_000.0  # weights that stay in a core's own cache (1 MB)
 
 
 def _pixels(f: Features) -> np.ndarray:
@@ -57,7 +58,7 @@ def _copied(f: Features) -> np.ndarray:
 
 
 TERMS: dict[str, Callable[[Features], np.ndarray]] = {
-    "one": lambda f: np.ones_like(f["cout"]),
+    "one": lambda f: np.ones_like(next(iter(f.values()))),
     "macs": lambda f: _depth(f) * f["cout"] * _pixels(f),
     "tile_sets_of_4": lambda f: _depth(f) * _tiled(f) * _sets(f, 4),
     "tile_sets_of_3": lambda f: _depth(f) * _tiled(f) * _sets(f, 3),
@@ -79,7 +80,9 @@ TERMS: dict[str, Callable[[Features], np.ndarray]] = {
     "rows_in": lambda f: f["rows"] * f["cin"],
     "rows_out": lambda f: f["rows"] * f["cout"],
     "batches": lambda f: f["batch"],
-    "vectors": lambda f: f["out_bytes"] / (4.0 * f["cout"]),
+    "far_weights": lambda f: np.maximum(_depth(f) * f["cout"] - NEAR, 0.0),
+    "far_matrix": lambda f: np.maximum(f["batch"] * f["cin"] * f["cout"] - NEAR, 0.0),
+    "vectors": lambda f: f["out_bytes"] / (4.0 * f["last"]),
     "read": lambda f: f["in_bytes"] / 4.0,
     "written": lambda f: f["out_bytes"] / 4.0,
 }

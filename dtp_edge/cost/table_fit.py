@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from dtp_edge.cost.table import TERMS, TIME, Features, TableKernel, place
+from dtp_edge.cost.table import FLOOR_US, MAX_CORRECTION, TERMS, TIME, Features, TableKernel, place
 
-NOISE, GRAIN_US, AMPLITUDE = 0.06, 0.5, 0.3
+NOISE, GRAIN_US, AMPLITUDE = 0.06, 1.0, 0.3
+SMOOTHED_NOISE = 0.02  # of a row once its neighbours have been averaged in
 MAX_ROWS = 320
 
 
@@ -41,6 +42,7 @@ BLOCKED = Shape(
         "outputs",
         "inputs",
         "weights",
+        "far_weights",
         "line_starts",
         "added",
     ),
@@ -60,7 +62,7 @@ PLAIN = Shape(
 )
 LINEAR = Shape(
     ("rows", "cin", "cout", "batch"),
-    ("one", "product", "matrix", "rows_in", "rows_out", "channels"),
+    ("one", "product", "matrix", "far_matrix", "rows_in", "rows_out", "channels"),
     {"rows": 0.5, "cin": 0.5, "cout": 0.5},
 )
 MATMUL = Shape(
@@ -69,7 +71,9 @@ MATMUL = Shape(
     {"rows_of_batch": 0.5, "cin": 0.5, "cout": 0.5, "batch": 0.5},
 )
 BYTES = Shape(
-    ("cout", "in_bytes", "out_bytes"), ("one", "read", "written"), {"in_bytes": 0.5, "out_bytes": 0.5}
+    ("last", "rank", "in_bytes", "out_bytes"),
+    ("one", "read", "written", "vectors"),
+    {"last": 0.35, "rank": 3.0, "in_bytes": 0.5, "out_bytes": 0.5},
 )
 
 
@@ -79,8 +83,12 @@ def fit_table(features: Features, us: np.ndarray, shape: Shape, source: str, see
     The entry passes through JSON unchanged: `TableKernel.from_json` reads it back.
     """
     us_per = fit_rates(features, us, shape.terms)
-    keep = thin(place(features, shape.coordinates), MAX_ROWS, seed)
-    rows = np.stack([*(np.asarray(features[c], dtype=np.float64) for c in shape.columns), us], axis=1)[keep]
+    points = place(features, shape.coordinates)
+    keep = thin(points, MAX_ROWS, seed)
+    smoothed = smooth(features, us, us_per, points, keep)
+    rows = np.stack(
+        [*(np.asarray(features[c], dtype=np.float64)[keep] for c in shape.columns), smoothed], axis=1
+    )
     return {
         "form": "table",
         "columns": [*shape.columns, TIME],
@@ -89,8 +97,8 @@ def fit_table(features: Features, us: np.ndarray, shape: Shape, source: str, see
             "us_per": {name: float(f"{rate:.6g}") for name, rate in us_per.items()},
             "coordinates": dict(shape.coordinates),
             "amplitude": AMPLITUDE,
-            "noise": NOISE,
-            "grain_us": GRAIN_US,
+            "noise": SMOOTHED_NOISE,
+            "grain_us": 0.1 * GRAIN_US,
         },
         "channel_step": {"in_channels": shape.channel_step[0], "out_channels": shape.channel_step[1]},
         "source": source,
@@ -113,6 +121,27 @@ def fit_rates(features: Features, us: np.ndarray, terms: Sequence[str]) -> dict[
     names = [name for name, u in zip(terms, used, strict=True) if u]
     found = {n: float(r / s) for n, r, s in zip(names, rates, scale, strict=True) if r > 0}
     return found or {"one": float(np.median(us))}
+
+
+def smooth(
+    features: Features, us: np.ndarray, us_per: Mapping[str, float], points: np.ndarray, keep: np.ndarray
+) -> np.ndarray:
+    """Return the times of the rows `keep`, each averaged with all measurements near it (sparse Gaussian
+    process regression with the kept rows as inducing points): repeats and noise cancel."""
+    base = np.maximum(sum(rate * TERMS[name](features) for name, rate in us_per.items()), FLOOR_US)
+    residual = np.clip(np.log(np.maximum(us, FLOOR_US) / base), -MAX_CORRECTION, MAX_CORRECTION)
+    weight = 1.0 / (NOISE**2 + (GRAIN_US / base) ** 2)  # by the base: the measured time would favour luck
+    mean = float(np.average(residual, weights=weight))
+    cross = AMPLITUDE**2 * np.exp(-0.5 * _distance(points[keep], points))
+    inner = cross[:, keep]
+    system = inner + (cross * weight) @ cross.T + 1e-8 * np.eye(len(keep))
+    posterior = mean + inner @ np.linalg.solve(system, (cross * weight) @ (residual - mean))
+    return base[keep] * np.exp(posterior)
+
+
+def _distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    square = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)
+    return np.maximum(square - 2.0 * left @ right.T, 0.0)
 
 
 def thin(points: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
