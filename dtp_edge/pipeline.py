@@ -57,6 +57,7 @@ class RunContext:
     dynamic_batch: bool = False
     measure: bool = True
     progress: Progress = None
+    tensorboard: bool = False
     warnings: list[str] = field(default_factory=list)
     dense_sha256: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -171,7 +172,7 @@ def _train_and_finish(
         recipe,
         make_learner=make_learner,
         cut=cut,
-        progress=context.progress,
+        progress=_progress(context, out),
         checkpoint_dir=out / "checkpoint" if out is not None else None,
         resume=resume,
         seed=context.seed,
@@ -182,6 +183,18 @@ def _train_and_finish(
     return finish_run(
         network, outcome.keep, cost, limits, out=out, training=outcome, compacted=cuts[-1], context=context
     )
+
+
+def _progress(context: RunContext, out: Path | None) -> Progress:
+    """The caller's callback, and TensorBoard beside it where it was asked for (by the first process)."""
+    if not context.tensorboard or int(os.environ.get("RANK", "0")) > 0:
+        return context.progress
+    from dtp_edge.training import Several, TensorBoardLog
+
+    if out is None:
+        raise InputError("TensorBoard needs an output folder", hint="Name one with --out.")
+    board = TensorBoardLog(out / "tensorboard")
+    return board if context.progress is None else Several(context.progress, board)
 
 
 def cut_and_prove(network: PrunableNetwork, keep: np.ndarray) -> tuple[Compact, list[Check]]:
@@ -248,6 +261,10 @@ def finish_run(
             from dtp_edge.report import write_report
 
             write_report(stage, result.report)
+            if training is not None:
+                from dtp_edge.training import write_csv
+
+                write_csv(stage / "curve.csv", training.curves)
     if out is not None:
         result.onnx = out / "model.onnx"
         result.onnx_int8 = out / "model.int8.onnx" if context.int8 else None

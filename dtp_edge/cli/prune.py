@@ -44,6 +44,7 @@ cannot be reached, 4 a check failed, 130 stopped (resume with --resume)."""
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", metavar="DIR", help="Folder for the results  [default: runs/MODEL-DEVICE]")
+@click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")
 @click.option("--force", is_flag=True, help="Replace a finished run in DIR.")
 @click.option("--plan", is_flag=True, help="Only say what can be reached, before any training.")

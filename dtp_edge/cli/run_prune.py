@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
@@ -9,6 +10,8 @@ import click
 from dtp_edge.cli.console import TITLES, budget_table, print_json, quantity, style, table
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.result import PruneResult
+
+UNTRAINED = ("zoo", "torchvision", "timm")  # sources whose networks come without trained weights
 
 
 def execute(request: dict[str, Any], progress: Any) -> PruneResult:
@@ -38,14 +41,18 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         int8=request["int8"],
         dynamic_batch=request["dynamic_batch"],
         progress=progress,
+        tensorboard=request["tensorboard"],
     )
+    untrained = info.weights is None and info.source in UNTRAINED
+    if untrained and not request["demo"]:
+        context.warnings.append(_untrained(info.name, trains=data is not None))
     return prune_for_device(
         module,
         inputs,
         device=request["device"],
         budget=budget,
         data=data,
-        recipe=_recipe(request),
+        recipe=_recipe(request, untrained),
         epochs=request["epochs"],
         out=request["out"],
         seed=request["seed"],
@@ -71,12 +78,26 @@ def _data(request: dict[str, Any]) -> Any:
     return load_data(request["data"])
 
 
-def _recipe(request: dict[str, Any]) -> Any:
-    if not request["demo"]:
+def _recipe(request: dict[str, Any], untrained: bool) -> Any:
+    """A network with random weights is trained first, as long as masks and fine-tune take together."""
+    if request["data"] is None:
         return None
     from dtp_edge.training import Recipe
 
-    return Recipe.demo()
+    if request["demo"] and request["epochs"] is None:
+        return Recipe.demo()
+    recipe = Recipe() if request["epochs"] is None else Recipe.for_epochs(request["epochs"])
+    epochs = recipe.mask_epochs + recipe.tune_epochs
+    return dataclasses.replace(recipe, base_epochs=epochs) if untrained else recipe
+
+
+def _untrained(name: str, *, trains: bool) -> str:
+    what = (
+        "it is trained first, as long as masks and fine-tune take together"
+        if trains
+        else "so they mean nothing"
+    )
+    return f"{name} has random weights: no --weights was given ({what})"
 
 
 def _input_shape(request: dict[str, Any]) -> tuple[int, ...] | None:
