@@ -51,7 +51,7 @@ def build(name: str, data: Path, date: str) -> dict[str, Any]:
     recipe = known[name]
     kernels, held, how = _BUILDERS[recipe["kind"]](recipe, data)
     provenance = {**recipe["provenance"], "date": date, "how": how}
-    provenance["recipe"] = f"dtp-edge profile fit --recipe {name} --data DATA"
+    provenance["recipe"] = f"dtp-edge profile fit --recipe {name} --data DATA --out FILE"
     error: dict[str, Any] = {
         "status": recipe.get("status", "fitted"),
         "median_relative": round(held.median(), 4),
