@@ -109,6 +109,13 @@ def measure(
 
 
 def write(rows: list[dict[str, Any]]) -> None:
+    """Add the rows to the table, each in the place of an older one."""
+    old: list[dict[str, Any]] = []
+    if RESULTS.is_file():
+        with RESULTS.open(newline="") as stream:
+            old = list(csv.DictReader(line for line in stream if not line.startswith("#")))
+    new = {(row["network"], row["runtime"]) for row in rows}
+    rows = [row for row in old if (row["network"], row["runtime"]) not in new] + rows
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as stream:
         stream.write(f"# {datetime.date.today()}, {platform.machine()}, one thread\n")
