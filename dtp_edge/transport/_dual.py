@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dtp_edge.errors import InputError
 
-_SAMPLE, _SECOND_SAMPLE = 8192, 65536
+_SAMPLE, _SECOND_SAMPLE = 4096, 131072
 _BLOCK = 65536
 _MAX_STEPS = 200
 
@@ -100,10 +100,9 @@ def _from_sample(
             break
     if u.shape[1] > _SECOND_SAMPLE:
         part, mass, want = _every(u, c, share, _SECOND_SAMPLE)
-        shift = shift + _step(_moments(torch.sigmoid(kappa * (part - pivot) + shift), mass), want)[0].clamp(
-            -4, 4
-        )
-    return pivot, shift
+        step = _step(_moments(_fill(part, kappa, pivot, shift, part), mass), want)[0]
+        shift = shift + step.clamp(-4, 4)
+    return pivot, shift.to(u)
 
 
 def _every(u: Tensor, c: Tensor | None, share: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,8 +110,11 @@ def _every(u: Tensor, c: Tensor | None, share: Tensor, count: int) -> tuple[Tens
     stride = max(1, -(-u.shape[1] // count))
     part = u[:, ::stride].contiguous()
     mass = torch.ones_like(part) if c is None else c[:, ::stride].contiguous()
-    mass = torch.where(mass.sum(-1, keepdim=True) > 0, mass, torch.ones_like(mass))
-    return part, mass, share * mass.sum(-1, keepdim=True)
+    whole = mass.sum(-1, keepdim=True)
+    if not bool((whole > 0).all()):
+        mass = torch.where(whole > 0, mass, torch.ones_like(mass))
+        whole = mass.sum(-1, keepdim=True)
+    return part, mass, share * whole
 
 
 def _quantile(u: Tensor, c: Tensor, want: Tensor) -> Tensor:
@@ -166,7 +168,7 @@ def _refine(
     u: Tensor, c: Tensor | None, target: Tensor, kappa: Tensor, pivot: Tensor, shift: Tensor, done: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Few safeguarded steps on all rows; returns masks, shifts and which rows are still open."""
-    close = 8e-3 if u.dtype == torch.float64 else 5e-2
+    close = 2e-2 if u.dtype == torch.float64 else 5e-2
     exact = 8 * torch.finfo(u.dtype).eps
     low, high = torch.full_like(shift, -torch.inf), torch.full_like(shift, torch.inf)
     mask, blocks = torch.empty_like(u), blocks_of(u)

@@ -1,0 +1,183 @@
+"""What the transport costs: the plan against POT, and a training step with masks against the dense step.
+
+    python benchmarks/transport_speed.py plan      # 1e6 atoms: entropic_mask against POT's Sinkhorn
+    python benchmarks/transport_speed.py step      # interleaved steps: ResNet-20 x 128, MobileNetV2 x 16
+
+Times are medians of interleaved repeats in one process. CPU seconds are printed beside wall seconds,
+because on a shared machine only they can be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dtp_edge import zoo
+from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.graph import trace_network
+from dtp_edge.transport import Budget, MaskLearner, entropic_mask
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def timed(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
+    """Return `{name: (median wall, median CPU seconds)}` of interleaved runs, after one warm-up each."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for repeat in range(repeats + 1):
+        for name, run in runs.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            spent = (time.perf_counter() - wall, time.process_time() - cpu)
+            if repeat:
+                found[name].append(spent)
+    return {
+        name: (statistics.median(w for w, _ in rows), statistics.median(c for _, c in rows))
+        for name, rows in found.items()
+    }
+
+
+def plan(atoms: int, repeats: int, epsilon: float) -> dict[str, object]:
+    """Solve one row of `atoms` scores; POT is run once, to the same error of the mask's marginal."""
+    import ot
+
+    generator = torch.Generator().manual_seed(0)
+    scores = 0.5 + 0.1 * torch.randn(atoms, dtype=torch.float64, generator=generator)
+    costs = 0.1 + torch.rand(atoms, dtype=torch.float64, generator=generator)
+    budget = 0.3 * float(costs.sum())
+    leaf, upstream = scores.clone().requires_grad_(), torch.randn(atoms, dtype=torch.float64)
+
+    def both() -> None:
+        leaf.grad = None
+        entropic_mask(leaf, costs, budget, epsilon).backward(upstream)
+
+    runs: dict[str, Callable[[], object]] = {
+        "mask": lambda: entropic_mask(scores, costs, budget, epsilon),
+        "mask and gradient": both,
+        "read the scores 8 times (sum)": lambda: [scores.sum() for _ in range(8)],
+        "copy the scores 8 times": lambda: [scores.clone() for _ in range(8)],
+    }
+    print(f"{atoms} atoms, epsilon {epsilon}")
+    times = timed(runs, repeats)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(20):
+        both()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+    mask = entropic_mask(scores, costs, budget, epsilon)
+    residual = abs(float((costs * mask).sum()) / budget - 1)
+    source = (costs / costs.sum()).numpy()
+    distance = (scores.numpy()[:, None] - np.array([0.0, 1.0])) ** 2
+    wall, cpu = time.perf_counter(), time.process_time()
+    found, log = ot.sinkhorn(
+        source,
+        np.array([0.7, 0.3]),
+        distance,
+        epsilon,
+        method="sinkhorn",
+        numItermax=10_000,
+        stopThr=1e-10,
+        log=True,
+    )
+    times["POT sinkhorn, stop 1e-10"] = (time.perf_counter() - wall, time.process_time() - cpu)
+    gap = float(np.abs(found[:, 1] / source - mask.numpy()).max())
+    for name, (wall, cpu) in times.items():
+        print(f"{name:32} {1e3 * wall:10.2f} ms wall {1e3 * cpu:10.2f} ms CPU")
+    pot, ours = times["POT sinkhorn, stop 1e-10"], times["mask"]
+    print(
+        f"POT / mask: {pot[0] / ours[0]:.0f}x wall, {pot[1] / ours[1]:.0f}x CPU ({log['niter']} iterations)"
+    )
+    both_time = times["mask and gradient"]
+    for name in ("read the scores 8 times (sum)", "copy the scores 8 times"):
+        ratio = both_time[0] / times[name][0], both_time[1] / times[name][1]
+        print(f"mask and gradient / {name}: {ratio[0]:.2f}x wall, {ratio[1]:.2f}x CPU")
+    print(f"budget residual {residual:.1e}; largest difference from POT {gap:.1e}; memory grown {grown} KiB")
+    return {
+        "atoms": atoms,
+        "epsilon": epsilon,
+        "times": times,
+        "residual": residual,
+        "gap": gap,
+        "grown_kib": grown,
+    }
+
+
+def step(name: str, size: int, repeats: int) -> dict[str, object]:
+    """One SGD step of the dense network and of the same network with masks, in turn."""
+    torch.manual_seed(0)
+    dense = zoo.create(name)
+    example = zoo.example_input(name)
+    network = trace_network(copy.deepcopy(dense), (example,))
+    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
+    limits = Budget(latency="60%").limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
+    learner = MaskLearner(network, cost, limits, 1000)
+    x = torch.randn(size, *example.shape[1:])
+    y = torch.randint(0, 10, (size,))
+
+    def stepper(module: nn.Module, parameters: list[Tensor]) -> Callable[[], None]:
+        optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+        module.train()
+
+        def run() -> None:
+            nn.functional.cross_entropy(module(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if isinstance(module, MaskLearner):
+                module.step()
+
+        return run
+
+    runs: dict[str, Callable[[], object]] = {
+        "dense": stepper(dense, list(dense.parameters())),
+        "masked": stepper(learner, list(learner.parameters())),
+    }
+    times = timed(runs, repeats)
+    (wall, cpu), (masked_wall, masked_cpu) = times["dense"], times["masked"]
+    print(f"{name} x {size}, {network.n_atoms} channels, {repeats} pairs:")
+    print(f"  dense  {1e3 * wall:8.0f} ms wall {1e3 * cpu:8.0f} ms CPU")
+    print(f"  masked {1e3 * masked_wall:8.0f} ms wall {1e3 * masked_cpu:8.0f} ms CPU")
+    print(f"  ratio  {masked_wall / wall:8.3f}x wall   {masked_cpu / cpu:8.3f}x CPU", flush=True)
+    return {
+        "network": name,
+        "batch": size,
+        "times": times,
+        "wall": masked_wall / wall,
+        "cpu": masked_cpu / cpu,
+    }
+
+
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("what", choices=("plan", "step"))
+    parser.add_argument("--atoms", type=int, default=1_000_000)
+    parser.add_argument("--epsilons", type=float, nargs="*", default=[0.05, 0.02])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--networks", nargs="*", default=["resnet20:128", "mobilenetv2:16"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=None)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.what == "plan":
+        rows = [plan(options.atoms, options.repeats, epsilon) for epsilon in options.epsilons]
+    else:
+        pairs = [spec.split(":") for spec in options.networks]
+        rows = [step(name, int(size), options.repeats) for name, size in pairs]
+    out = options.out or RESULTS / f"transport_speed_{options.what}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    about = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "torch": torch.__version__}
+    out.write_text(json.dumps({**about, "threads": options.threads, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
