@@ -145,3 +145,29 @@ def check(name: str, models: tuple[str, ...], picture: str | None, seconds: floa
     if picture is not None:
         Path(picture).write_text(result.picture(), encoding="utf-8")
         click.echo(f"wrote {picture}")
+
+
+@profile.command()
+@click.argument("out", metavar="ZIP")
+@click.option("-q", "--quiet", is_flag=True)
+def kit(out: str, quiet: bool) -> None:
+    """Write a zip that measures a board with nothing but Python, numpy and onnxruntime on it."""
+    from dtp_edge.cost import write_kit
+
+    bar = Bar(quiet=quiet)
+    path = write_kit(out, progress=lambda done, total, text: bar("kit", done, total))
+    bar.close()
+    click.echo(f"wrote {path}: unpack it on the board and run `python measure.py`")
+
+
+@profile.command("import")
+@click.argument("results", metavar="RESULTS.json")
+@click.option("--name", required=True, help="Name of the new profile.")
+@click.option("--out", metavar="FILE", help="Where to write it (default: NAME.json).")
+def import_command(results: str, name: str, out: str | None) -> None:
+    """Make a profile from the results.json that the kit wrote on the board."""
+    from dtp_edge.cost import import_results, save_profile
+
+    made = import_results(results, name)
+    click.echo(f"{made.name}: {made.error.text()}")
+    click.echo(f"wrote {save_profile(made.document, out or f'{name}.json')}")

@@ -32,7 +32,7 @@ README = """Measure this board for dtp_edge
 3. Unpack this zip on the board and run:   python measure.py --threads 1
 4. Bring results.json back and run:        dtp-edge profile import results.json --name my-board
 """
-_NODE_KEYS = {"op", "blocked", "inputs", "outputs", "us"}
+_NODE_KEYS = {"op", "blocked", "inputs", "outputs", "us", "activation"}
 
 
 def write_kit(path: str | os.PathLike[str], probes: int = PROBES, progress: Callable | None = None) -> Path:
@@ -122,12 +122,16 @@ def _network(item: Any, where: str) -> NetworkTimes:
 
 
 def _node(node: Any, where: str) -> NodeTime:
-    if not isinstance(node, dict) or set(node) != _NODE_KEYS:
+    if not isinstance(node, dict) or set(node) | {"activation"} != _NODE_KEYS:
         raise InputError(f"is not an object of {', '.join(sorted(_NODE_KEYS))}", where=where)
     if not isinstance(node["blocked"], bool):
         raise InputError("is not true or false", where=f"{where}.blocked")
+    activation = node.get("activation", "")
+    if not isinstance(activation, str) or len(activation) > 40:
+        raise InputError("is not a short text", where=f"{where}.activation")
     return NodeTime(
         op=_text(node, "op", where),
+        activation=activation,
         blocked=node["blocked"],
         inputs=_shapes(node["inputs"], f"{where}.inputs"),
         outputs=_shapes(node["outputs"], f"{where}.outputs"),

@@ -104,6 +104,7 @@ def nodes_of(events):
         result.append(
             {
                 "op": args["op_name"],
+                "activation": name.split("_act_")[1].split("_")[0] if "_act_" in name else "",
                 "blocked": name.endswith("_nchwc_kernel_time"),
                 "inputs": shapes(args.get("input_type_shape", [])),
                 "outputs": shapes(args.get("output_type_shape", [])),

@@ -132,6 +132,9 @@ class LatencyModel:
         self._tables: dict[tuple[str, int], _TableGroup] = {}
         for index, (kernel, found) in enumerate(zip(kernels, self.resolved, strict=True)):
             factor = found.model.op_factor.get(kernel.op, 1.0)
+            for op in kernel.fused:
+                each = 1e-6 * profile.fusion.activation_ns_per_value.get(op, 0.0)
+                builder.add(self.first + index, each, numel(graph.tensors[kernel.outputs[0]].shape))
             if isinstance(found.model, TableModel):
                 self._join_table(index, found, factor)
                 if profile.layout is not None:

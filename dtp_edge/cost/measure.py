@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,15 @@ from dtp_edge.errors import InputError
 Progress = Callable[[int, int, str], object]
 MIN_ROWS = 8  # fewer rows make no table
 FOLDS = 5
+_CONVOLUTIONS = ("conv", "depthwise", "grouped")
+_ATEN = {
+    "Clip": ("relu6", "hardtanh", "clamp", "clamp_min", "clamp_max"),
+    "HardSwish": ("hardswish",),
+    "HardSigmoid": ("hardsigmoid",),
+    "Sigmoid": ("sigmoid",),
+    "Tanh": ("tanh",),
+    "LeakyRelu": ("leaky_relu",),
+}
 _FAMILY_ALIASES = {  # what else a measured family stands for
     "elementwise.relu": ("elementwise",),
     "elementwise.add": ("elementwise.sub",),
@@ -69,6 +78,8 @@ class Measured:
     reference_ms: float
     spread: float
     block: int | None
+    activation_ns: dict[str, float]
+    activation_us: np.ndarray  # fused activations of each network, not in its rows
 
 
 def measure_host(
@@ -124,6 +135,7 @@ def digest(times: Sequence[NetworkTimes], reference: Sequence[float]) -> Measure
     latency = np.array([t.latency_us for t in times]) / slow
     scale, per_node, call_us = calibrate(total, count, latency)
     rows: dict[str, list[tuple[Features, float, int]]] = defaultdict(list)
+    activated: dict[str, list[str]] = defaultdict(list)
     channels: list[int] = []
     for index, network in enumerate(times):
         for node in network.nodes:
@@ -131,16 +143,53 @@ def digest(times: Sequence[NetworkTimes], reference: Sequence[float]) -> Measure
             if found is not None:
                 us = max(scale * node.us / slow[index] + per_node, FLOOR_US)
                 rows[found[0]].append((found[1], us, index))
+                activated[found[0]].append(node.activation)
             if node.blocked and node.op == "Conv":
                 channels.append(node.outputs[0][1])
+    extra = activation_costs(rows, activated)
+    fused_us = np.zeros(len(times))
+    for key, names in activated.items():
+        if key.startswith(_CONVOLUTIONS):  # tables hold convolutions with ReLU or nothing
+            for place, ((features, us, index), name) in enumerate(zip(rows[key], names, strict=True)):
+                part = min(1e-3 * extra.get(name, 0.0) * _values(features), us - FLOOR_US)
+                rows[key][place] = (features, us - part, index)
+                fused_us[index] += part
     return Measured(
         rows=dict(rows),
+        activation_us=fused_us,
+        activation_ns={op: extra[name] for name, ops in _ATEN.items() for op in ops if name in extra},
         latency_us=latency,
         call_us=max(call_us, 0.0),
         reference_ms=float(np.percentile(reference, 25)),
         spread=float(np.median([t.spread for t in times])),
         block=int(np.gcd.reduce(channels)) if channels else None,
     )
+
+
+def activation_costs(
+    rows: Mapping[str, list[tuple[Features, float, int]]], activated: Mapping[str, list[str]]
+) -> dict[str, float]:
+    """Return nanoseconds an output value that a fused activation adds to a convolution, beyond ReLU: the
+    median excess over the tables of the convolutions with ReLU or none."""
+    excess: dict[str, list[float]] = defaultdict(list)
+    for key, names in activated.items():
+        if not key.startswith(_CONVOLUTIONS):
+            continue
+        plain = [row for row, name in zip(rows[key], names, strict=True) if name in ("", "Relu")]
+        others = [(row, name) for row, name in zip(rows[key], names, strict=True) if name not in ("", "Relu")]
+        others = [(row, name) for row, name in others if _values(row[0]) >= 10_000]
+        if len(plain) < MIN_ROWS or not others:
+            continue
+        us = np.array([row[1] for row in plain])
+        entry = fit_table(columns(row[0] for row in plain), us, shape_of(key), "plain")
+        expected = TableKernel.from_json(entry, key).latency_us(columns(row[0] for row, _ in others))
+        for (row, name), base in zip(others, expected, strict=True):
+            excess[name].append(1e3 * (row[1] - float(base)) / _values(row[0]))
+    return {name: max(0.0, float(np.median(found))) for name, found in excess.items() if len(found) >= 5}
+
+
+def _values(features: Features) -> float:
+    return features["cout"] * features["out_h"] * features["out_w"]
 
 
 def calibrate(total: np.ndarray, count: np.ndarray, latency: np.ndarray) -> tuple[float, float, float]:
@@ -191,10 +240,12 @@ def profile_document(
                 "clamp",
                 "sigmoid",
                 "hardsigmoid",
+                "leaky_relu",
                 "hardswish",
                 "tanh",
             ],
             "add": True,
+            "activation_ns_per_value": {op: round(ns, 5) for op, ns in measured.activation_ns.items()},
         },
         "graph_overhead_ms": 1e-3 * measured.call_us,
         "provenance": {
@@ -220,7 +271,7 @@ def profile_document(
 
 def held_out_error(measured: Measured) -> np.ndarray:
     """Return |predicted / measured - 1| of every probe network, each predicted from the other folds."""
-    predicted = np.full(len(measured.latency_us), measured.call_us)
+    predicted = measured.call_us + measured.activation_us
     for key, found in measured.rows.items():
         index = np.array([row[2] for row in found])
         us = np.array([row[1] for row in found])

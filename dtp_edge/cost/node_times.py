@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dtp_edge.cost.probes import ACTIVATION_MARK
 from dtp_edge.cost.timing import bind, make_session, random_feed
 from dtp_edge.errors import InputError
 
@@ -36,6 +38,7 @@ class NodeTime:
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
     us: float
+    activation: str = ""  # fused into the node, if its network marks it (see `probes`)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,13 @@ def _node(name: str, args: dict, us: float) -> NodeTime:
         inputs=_shapes(args.get("input_type_shape", ())),
         outputs=_shapes(args.get("output_type_shape", ())),
         us=us,
+        activation=_activation(name),
     )
+
+
+def _activation(name: str) -> str:
+    found = re.search(ACTIVATION_MARK + "([A-Za-z]+)", name)
+    return found.group(1) if found else ""
 
 
 def _shapes(entries: Sequence[dict]) -> tuple[Shape, ...]:

@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET, IR_VERSION = 18, 10
 MAX_MACS = (40e6, 400e6)  # of an ordinary probe (about a millisecond on a laptop core), and of one in twelve
 MAX_CHANNELS = 1024
+ACTIVATION_MARK = "_act_"  # the runtime names a fused kernel after its activation's output
+ACTIVATIONS = ("Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "LeakyRelu")
 _POOL_FLOATS = 4096  # weights repeat with this period: real numbers that still zip well
 
 
@@ -49,7 +51,8 @@ class Builder:
         return name
 
     def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
-        names = [f"t{len(self.nodes)}" + ("" if i == 0 else f"_{i}") for i in range(outputs)]
+        first = f"t{len(self.nodes)}" + (f"{ACTIVATION_MARK}{op}" if op in ACTIVATIONS else "")
+        names = [first + ("" if i == 0 else f"_{i}") for i in range(outputs)]
         self.nodes.append(helper.make_node(op, list(inputs), names, name=names[0], **attributes))
         return names[0]
 

@@ -156,6 +156,11 @@ def profile_schema() -> dict[str, Any]:
             activations={"type": "array", "items": _TEXT, "maxItems": 100},
             add={"type": "boolean"},
             elementwise_activations={"type": "boolean"},
+            activation_ns_per_value={
+                "type": "object",
+                "maxProperties": 50,
+                "additionalProperties": _NON_NEGATIVE,
+            },
         ),
         layout=_object(
             ("kind", "block", "align"),
