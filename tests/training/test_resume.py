@@ -12,11 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import fingerprint, small_data, small_recipe, small_run
 
 from dtp_edge.errors import InputError, Interrupted
+from dtp_edge.training.checkpoint import PhaseState, Store
 
 HERE = Path(__file__).parent
+
+
+_ADAM_RATES = {f"{phase}_learning_rate": 0.003 for phase in ("base", "mask", "tune")}
 
 
 class Stop(Exception):
@@ -37,19 +42,10 @@ class _StopAt:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {},
-        {
-            "optimizer": "adamw",
-            "ema": 0.0,
-            "base_learning_rate": 0.003,
-            "tune_learning_rate": 0.003,
-            "mask_learning_rate": 0.003,
-        },
-    ],
+    [{}, pytest.param({"optimizer": "adamw", "ema": 0.0, **_ADAM_RATES}, marks=pytest.mark.slow)],
 )
 def test_stopped_anywhere_and_resumed(tmp_path: Path, changes: dict[str, object]) -> None:
-    recipe = small_recipe(**changes)
+    recipe = small_recipe(base_epochs=1, **changes)
     whole = fingerprint(small_run(None, recipe))
     rng, resume, stops = random.Random(7), False, 0
     while True:  # a checkpoint every step, so that each life gets somewhere
@@ -59,7 +55,7 @@ def test_stopped_anywhere_and_resumed(tmp_path: Path, changes: dict[str, object]
                 recipe,
                 resume=resume,
                 checkpoint_seconds=0.0,
-                progress=_StopAt(rng.randint(10, 45)),
+                progress=_StopAt(rng.randint(15, 50)),
             )
             break
         except Stop:
@@ -69,7 +65,7 @@ def test_stopped_anywhere_and_resumed(tmp_path: Path, changes: dict[str, object]
 
 
 def test_ctrl_c_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None:
-    recipe = small_recipe(base_epochs=0.5)
+    recipe = small_recipe(base_epochs=0.5, tune_epochs=0.5)
     with pytest.raises(Interrupted, match="phase masks at step 3") as caught:
         small_run(tmp_path, recipe, progress=_StopAt(13, KeyboardInterrupt))
     assert caught.value.exit_code == 130
@@ -82,6 +78,9 @@ def test_ctrl_c_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None:
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     recipe = small_recipe(base_epochs=0.2, mask_epochs=0.2, tune_epochs=0.2)
     first = small_run(tmp_path, recipe)
+    names = sorted(p.name for p in tmp_path.iterdir())  # tensors and JSON, nothing else
+    phases = ("base", "control", "fine-tune", "masks")
+    assert names == [*(f"{phase}.safetensors" for phase in phases), "run.json"]
     seen = []
     again = small_run(tmp_path, recipe, resume=True, progress=lambda *a: seen.append(a))
     assert not seen
@@ -90,33 +89,18 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    recipe = small_recipe(base_epochs=0.2, mask_epochs=0.2, tune_epochs=0.2)
-    small_run(tmp_path, recipe, identity={"budget": "50%"})
+    run = {"recipe": {"batch_size": 64, "seed": 0}, "budget": "50%"}
+    store = Store(tmp_path, run, resume=False)
+    store.save("masks", PhaseState(3, True, {"module.x": torch.arange(3.0)}, rows=[{"loss": 0.1}]))
+    assert Store(tmp_path, run, resume=True).load("masks").rows == [{"loss": 0.1}]
     with pytest.raises(InputError, match=r"recipe.batch_size was 64, is 32"):
-        small_run(
-            tmp_path,
-            small_recipe(base_epochs=0.2, mask_epochs=0.2, tune_epochs=0.2, batch_size=32),
-            resume=True,
-            identity={"budget": "50%"},
-        )
+        Store(tmp_path, {**run, "recipe": {"batch_size": 32, "seed": 0}}, resume=True)
     with pytest.raises(InputError, match=r"budget was '50%', is '40%'"):
-        small_run(tmp_path, recipe, resume=True, identity={"budget": "40%"})
+        Store(tmp_path, {**run, "budget": "40%"}, resume=True)
     (tmp_path / "masks.safetensors").write_bytes(b"\0" * 40)
     with pytest.raises(InputError, match="cannot be read"):
-        small_run(tmp_path, recipe, resume=True, identity={"budget": "50%"})
-    small_run(tmp_path, recipe)  # without resume it starts anew
-
-
-def test_nothing_in_the_folder_is_a_pickle(tmp_path: Path) -> None:
-    small_run(tmp_path, small_recipe(base_epochs=0.2, mask_epochs=0.2, tune_epochs=0.2))
-    names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == [
-        "base.safetensors",
-        "control.safetensors",
-        "fine-tune.safetensors",
-        "masks.safetensors",
-        "run.json",
-    ]
+        Store(tmp_path, run, resume=True).load("masks")
+    assert Store(tmp_path, run, resume=False).load("masks") is None  # without resume it starts anew
 
 
 def test_the_test_set_is_read_at_the_end_only() -> None:
