@@ -6,7 +6,8 @@
 Ours: labels, groups and surgery on the exported graph (torch.export itself is listed beside it). Theirs: the
 `BasePruner` (dependency graph, groups, L2 importance, output layer ignored) and one `step()` at the ratio
 that halves the channels. Each runs in a child process with the same limits, one thread; a peer that runs out
-of time or memory, or raises, is listed so and, where it ran out, counted with the time it had.
+of time or memory, or raises, is listed so and, where it ran out, counted with the time it had. Times are CPU
+seconds of the child, which other work on the machine does not change.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ RESULT = RESULTS / "peer_speed.json"
 
 @dataclasses.dataclass
 class Timing:
-    """Seconds of one tool on one network; `outcome` is "ok", "timeout", "memory" or the error."""
+    """CPU seconds of one tool on one network; `outcome` is "ok", "timeout", "memory" or the error."""
 
     seconds: float
     outcome: str
@@ -46,16 +47,16 @@ def ours(name: str, queue: Any) -> None:
     from dtp_edge.graph.trace import trace
 
     model, inputs = build("torchvision", name)
-    start = time.perf_counter()
+    start = time.process_time()
     graph_module, dynamic = trace(model.eval(), inputs)
-    export_s = time.perf_counter() - start
-    start = time.perf_counter()
+    export_s = time.process_time() - start
+    start = time.process_time()
     network = label_network(model, graph_module, inputs, dynamic_batch=dynamic)
     keep = np.zeros(network.n_atoms, dtype=bool)
     for g in network.groups:
         keep[g.start : g.start + max(1, (g.stop - g.start) // 2)] = True
     compact(network, keep, in_place=False)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     queue.put(Timing(seconds, "ok", after / 1024, export_s))
 
@@ -66,7 +67,7 @@ def theirs(name: str, queue: Any) -> None:
     model, inputs = build("torchvision", name)
     model.eval()
     last = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         importance = tp.importance.GroupMagnitudeImportance(p=2)
         pruner = tp.pruner.BasePruner(
@@ -79,7 +80,7 @@ def theirs(name: str, queue: Any) -> None:
     except Exception as error:
         outcome = f"{type(error).__name__}: {str(error)[:80]}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    queue.put(Timing(time.perf_counter() - start, outcome, peak))
+    queue.put(Timing(time.process_time() - start, outcome, peak))
 
 
 def limited(task: Any, name: str, queue: Any, limit_gb: float) -> None:

@@ -62,12 +62,12 @@ def timm_input(model: nn.Module) -> tuple[int, ...]:
 
 
 def small_input(model: nn.Module) -> tuple[int, ...]:
-    """Return the input shape to test at: half the resolution where the network takes any."""
+    """Return the input shape to test at: 128 pixels where the network takes any resolution."""
     channels, height, width = timm_input(model)
     tokens = any(isinstance(p, nn.Parameter) and p.ndim == 3 for p in model.parameters())
-    if model.pretrained_cfg.get("fixed_input_size") or tokens or min(height, width) < 128:
+    if model.pretrained_cfg.get("fixed_input_size") or tokens or min(height, width) <= 128:
         return channels, height, width
-    return channels, height // 2, width // 2
+    return channels, 128, 128
 
 
 def timm_smallest(limit: int = 288) -> dict[str, str]:
