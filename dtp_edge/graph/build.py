@@ -83,6 +83,7 @@ def _arrays(ctx: Context) -> Iterable[np.ndarray]:
             if isinstance(part, Value):
                 yield from (rows for rows in part.labels if isinstance(rows, np.ndarray))
     yield from (site.rows for site in ctx.sites)
+    yield from (rows for rows, _, _ in ctx.roles)
 
 
 def _final(value: Value, numbering: Numbering) -> TensorLabels:

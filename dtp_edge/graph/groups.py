@@ -46,14 +46,15 @@ def number_atoms(
     for rows in members.values():
         owned[rows[rows >= 0]] = True
     part = _partition(ctx, leaves, owned & (why < 0))
-    groups, number = _number(ctx, part, members)
+    roles = _roles(ctx, leaves)
+    groups, number = _number(ctx, part, members, roles)
     frozen = _frozen(ctx, why, reasons, owned)
     tied = [g for g in groups if g.stop - g.start < 2]
     if tied:  # one atom alone can never go
         frozen += [Frozen(g.name, "its channels could only go all together") for g in tied]
         alone = np.isin(part, [part[number[:-1] == g.start][0] for g in tied])
         part[alone] = -1
-        groups, number = _number(ctx, part, members)
+        groups, number = _number(ctx, part, members, roles)
     final = {key: _final(rows, number) for key, rows in leaves.items()}
     return Numbering(groups, _distinct(frozen), number, final)
 
@@ -121,7 +122,10 @@ def _split_if_partial(part: np.ndarray, inside: np.ndarray) -> None:
 
 
 def _number(
-    ctx: Context, part: np.ndarray, members: Mapping[tuple[str, int], Rows]
+    ctx: Context,
+    part: np.ndarray,
+    members: Mapping[tuple[str, int], Rows],
+    roles: Mapping[int, dict[str, str]],
 ) -> tuple[list[Group], np.ndarray]:
     number = np.full(len(part) + 1, -1, dtype=np.int32)  # one more: -1 addresses it
     chosen = np.flatnonzero(part >= 0)
@@ -139,7 +143,7 @@ def _number(
     groups = []
     for index, (size, stop) in enumerate(zip(sizes, stops, strict=True)):
         leaves = order[stop - size : stop]
-        name, kind, each = _describe(ctx, leaves)
+        name, kind, each = _describe(ctx, leaves, roles)
         names[name] = names.get(name, 0) + 1
         unique = name if names[name] == 1 else f"{name} #{names[name]}"
         groups.append(Group(unique, kind, int(stop - size), int(stop), each, tuple(cut[index])))
@@ -157,18 +161,33 @@ def _members_of_groups(
     return found
 
 
-def _describe(ctx: Context, leaves: np.ndarray) -> tuple[str, str, int]:
+def _describe(ctx: Context, leaves: np.ndarray, roles: Mapping[int, dict[str, str]]) -> tuple[str, str, int]:
     """Return the name, the kind and the channels an atom of a group."""
     makers = ctx.makers(leaves[0])
     origins = [ctx.origins[i] for i in makers]
-    special = [o for o in origins if o.kind in ("heads", "inner")]
-    if special:
-        return f"{special[0].module or special[0].name} {special[0].kind}", special[0].kind, 1
-    producers = list(dict.fromkeys(_module_of(o.name) for o in origins if o.kind != "padding"))
-    name = producers[0] if producers else origins[0].name
-    if len(producers) > 1:
-        name = f"{_stream(producers)} stream"
-    return name, "channels", ctx.channels_per_atom(leaves[0], makers[0])
+    found = roles.get(int(leaves[0]), {})
+    if "heads" in found:
+        return f"{found['heads']} heads", "heads", 1
+    if found:
+        which = " " + next(iter(found)) if len(found) == 1 else ""
+        return f"{next(iter(found.values()))}{which} inner", "inner", 1
+    producers = list(dict.fromkeys(_module_of(o.name) for o in origins if o.kind == "channels"))
+    if not producers:
+        return origins[0].module or origins[0].name, "channels", 1
+    name = producers[0] if len(producers) == 1 else f"{_stream(producers)} stream"
+    first = next(i for i in makers if ctx.origins[i].kind == "channels")
+    whole = all(o.kind in ("channels", "padding") for o in origins)
+    return name, "channels", ctx.channels_per_atom(leaves[0], first) if whole else 1
+
+
+def _roles(ctx: Context, leaves: Mapping[int, Rows]) -> dict[int, dict[str, str]]:
+    """Return, for every leaf that attention reads, its roles and the module of each."""
+    found: dict[int, dict[str, str]] = {}
+    for rows, role, module in ctx.roles:
+        for leaf in np.unique(leaves[id(rows)]).tolist():
+            if leaf >= 0:
+                found.setdefault(leaf, {}).setdefault(role, module)
+    return found
 
 
 def _module_of(parameter: str) -> str:
@@ -176,17 +195,15 @@ def _module_of(parameter: str) -> str:
 
 
 def _stream(producers: list[str]) -> str:
-    """Return the common path of the producers, of all but the first if they share none."""
-    for names in (producers, producers[1:], producers[-1:]):
-        paths = [n.split(".") for n in names]
-        common = []
-        for parts in zip(*paths, strict=False):
-            if len(set(parts)) > 1:
-                break
-            common.append(parts[0])
-        if common:
-            return ".".join(common)
-    return producers[0]
+    """Return the deepest path that as many producers as possible share, the last producer's if none do."""
+    counts: dict[str, int] = {}
+    for name in producers:
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1):
+            path = ".".join(parts[:depth])
+            counts[path] = counts.get(path, 0) + 1
+    common = [path for path, count in counts.items() if count > 1]
+    return max(common, key=lambda path: (counts[path], path.count(".")), default=producers[-1])
 
 
 def _frozen(ctx: Context, why: np.ndarray, reasons: list[str], owned: np.ndarray) -> list[Frozen]:

@@ -62,7 +62,7 @@ class LayerList:
         op = op_name(node)
         if op == "getitem":
             source = self._names.get(node.args[0])  # type: ignore[arg-type]
-            self._names[node] = source[node.args[1]] if isinstance(source, list) else source
+            self._names[node] = source[int(node.args[1])] if isinstance(source, list) else source  # type: ignore
             return
         if isinstance(val, torch.Tensor):
             outputs = (self._tensor(node, node.name, val, labels.get(node.name), "activation"),)

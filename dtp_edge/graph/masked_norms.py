@@ -24,7 +24,9 @@ def _weights(x: Tensor, factors: Sequence[Tensor], dims: Sequence[int]) -> Tenso
     return weight
 
 
-def weighted_moments(x: Tensor, weight: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+def weighted_moments(
+    x: Tensor, weight: Tensor, dims: tuple[int, ...] | list[int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean, sum of squared deviations and total weight over `dims`, dimensions kept."""
     total = weight.expand(x.shape).sum(dims, keepdim=True)
     mean = (x * weight).sum(dims, keepdim=True) / total

@@ -178,6 +178,8 @@ class MaskedNetwork(nn.Module):
     `keep` is a boolean array `[n_atoms]`.
     """
 
+    mask: Tensor
+
     def __init__(self, network: PrunableNetwork, keep: np.ndarray) -> None:
         super().__init__()
         self.module = network.module

@@ -81,8 +81,10 @@ def _drop_guards(graph_module: fx.GraphModule) -> None:
 
 def _name_own_tensors(graph_module: fx.GraphModule, model: nn.Module) -> None:
     """Point the graph at the model's own tensor objects: updates of one are seen by the other."""
-    own = {**dict(model.named_parameters(remove_duplicate=False))}
-    own.update(dict(model.named_buffers(remove_duplicate=False)))
+    own: dict[str, torch.Tensor] = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
     for node in graph_module.graph.nodes:
         tensor = own.get(str(node.target)) if node.op == "get_attr" else None
         if tensor is None:
@@ -90,5 +92,5 @@ def _name_own_tensors(graph_module: fx.GraphModule, model: nn.Module) -> None:
         path, _, name = str(node.target).rpartition(".")
         owner = graph_module.get_submodule(path) if path else graph_module
         if getattr(owner, name) is not tensor:
-            table = owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers
+            table: dict[str, Any] = owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers
             table[name] = tensor

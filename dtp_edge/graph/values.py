@@ -70,6 +70,7 @@ class Context:
     values: dict[fx.Node, Any] = field(default_factory=dict)
     origins: list[Origin] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
+    roles: list[tuple[Rows, str, str]] = field(default_factory=list)
     node: fx.Node = None  # type: ignore[assignment]
     graph_module: fx.GraphModule | None = None
     _constants: dict[fx.Node, np.ndarray | None] = field(default_factory=dict)
@@ -139,6 +140,12 @@ class Context:
                     if part.labels[dim] is UNSET:
                         part.labels[dim] = None
                     self.freeze(part.labels[dim], reason)
+
+    def role(self, value: Value, dim: int, role: str) -> None:
+        """Note what a dimension is to attention ("heads", "query-key" or "value"), for the group's name."""
+        rows = value.labels[dim]
+        if isinstance(rows, np.ndarray):
+            self.roles.append((rows, role, owner(self.node)))
 
     def contract(self, value: Value, dim: int, argument: int) -> None:
         """State that the op sums over a dimension of its argument: a mask must act on it here.

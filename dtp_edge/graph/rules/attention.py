@@ -15,6 +15,11 @@ def attention(ctx: Context, a: Arguments, out: Value) -> None:
     multiply(ctx, q, q.rank - 1, k, k.rank - 1)
     for value in (k, v):
         ctx.freeze(ctx.read(value, value.rank - 2), "attention runs over these positions")
+    for value in (q, k, v):
+        for dim in range(value.rank - 2):
+            ctx.role(value, dim, "heads")
+    ctx.role(q, q.rank - 1, "query-key")
+    ctx.role(v, v.rank - 1, "value")
     batch = [_leading(x, 2) for x in (q, k, v)]
     if a.get("enable_gqa"):
         for x in (q, k, v):

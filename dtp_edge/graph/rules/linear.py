@@ -25,6 +25,8 @@ def matmul(ctx: Context, a: Arguments, out: Value) -> None:
     y = ctx.value(a["other"] if "other" in a else a["mat2"])
     y_dim = max(0, y.rank - 2)
     multiply(ctx, x, x.rank - 1, y, y_dim)
+    if x.source is None and y.source is None and min(x.rank, y.rank) >= 3:
+        attention_roles(ctx, x, y)
     batch = [Value(v.shape[: max(0, v.rank - 2)], v.labels[: max(0, v.rank - 2)], v.source) for v in (x, y)]
     rest = Value(out.shape[: max(b.rank for b in batch)], [])
     out.labels[: rest.rank] = broadcast(ctx, batch, rest)
@@ -44,6 +46,16 @@ def addmm(ctx: Context, a: Arguments, out: Value) -> None:
     multiply(ctx, x, 1, y, 0, first=1)
     out.labels[:] = [ctx.read(x, 0), ctx.read(y, 1)]
     broadcast(ctx, [ctx.value(a["self"]), out], out)
+
+
+def attention_roles(ctx: Context, x: Value, y: Value) -> None:
+    """The product of two activations is attention: scores q k^T or their product with the values."""
+    for value in (x, y):
+        for dim in range(value.rank - 2):
+            ctx.role(value, dim, "heads")
+    ctx.role(x, x.rank - 1, "query-key")
+    ctx.role(x, x.rank - 2, "value")
+    ctx.role(y, y.rank - 1, "value")
 
 
 def multiply(ctx: Context, x: Value, x_dim: int, y: Value, y_dim: int, first: int = 0) -> None:
