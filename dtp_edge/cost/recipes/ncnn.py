@@ -187,7 +187,8 @@ def read_boards(data: Path, bounds: dict[int, dict[str, float]]) -> dict[int, Bo
             continue
         pack = 4 if group == "fp32" else 8
         samples = tuple(
-            Sample(name, _FAMILY_OF.get(name, name), rows[pack][name], ms) for name, ms in run["nets"].items()
+            Sample(name, str(_FAMILY_OF.get(name, name)), rows[pack][name], ms)
+            for name, ms in run["nets"].items()
         )
         key = f"{group}-{'1t' if threads == '1' else 'mt'}"
         boards[number] = Board(device, key, samples, bounds.get(number, {}))
