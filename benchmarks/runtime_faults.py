@@ -103,10 +103,23 @@ def openvino_pad() -> onnx.ModelProto:
     return model(nodes, constants, [1, 4, 8, 8], 4)
 
 
+def gather_between() -> onnx.ModelProto:
+    random = np.random.default_rng(0)
+    constants = {"w": random.normal(size=(12, 12, 1, 1)).astype(np.float32), "index": random.permutation(12)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Gather", ["a", "index"], ["g"], axis=1),
+        helper.make_node("Conv", ["g", "w"], ["y"]),
+    ]
+    return model(nodes, constants, [1, 12, 5, 5], 4)
+
+
 FAULTS: list[tuple[str, str, Callable[[], onnx.ModelProto]]] = [
     ("ncnn", "pnnx: the mean of [1, C, L] over L becomes a Reduction over no axis", pnnx_mean),
     ("ncnn", "pnnx: a Slice with steps has no ncnn layer", pnnx_slice),
     ("ncnn", "pnnx: QuantizeLinear and DequantizeLinear have no ncnn layer", int8_convolution),
+    ("ncnn", "pnnx: a Gather of many indices becomes the choice of one", gather_between),
+    ("openvino", "a Gather of channels between two convolutions", gather_between),
     ("mnn", "a QDQ convolution has no output", int8_convolution),
     ("mnn", "the converter aborts on a Gemm with dequantised weights", int8_gemm),
     ("openvino", "Pad between int8 tensors with a zero point off the middle", openvino_pad),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from dtp_edge.export.portable import make_portable
+from dtp_edge.export.portable import FEW, make_portable
 
 
 def model_of(
@@ -87,6 +87,41 @@ def test_slice_is_the_same_and_strides_become_one_pool(size, step, start, short,
     assert pools == (1 if whole or step[1] > 1 else 0)
     if channel_step > 1:
         assert kinds(portable)[-1] == "Slice"
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), rank=st.integers(3, 5), axis=st.sampled_from([0, 1, 2, -1]))
+def test_chosen_channels_are_the_same(data: st.DataObject, rank: int, axis: int) -> None:
+    shape = [2, 6, 4, 3, 2][:rank]
+    size = shape[axis]
+    index = data.draw(st.lists(st.integers(-size, size - 1), min_size=1, max_size=30))
+    node = helper.make_node("Gather", ["x", "index"], ["y"], axis=axis)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    portable = make_portable(model_of([node], {"index": index}, shape, rank))
+    np.testing.assert_array_equal(run(portable, x), np.take(x, index, axis=axis))
+    if axis != 1:
+        assert kinds(portable) == ["Gather"]
+    if "Gather" in kinds(portable) and axis == 1:
+        assert len(index) > FEW
+
+
+def test_neighbours_stay_together() -> None:
+    node = helper.make_node("Gather", ["x", "index"], ["y"], axis=1)
+    portable = make_portable(model_of([node], {"index": [4, 5, 6, 7, 0, 1]}, [1, 9, 2, 2]))
+    split, concat = portable.graph.node
+    assert (split.op_type, len(split.output)) == ("Split", 4)  # 0-1, 2-3, 4-7, 8
+    assert (concat.op_type, len(concat.input)) == ("Concat", 2)
+
+
+def test_new_names_do_not_meet_old_ones() -> None:
+    nodes = [
+        helper.make_node("Gather", ["x", "index"], ["a"], axis=1),
+        helper.make_node("Gather", ["a", "index"], ["a_1"], axis=1),
+        helper.make_node("Gather", ["a_1", "index"], ["y"], axis=1),
+    ]
+    x = np.random.default_rng(0).normal(size=(1, 3, 2, 2)).astype(np.float32)
+    portable = make_portable(model_of(nodes, {"index": [1, 0, 2]}, [1, 3, 2, 2]))
+    np.testing.assert_array_equal(run(portable, x), x[:, [1, 0, 2]])
 
 
 def test_what_is_read_twice_or_is_an_output_is_not_merged_away() -> None:
