@@ -155,7 +155,7 @@ def test_choices_change_the_picture(
     assert page.locator("#chart-stairs").inner_html() != before
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), pytest.param(360, True, marks=pytest.mark.slow)])
 def test_axe_finds_no_serious_fault(
     open_page: Callable[..., Any], page_file: Path, width: int, dark: bool
 ) -> None:
