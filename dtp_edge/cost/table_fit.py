@@ -129,7 +129,10 @@ def smooth(
     """Return the times of the rows `keep`, each averaged with all measurements near it (sparse Gaussian
     process regression with the kept rows as inducing points): repeats and noise cancel."""
     base = np.maximum(sum(rate * TERMS[name](features) for name, rate in us_per.items()), FLOOR_US)
-    residual = np.clip(np.log(np.maximum(us, FLOOR_US) / base), -MAX_CORRECTION, MAX_CORRECTION)
+    logarithm = np.clip(np.log(np.maximum(us, FLOOR_US) / base), -MAX_CORRECTION, MAX_CORRECTION)
+    linear = np.clip(us / base - 1.0, -1.0, MAX_CORRECTION)
+    grain = 1.0 / (1.0 + (base / (5.0 * GRAIN_US)) ** 2)  # of a time that is mostly timer grain, the
+    residual = grain * linear + (1.0 - grain) * logarithm  # mean logarithm would be too low
     weight = 1.0 / (NOISE**2 + (GRAIN_US / base) ** 2)  # by the base: the measured time would favour luck
     mean = float(np.average(residual, weights=weight))
     cross = AMPLITUDE**2 * np.exp(-0.5 * _distance(points[keep], points))

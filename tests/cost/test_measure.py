@@ -1,0 +1,168 @@
+"""Timing, probes, the measurement of this machine in miniature, the kit and its import."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import onnx
+import pytest
+
+from dtp_edge.cost import import_results, time_onnx, write_kit
+from dtp_edge.cost.check import CheckedNetwork, CheckResult, check_profile
+from dtp_edge.cost.machine import Reference
+from dtp_edge.cost.measure import Plan, calibrate, collect, digest, profile_document
+from dtp_edge.cost.node_times import quiet_mean
+from dtp_edge.cost.probes import Builder, probe_network
+from dtp_edge.cost.profile import parse_profile
+from dtp_edge.cost.timing import bind, make_session, random_feed
+from dtp_edge.errors import InputError
+
+FACTS = {
+    "name": "test",
+    "chip": "test",
+    "cores": "1",
+    "clock_mhz": 1000.0,
+    "ram_bytes": 1e9,
+    "memory_bytes_per_second": 1e10,
+}
+
+
+def small(channels: int) -> bytes:
+    b = Builder(np.random.default_rng(0), 16, 24, 24)
+    for _ in range(3):
+        b.conv(channels, 3)
+        b.act("Relu")
+    return b.finish(16, 24, 24)
+
+
+def test_time_onnx_orders_files_by_their_work(tmp_path):
+    paths = []
+    for channels in (16, 128):
+        path = tmp_path / f"{channels}.onnx"
+        path.write_bytes(small(channels))
+        paths.append(path)
+    light, heavy = time_onnx(paths, repeats=9)
+    assert len(light.samples_ms) == light.repeats == 9
+    assert light.latency_ms == pytest.approx(float(np.median(light.samples_ms)))
+    assert heavy.latency_ms > 3 * light.latency_ms
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), (b"no model", "refuses")])
+def test_time_onnx_refuses_what_is_no_model(tmp_path, content, message):
+    path = tmp_path / "x.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        time_onnx([path])
+
+
+def test_probes_are_valid_deterministic_and_free_of_extreme_values():
+    for seed in range(12):
+        model = probe_network(seed)
+        assert model == probe_network(seed)
+        onnx.checker.check_model(onnx.load_from_string(model))
+        session = make_session(model)
+        out = np.asarray(bind(session, random_feed(session))()[0])
+        assert np.isfinite(out).all()
+        assert 1e-3 < np.abs(out).max() < 1e5  # subnormals would cost five times as much
+
+
+def test_calibration_undoes_the_profilers_cost():
+    rng = np.random.default_rng(0)
+    count = rng.integers(5, 60, 200).astype(float)
+    true = rng.uniform(100, 5000, 200)
+    total = true + 3.0 * count
+    latency = true + 12.0
+    latency[:10] *= 2.0  # interrupted
+    scale, per_node, call = calibrate(total, count, latency)
+    assert scale == pytest.approx(1.0, abs=0.01)
+    assert per_node == pytest.approx(-3.0, abs=0.3)
+    assert call == pytest.approx(12.0, abs=4.0)
+
+
+def test_quiet_mean_ignores_interruptions():
+    samples = np.full(40, 5.0)
+    samples[::2] = 50.0
+    assert quiet_mean(samples) == 5.0
+
+
+def test_a_busy_machine_is_refused():
+    watch = Reference.__new__(Reference)
+    watch._samples = [1.0] * 5 + [3.0] * 45
+    with pytest.raises(InputError, match="too busy"):
+        watch.refuse_if_busy()
+    watch._samples = [1.0] * 40 + [3.0] * 10
+    watch.refuse_if_busy()
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return collect(1, Plan(probes=24, batch=24, visits=2, runs=2))
+
+
+def test_miniature_measurement_makes_a_valid_profile(measured):
+    digested = digest(*measured)
+    profile = parse_profile(profile_document(digested, FACTS, 1, "mini", "2026-01-01"))
+    assert {"conv1x1", "conv3x3", "linear"} & set(profile.kernels)
+    parts = np.full(len(digested.latency_us), digested.call_us) + digested.activation_us
+    for rows in digested.rows.values():
+        for _, us, index in rows:
+            parts[index] += us
+    ratio = parts / digested.latency_us
+    assert 0.6 < np.median(ratio) < 1.6  # a loaded test machine; benchmarks/host_accuracy.py is strict
+
+
+def test_kit_runs_alone_and_its_results_become_a_profile(tmp_path):
+    archive = write_kit(tmp_path / "kit.zip", probes=20)
+    with zipfile.ZipFile(archive) as kit:
+        kit.extractall(tmp_path / "board")
+    command = [sys.executable, "measure.py", "--visits", "1", "--out", "results.json"]
+    subprocess.run(command, cwd=tmp_path / "board", check=True, capture_output=True, timeout=120)
+    results = tmp_path / "board" / "results.json"
+    profile = import_results(results, "my-board")
+    assert profile.name == "my-board"
+    assert profile.provenance.source.startswith("dtp-edge profile kit")
+    document = json.loads(results.read_text())
+    for path, change in NONSENSE:
+        broken = json.loads(json.dumps(document))
+        change(broken)
+        (tmp_path / "broken.json").write_text(json.dumps(broken))
+        with pytest.raises(InputError) as caught:
+            import_results(tmp_path / "broken.json", "my-board")
+        assert path in str(caught.value), path
+
+
+NONSENSE = [
+    ("$.kit_version", lambda d: d.update(kit_version=9)),
+    ("$.threads", lambda d: d.update(threads=0)),
+    ("$.board.chip", lambda d: d["board"].update(chip=7)),
+    ("$.board.ram_bytes", lambda d: d["board"].update(ram_bytes=-1.0)),
+    ("$.networks[3].nodes[0].us", lambda d: d["networks"][3]["nodes"][0].update(us=math.nan)),
+    ("$.networks[1].nodes[0].us", lambda d: d["networks"][1]["nodes"][0].update(us=-2)),
+    ("$.networks[2].nodes[0].inputs[0]", lambda d: d["networks"][2]["nodes"][0].update(inputs=[["x"]])),
+    ("$.networks[0].latency_us", lambda d: d["networks"][0].update(latency_us=1e8)),
+    ("only 5 networks", lambda d: d.update(networks=d["networks"][:5])),
+]
+
+
+def test_check_counts_its_errors_and_draws_every_network():
+    rows = [CheckedNetwork(f"n<{i}>", 1.0 + 0.1 * i, 1.0, 1.0, 0.02) for i in range(3)]
+    result = CheckResult("p", tuple(rows), 0.5, 1.0, "1.0")
+    assert result.median_error == pytest.approx(0.1)
+    assert result.within(0.05) == pytest.approx(1 / 3)
+    assert "n<2>" in result.table()
+    picture = result.picture()
+    assert picture.count("<circle") == 3
+    assert "n<2>" not in picture  # names are escaped
+    assert len(result.csv().strip().splitlines()) == 4
+
+
+def test_check_profile_times_the_models_it_is_given():
+    result = check_profile([("a", small(16), 1.0), ("b", small(64), 1.0)], "p", repeats=7)
+    light, heavy = result.rows
+    assert heavy.latency_ms > light.latency_ms > 0
