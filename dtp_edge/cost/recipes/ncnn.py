@@ -2,8 +2,8 @@
 
 Form: additive with separate rates for 1x1, 3x3 stride 1 (Winograd), other convolutions, grouped,
 depthwise and linear; separate activation bandwidths where their kernels differ; weights apart; and a
-spill term for activations beyond 2 MiB (fp32). It was chosen among nine forms by the mean over all 186
-CPU runs of the table, not on the shipped boards.
+spill term for activations beyond 2 MiB (fp32). It was chosen among about 25 variants of form and prior by
+the mean over all 186 CPU runs of the table, not on the shipped boards.
 """
 
 from __future__ import annotations
