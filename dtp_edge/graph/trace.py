@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from dtp_edge.errors import UnsupportedError
+from dtp_edge.graph.inline import inline_regions
 from dtp_edge.graph.normalise import normalise
 
 
@@ -37,6 +38,7 @@ def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphMo
                 failure = failure or error
                 continue
             _drop_guards(graph_module)
+            inline_regions(graph_module)
             _name_own_tensors(graph_module, model)
             normalise(graph_module)
             return graph_module, dynamic is not None
