@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,13 @@ def small_net(seed: int = 0) -> nn.Sequential:
     )
 
 
+@functools.cache
+def traced():
+    return trace_network(small_net(), (torch.randn(2, 12),))
+
+
 def make_learner(total_steps: int = 30, share: float = 0.5, **options: object) -> MaskLearner:
-    network = trace_network(small_net(), (torch.randn(2, 12),))
+    network = copy.deepcopy(traced())
     sizes = network.layers.sizes(np.ones(network.n_atoms))
     cost = ChainCost(12, 4, widths=len(sizes))
     limits = {"macs": share * cost.evaluate(sizes)["macs"]}
