@@ -128,6 +128,8 @@ def numbers(draw: st.DrawFn) -> Case:
         (aten.div.Tensor, [tensor(c), x], {}),
         (aten.where.self, [x > 0, x, tensor(1, 2 * b, c)], {}),
         (aten.gelu.default, [x], {}),
+        (aten.rsub.Tensor, [x, tensor(2 * b, c)], {}),
+        (aten.clamp.Tensor, [x, tensor(2 * b, 1), tensor(c).abs() + 5], {}),
         (aten.glu.default, [x, 1], {}),
         (aten.prelu.default, [x, per], {}),
         (aten.batch_norm.default, [x, per, per, per, per.abs() + 1, False, 0.1, 1e-5, False], {}),

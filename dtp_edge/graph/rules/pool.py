@@ -36,7 +36,7 @@ for _count in (1, 2, 3):
     rule(*_names)(_spatial(_count))
 rule(
     "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
-    "pixel_unshuffle_spatial",
+    
 )(_spatial(2))  # fmt: skip
 rule("upsample_linear1d")(_spatial(1))
 rule("upsample_trilinear3d")(_spatial(3))
