@@ -67,7 +67,7 @@ def describe_profile(profile: Profile) -> str:
     device, runtime = profile.device, profile.runtime
     lines = [
         f"{profile.name}",
-        f"{device.name}: {device.chip}, {device.cores}, {device.clock_mhz:g} MHz",
+        *_wrap(f"{device.name}: {device.chip}, {device.cores}, {device.clock_mhz:g} MHz"),
         f"{runtime.name} {runtime.version}, {profile.precision}, {profile.threads} thread(s)",
     ]
     if profile.description:
@@ -75,7 +75,7 @@ def describe_profile(profile: Profile) -> str:
     lines += ["", "How right it is", *_wrap(profile.error.text(), "  ")]
     if profile.error.notes:
         lines += _wrap(profile.error.notes, "  ")
-    lines += ["", "Fast and slow (typical layers; MAC/s include bytes and overhead)", *_speeds(profile)]
+    lines += ["", "Fast and slow (MAC/s include bytes and overhead; * is extrapolated)", *_speeds(profile)]
     lines += ["", "Channel staircase: 3x3 convolution, 64 -> c channels, 28 x 28", *staircase(profile)]
     lines += ["", "Limits", *_limits(profile)]
     lines += ["", "Where it comes from", *_provenance(profile)]
@@ -111,7 +111,7 @@ def _speeds(profile: Profile) -> list[str]:
             continue
         result = cost.evaluate(cost.dense_sizes())
         ms = result["latency_ms"] - profile.graph_overhead_ms
-        guess = " (extrapolated)" if cost.extrapolations() else ""
+        guess = " *" if cost.extrapolations() else ""
         if ms > 0:
             found.append((result["macs"] / ms / 1e6, what, ms, guess))
     found.sort(reverse=True)

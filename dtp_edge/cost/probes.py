@@ -45,7 +45,7 @@ class Builder:
         values = np.resize(self.pool, shape) * np.sqrt(2.0 / max(1, fan))
         return self.literal(values.astype(np.float32))
 
-    def literal(self, values: np.ndarray) -> str:
+    def literal(self, values: np.ndarray | np.generic) -> str:
         name = f"w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
