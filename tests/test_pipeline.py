@@ -130,3 +130,20 @@ def test_refusals_come_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"conv1\.weight"):
         dtp.prune_for_device(model, x, device=DEVICE, budget=dtp.Budget(latency="70%"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("budget", [{"keep": 0.5}, {"layer_keep": {"blocks.0.conv1": 0.5}}])
+def test_the_papers_budgets_reach_the_end(budget: dict) -> None:
+    result = dtp.TransportPruner(
+        create("resnet8"),
+        torch.randn(1, 3, 32, 32),
+        device=DEVICE,
+        budget=dtp.Budget(**budget),
+        total_steps=2,
+    ).finish()
+    kept, total = (sum(w) for w in zip(*result.widths.values(), strict=True))
+    assert 0 < kept < total
+    if "keep" in budget:
+        assert kept <= 0.5 * total
+    else:
+        assert result.widths["blocks.0.conv1"] == (8, 16)
