@@ -213,3 +213,14 @@ def test_attention_with_sizes_in_attributes_is_cut_in_place():
     assert (part.num_heads, part.head_dim, part.attn_dim, part.fused_attn) == (2, 3, 6, False)
     assert check_masked_equals_compact(network, keep, result).passed
     assert model[0].num_heads == 4
+
+
+def test_magnified_rounding_is_told_from_a_wrong_cut():
+    """A network that magnifies rounding passes by float64; the same network cut wrongly does not."""
+    network, keep = _traced("residual")
+    result = compact(network, keep)
+    strict = check_masked_equals_compact(network, keep, result, limit=1e-30)
+    assert strict.passed  # decided in float64, where the two agree
+    with torch.no_grad():
+        result.module.get_parameter("b.weight")[0] *= 1.001
+    assert not check_masked_equals_compact(network, keep, result, limit=1e-5).passed
