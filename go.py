@@ -84,9 +84,7 @@ def install(extras: str) -> None:
     pip = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     done = subprocess.run([*pip, "-c", str(HERE / "constraints.txt"), "-e", f"{HERE}[{extras}]"])
     if done.returncode != 0:
-        fail(
-            "pip could not install the packages; its own message stands above. Nothing was marked as installed."
-        )
+        fail("pip could not install the packages; its message stands above. Nothing was marked as done.")
     stamp.write_text(f"{digest} {extras}\n")
 
 
