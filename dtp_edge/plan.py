@@ -35,7 +35,7 @@ def plan(
         cost = NetworkCost(network.layers, profile)
         limits = budget.limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
         rows = feasibility(network, cost, limits)
-        feasible = all(row["asked"] is None or row["smallest"] <= row["asked"] for row in rows)
+        feasible = all(bool(row["feasible"]) for row in rows)
         entry: dict[str, Any] = {
             "device": profile.name,
             "feasible": feasible,

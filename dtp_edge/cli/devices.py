@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -38,10 +38,9 @@ def devices(name: str | None, precision: str | None, runtime: str | None, as_jso
     headers = ["name", "chip", "prec.", "threads", "error", "status"]
     keys = ("name", "chip", "precision", "threads", "error", "status")
     click.echo(table(headers, [[row[key] for key in keys] for row in rows]))
-    click.echo(
-        "error: median of held-out networks. `host` is this machine; `dtp-edge devices NAME` explains one."
-    )
+    click.echo("error: median over held-out networks. host is this machine.")
+    click.echo("`dtp-edge devices NAME` explains one.")
 
 
 def _plain(row: Any) -> dict[str, Any]:
-    return asdict(row) if is_dataclass(row) and not isinstance(row, type) else dict(row)
+    return asdict(row)

@@ -20,7 +20,7 @@ LOW, HIGH = 0.1, 0.4  # quantiles between which a sample counts: nothing else ra
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", default="results.json")
     parser.add_argument("--limit", type=int, default=0, help="measure only so many networks")

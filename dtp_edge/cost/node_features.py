@@ -121,8 +121,8 @@ def _product(node: NodeTime) -> tuple[str, Features]:
     both = len(node.inputs) > 1 and len(left) > 2 and len(node.inputs[1]) > 2
     return ("matmul" if both else "linear"), {
         "rows": float(_count(out[:-1])),
-        "cin": float(left[-1]),
-        "cout": float(out[-1]),
+        "cin": float(tuple(left)[-1]),
+        "cout": float(tuple(out)[-1]),
         "batch": float(_count(out[:-2])) if both else 1.0,
     }
 

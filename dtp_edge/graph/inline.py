@@ -44,7 +44,7 @@ def _inline(graph_module: fx.GraphModule, node: fx.Node) -> None:
             if part.op == "placeholder":
                 known[part] = next(operands)
             elif part.op == "output":
-                outputs = fx.node.map_arg(part.args[0], known.__getitem__)
+                outputs = fx.map_arg(part.args[0], known.__getitem__)
             else:
                 known[part] = graph_module.graph.node_copy(part, known.__getitem__)
                 if part.op == "get_attr":

@@ -113,7 +113,7 @@ class WeightPruner(nn.Module):
 
     def forward(self, *inputs: Any) -> Any:
         """Run the network on masked weights."""
-        parameters = dict(self.module.named_parameters())
+        parameters: dict[str, Tensor] = dict(self.module.named_parameters())
         for name, mask in zip(self.names, self.mask().split(self.sizes), strict=True):
             weight = parameters[name]
             parameters[name] = weight * mask.reshape(weight.shape).to(weight.dtype)

@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 import traceback
+from typing import Any
 
 
 def main(folder: str) -> None:
@@ -48,7 +49,8 @@ def work(job: dict) -> dict:
     spec.loader.exec_module(adapter)  # type: ignore[union-attr]
     run = adapter.load(job)
     outputs = [np.asarray(o) for o in run(inputs)]
-    np.savez(os.path.join(job["folder"], "outputs.npz"), **{str(i): o for i, o in enumerate(outputs)})
+    named: dict[str, Any] = {str(i): o for i, o in enumerate(outputs)}
+    np.savez(os.path.join(job["folder"], "outputs.npz"), **named)
     return {"status": "ok", "latency_ms": latency_ms(run, inputs, job["repeats"]), "detail": ""}
 
 

@@ -107,7 +107,7 @@ def _true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def _build(model: onnx.ModelProto, *, free_batch: bool) -> fx.GraphModule:
-    root = nn.Module()
+    root = fx.GraphModule(nn.Module(), fx.Graph())  # what the constants hang from
     graph = fx.Graph(root)
     values: dict[str, fx.Node] = {}
     for value in _true_inputs(model):
