@@ -13,7 +13,6 @@ import click
 
 from dtp_edge.errors import BudgetError, DtpEdgeError
 
-UNITS = {"latency_ms": "ms", "peak_ram_bytes": "B", "flash_bytes": "B", "macs": "MACs", "params": "params"}
 TITLES = {
     "latency_ms": "latency",
     "peak_ram_bytes": "RAM",

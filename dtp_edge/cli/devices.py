@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import click
 
@@ -31,7 +30,7 @@ def devices(name: str | None, precision: str | None, runtime: str | None, as_jso
         else:
             click.echo(describe_profile(profile))
         return
-    rows = [_plain(row) for row in device_rows(precision=precision, runtime=runtime)]
+    rows = [asdict(row) for row in device_rows(precision=precision, runtime=runtime)]
     if as_json:
         print_json(rows)
         return
@@ -40,7 +39,3 @@ def devices(name: str | None, precision: str | None, runtime: str | None, as_jso
     click.echo(table(headers, [[row[key] for key in keys] for row in rows]))
     click.echo("error: median over held-out networks. host is this machine.")
     click.echo("`dtp-edge devices NAME` explains one.")
-
-
-def _plain(row: Any) -> dict[str, Any]:
-    return asdict(row)
