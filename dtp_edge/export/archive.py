@@ -120,7 +120,11 @@ def save_pruned(
     }
     module.train(was_training)
     draft = out / (WEIGHTS + ".partial")
-    save_file(stored, draft, metadata={"format": FORMAT, "version": str(VERSION)})
+    draft.touch()
+    mode = draft.stat().st_mode  # what this process gives a new file; safetensors makes it private
+    # one entry: safetensors writes several in any order, and the same network must give the same bytes
+    save_file(stored, draft, metadata={"format": f"{FORMAT} {VERSION}"})
+    draft.chmod(mode)
     os.replace(draft, out / WEIGHTS)
     draft = out / (WIDTHS + ".partial")
     draft.write_text(json.dumps(document, sort_keys=True, allow_nan=False), encoding="utf-8")

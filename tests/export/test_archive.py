@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +74,32 @@ def test_stored_fixture_of_format_1_still_loads():
     loaded.train()
     loaded(io["x"]).sum().backward()
     assert all(q.grad is not None for q in loaded.parameters())
+
+
+def test_entries_that_a_later_minor_version_adds_are_passed_over(tmp_path):
+    def add(document):
+        document["made_by"] = "dtp_edge 9.9"
+        document["graph"][0]["source_line"] = 12
+        next(iter(document["tensors"].values()))["sparsity"] = 0.5
+
+    assert list(load_pruned(_damaged(tmp_path, add)).parameters())
+
+
+def test_others_may_read_what_the_umask_lets_them_read(tmp_path):
+    before = os.umask(0o022)
+    try:
+        _saved("chain", tmp_path)
+    finally:
+        os.umask(before)
+    modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()}
+    assert modes == {"model.safetensors": 0o644, "widths.json": 0o644}
+
+
+def test_same_network_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        _saved("residual", tmp_path / name)
+    for file in ("model.safetensors", "widths.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 def test_kept_repeats_the_surgery_by_hand(tmp_path):
