@@ -16,8 +16,10 @@ changed the output: were it 0, equality would prove nothing.
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import datetime
+import gc
 import json
 import multiprocessing as mp
 import os
@@ -25,6 +27,7 @@ import platform
 import resource
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,8 @@ class Row:
     atoms: int = 0
     frozen: int = 0
     frozen_reasons: list[str] = dataclasses.field(default_factory=list)
+    frozen_parts: list[str] = dataclasses.field(default_factory=list)  # "name: reason", the first 40
+    prunes: str = ""  # how many groups of each kind
     macs_ratio: float = 0.0
     err32: float = -1.0
     err64: float = -1.0
@@ -140,7 +145,7 @@ def examine(suite: str, name: str, with_onnx: bool, double: bool) -> Row:
 
 
 def _examine(row: Row, with_onnx: bool, double: bool) -> None:
-    from dtp_edge.export.equality import check_masked_equals_compact, copied_network, randomise_tensors
+    from dtp_edge.export.equality import check_masked_equals_compact, randomise_tensors
     from dtp_edge.export.surgery import compact
     from dtp_edge.graph.build import label_network
     from dtp_edge.graph.trace import trace
@@ -156,6 +161,9 @@ def _examine(row: Row, with_onnx: bool, double: bool) -> None:
     row.graph_s = time.perf_counter() - start
     row.groups, row.atoms, row.frozen = len(network.groups), network.n_atoms, len(network.frozen)
     row.frozen_reasons = sorted({f.reason.split(" (")[0] for f in network.frozen})
+    row.frozen_parts = [f"{f.name}: {f.reason}" for f in network.frozen][:40]
+    kinds = collections.Counter(g.kind for g in network.groups)
+    row.prunes = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
     randomise_tensors(network)
     dense = counted(network.graph_module, inputs)
     keep = _cut_to_half(row, network, inputs, dense)
@@ -172,12 +180,22 @@ def _examine(row: Row, with_onnx: bool, double: bool) -> None:
     if with_onnx:
         _onnx(row, result, inputs)
     if double:
-        twin = copied_network(network, dtype=torch.float64)
-        del network, model, graph_module, result
-        cut = compact(twin, keep, in_place=False)
-        check = _double_check(twin, keep, cut)
-        row.err64 = check
+        del result, model, graph_module
+        twin = in_double(network)
+        row.err64 = _double_check(twin, keep, compact(twin, keep, in_place=False))
     _judge(row, with_onnx, double)
+
+
+def in_double(network: Any) -> Any:
+    """Return the network in float64, its own tensors converted: large networks have no room for a copy."""
+    from dtp_edge.export.equality import convert_literals, graph_tensors
+
+    for tensor in graph_tensors(network).values():
+        if tensor.dtype == torch.float32:
+            tensor.data = tensor.data.double()
+    convert_literals(network.graph_module, torch.float64)
+    inputs = tuple(x.double() if x.is_floating_point() else x for x in network.example_inputs)
+    return dataclasses.replace(network, module=network.graph_module, example_inputs=inputs)
 
 
 def _double_check(twin: Any, keep: np.ndarray, cut: Any) -> float:
@@ -257,6 +275,25 @@ def _child(queue: Any, suite: str, name: str, onnx: bool, double: bool, limit_gb
     size = int(limit_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
     queue.put(examine(suite, name, onnx, double))
+
+
+def warm_up() -> None:
+    """Import and set up everything once, so that children inherit it; no gradients, which may not fork."""
+    import timm  # noqa: F401
+    import torchvision  # noqa: F401
+
+    from dtp_edge.export import compact
+    from dtp_edge.graph import trace_network
+
+    torch.set_num_threads(1)
+    model, inputs = build("warm-up", "")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        network = trace_network(model.eval(), inputs)
+        counted(model, inputs)
+        _onnx(Row("warm-up", ""), compact(network, keep_for(network, 0.5), in_place=False), inputs)
+    gc.collect()
+    gc.freeze()
 
 
 def run(suite: str, name: str, args: argparse.Namespace) -> Row:
@@ -367,9 +404,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the table")
     args = parser.parse_args()
     if args.suite:
-        import torchvision  # noqa: F401  loaded once, before the children fork
-
-        torch.set_num_threads(1)
+        warm_up()
         have, start = read_rows(), time.perf_counter()
         for name in args.only.split(",") if args.only else names(args.suite):
             old = have.get((args.suite, name))

@@ -71,7 +71,7 @@ def _converted(result: Compact, dtype: torch.dtype) -> Compact:
     module = copy.deepcopy(result.module).to(dtype)
     graph_module = module if result.module is result.graph_module else copy.deepcopy(result.graph_module)
     graph_module = graph_module.to(dtype)
-    _convert_literals(graph_module, dtype)
+    convert_literals(graph_module, dtype)
     return dataclasses.replace(result, module=module, graph_module=graph_module)
 
 
@@ -142,7 +142,7 @@ def copied_network(network: PrunableNetwork, *, dtype: torch.dtype | None = None
     inputs = network.example_inputs
     if dtype is not None:
         module, graph_module = module.to(dtype), graph_module.to(dtype)
-        _convert_literals(graph_module, dtype)
+        convert_literals(graph_module, dtype)
         for n in graph_module.graph.nodes:
             if n.op == "get_attr":
                 value = attribute(graph_module, n.target)
@@ -168,8 +168,8 @@ def _assign(root: nn.Module, name: str, value: torch.Tensor) -> None:
         setattr(owner, last, value)
 
 
-def _convert_literals(graph_module: Any, dtype: torch.dtype) -> None:
-    """Make the graph create and convert to `dtype` where it names float32."""
+def convert_literals(graph_module: Any, dtype: torch.dtype) -> None:
+    """Make a graph module create and convert to `dtype` where its literals name float32, in place."""
 
     def swap(value: Any) -> Any:
         return dtype if value == torch.float32 else value

@@ -128,10 +128,14 @@ def created_like(site: Site) -> None:
 
 @rule(aten.repeat.default, aten.tile.default)
 def repeated(site: Site) -> None:
-    repeats = list(site.arg(1, "repeats"))
+    name = "dims" if site.old.target is aten.tile.default else "repeats"
+    repeats = list(site.arg(1, name))
     out, inp = site.kept.shape(site.old), site.kept.shape(site.input())
     if out == dense_shape(site.old) and inp == dense_shape(site.input()):
         return
+    current = list(site.new_arg(1, name))
+    missing = len(out) - len(repeats)  # tile may list the last dimensions only
+    repeats, current = [1] * missing + repeats, [1] * missing + current
     offset = len(out) - len(inp)
     for i, size in enumerate(out):
         source = inp[i - offset] if i >= offset else 1
@@ -140,10 +144,7 @@ def repeated(site: Site) -> None:
         if size % source:
             raise site.wrong("repeats a dimension whose copies lost different channels")
         repeats[i] = size // source
-    current = site.new_arg(1, "repeats")
-    site.set_arg(
-        1, "repeats", [c if isinstance(c, fx.Node) else r for r, c in zip(repeats, current, strict=True)]
-    )
+    site.set_arg(1, name, [c if isinstance(c, fx.Node) else r for r, c in zip(repeats, current, strict=True)])
 
 
 @rule(aten.squeeze.default)
