@@ -14,6 +14,8 @@ from torch import fx
 from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
+from dtp_edge.graph.lazy import LazyGraphModule, graph_module_over
+
 aten = torch.ops.aten
 
 # operator -> (position, name) of the argument that says "training"
@@ -32,7 +34,7 @@ MODE_FLAGS: dict[Any, tuple[int, str]] = {
 }
 
 
-class CompactGraph(fx.GraphModule):
+class CompactGraph(LazyGraphModule):
     """A graph of ATen operators with parameters and buffers under the names of the original network."""
 
     def train(self, mode: bool = True) -> CompactGraph:
@@ -57,7 +59,7 @@ class CompactGraph(fx.GraphModule):
 
 def build_graph_module(tensors: Mapping[str, torch.Tensor], graph: fx.Graph) -> CompactGraph:
     """Return the module of `graph` with the tensors that it reads; parameters stay parameters."""
-    module = CompactGraph(dict(tensors), graph, class_name="CompactGraph")
+    module = graph_module_over(graph, tensors, CompactGraph, "CompactGraph")
     # Flags in the graph say eval; a module starts in train mode, so make both say the same.
     module.training = True
     return module.eval()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import torch
 from torch import fx
 
 # operator -> position of the sub-graph among its arguments; the operands follow
@@ -18,16 +19,22 @@ _AUTOCAST_ENABLED = 2
 
 def inline_regions(graph_module: fx.GraphModule) -> None:
     """Write the operators of every such region into the graph, in place; regions in regions too."""
-    while regions := [n for n in graph_module.graph.nodes if _is_open_region(n)]:
+    regions = [n for n in graph_module.graph.nodes if _is_open_region(n)]
+    if not regions:
+        return
+    while regions:
         for node in regions:
             _inline(graph_module, node)
+        regions = [n for n in graph_module.graph.nodes if _is_open_region(n)]
     graph_module.delete_all_unused_submodules()
     graph_module.recompile()
 
 
 def _is_open_region(node: fx.Node) -> bool:
+    if node.op != "call_function" or isinstance(node.target, torch._ops.OpOverload):
+        return False
     name = getattr(node.target, "__name__", str(node.target))
-    if node.op != "call_function" or name not in _WRAPPERS:
+    if name not in _WRAPPERS:
         return False
     return name != "wrap_with_autocast" or node.args[_AUTOCAST_ENABLED] is False
 

@@ -40,7 +40,9 @@ def normalise(graph_module: fx.GraphModule) -> fx.GraphModule:
         elif name == "scaled_dot_product_attention":
             _state_scale(node)
     _replace_shuffles(graph_module)
-    graph_module.graph.eliminate_dead_code(is_impure_node=_has_effect)
+    for node in reversed(list(graph_module.graph.nodes)):
+        if not node.users and not _has_effect(node):
+            graph_module.graph.erase_node(node)
     graph_module.recompile()
     return graph_module
 

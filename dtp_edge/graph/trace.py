@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from dtp_edge.errors import UnsupportedError
 from dtp_edge.graph.inline import inline_regions
+from dtp_edge.graph.lift import lift
 from dtp_edge.graph.normalise import normalise
 
 
@@ -19,6 +20,15 @@ def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphMo
 
     The graph's `get_attr` targets are the names of the model's parameters and buffers, and the tensors
     are the same objects. Raises `UnsupportedError` with torch.export's own reason if it cannot trace.
+    """
+    program, dynamic = exported(model, example_inputs)
+    return graph_of(program, model), dynamic
+
+
+def exported(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[torch.export.ExportedProgram, bool]:
+    """Return what torch.export makes of `model` in eval mode, and whether its batch size is free.
+
+    Raises `UnsupportedError` with torch.export's own reason if it cannot trace.
     """
     inputs = tuple(_two_samples(x) for x in example_inputs)
     free = tuple({0: torch.export.Dim.AUTO} if _batched(x) else None for x in inputs)
@@ -33,20 +43,22 @@ def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphMo
         for args, dynamic in attempts:
             try:
                 program = torch.export.export(model, args, dynamic_shapes=dynamic, strict=False)
-                graph_module = program.module()
             except Exception as error:  # torch.export raises whatever the user's code raises
                 failure = failure or error
-                continue
-            _drop_guards(graph_module)
-            inline_regions(graph_module)
-            _name_own_tensors(graph_module, model)
-            normalise(graph_module)
-            return graph_module, dynamic is not None
+            else:
+                return program, dynamic is not None
     lines = str(failure).strip().splitlines()
     raise UnsupportedError(
         f"torch.export cannot trace {type(model).__name__}: {lines[0] if lines else type(failure).__name__}",
         hint="Check that the example inputs fit the network and that its forward does not branch on values.",
     ) from failure
+
+
+def graph_of(program: torch.export.ExportedProgram, model: nn.Module) -> fx.GraphModule:
+    """Return the normalised graph of an exported program over the model's own tensors; uses `program` up."""
+    graph_module = lift(program, model)
+    inline_regions(graph_module)
+    return normalise(graph_module)
 
 
 @contextmanager
@@ -71,28 +83,3 @@ def _batched(x: Any) -> bool:
 def _two_samples(x: Any) -> Any:
     """Repeat a batch of one: torch.export takes sizes of 1 for constants."""
     return torch.cat([x, x]) if _batched(x) and x.shape[0] == 1 else x
-
-
-def _drop_guards(graph_module: fx.GraphModule) -> None:
-    for node in list(graph_module.graph.nodes):
-        if node.op == "call_module" and not node.users:
-            graph_module.graph.erase_node(node)
-            graph_module.delete_submodule(str(node.target))
-    graph_module.recompile()
-
-
-def _name_own_tensors(graph_module: fx.GraphModule, model: nn.Module) -> None:
-    """Point the graph at the model's own tensor objects: updates of one are seen by the other."""
-    own: dict[str, torch.Tensor] = {
-        **dict(model.named_parameters(remove_duplicate=False)),
-        **dict(model.named_buffers(remove_duplicate=False)),
-    }
-    for node in graph_module.graph.nodes:
-        tensor = own.get(str(node.target)) if node.op == "get_attr" else None
-        if tensor is None:
-            continue
-        path, _, name = str(node.target).rpartition(".")
-        owner = graph_module.get_submodule(path) if path else graph_module
-        if getattr(owner, name) is not tensor:
-            table: dict[str, Any] = owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers
-            table[name] = tensor

@@ -1,0 +1,82 @@
+"""A graph module whose Python code is written when it is first looked at, not whenever its graph changes.
+
+Writing and compiling the code of a graph takes longer than finding out what to prune in it, and most graphs
+on the way from a trace to a compact network are never run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import fx, nn
+
+Kind = TypeVar("Kind", bound="LazyGraphModule")
+
+
+class _Unwritten:
+    """Stands where `forward` will be: looking at it writes the code."""
+
+    def __get__(self, module: Any, owner: type) -> Any:
+        if module is None:
+            return self
+        module.write_code()
+        return module.forward
+
+
+class LazyGraphModule(fx.GraphModule):
+    """`recompile` only forgets the code; a call, the signature, the source or pickling have it written."""
+
+    def recompile(self) -> Any:
+        type(self).forward = _Unwritten()  # type: ignore[method-assign,assignment]
+
+    def write_code(self) -> Any:
+        """Write `forward` from the graph as it stands."""
+        return super().recompile()
+
+    @property
+    def code(self) -> str:
+        if isinstance(vars(type(self)).get("forward"), _Unwritten):
+            self.write_code()
+        return self._code
+
+    def __str__(self) -> str:
+        return f"{nn.Module.__repr__(self)}\n{self.code}"
+
+    def __reduce__(self) -> Any:
+        plain = fx.GraphModule(self, self.graph)
+        self.graph.owning_module = self
+        return plain.__reduce__()
+
+
+def graph_module_over(
+    graph: fx.Graph, tensors: Mapping[str, Any], kind: type[Kind], name: str = "GraphModule"
+) -> Kind:
+    """Return the module of `graph` with `tensors` (and modules) at their dotted names.
+
+    Parameters become parameters, other tensors buffers: written straight into the tables of plain modules.
+    """
+    module = kind(nn.Module(), fx.Graph(), class_name=name)
+    owners: dict[str, nn.Module] = {"": module}
+    for target, tensor in tensors.items():
+        path, _, last = target.rpartition(".")
+        owner = owners.get(path) or _submodule(owners, path)
+        table: dict[str, Any] = owner._buffers
+        if isinstance(tensor, nn.Parameter):
+            table = owner._parameters
+        elif isinstance(tensor, nn.Module):
+            table = owner._modules
+        elif not isinstance(tensor, torch.Tensor):
+            table = owner.__dict__
+        table[last] = tensor
+    module.graph = graph
+    return module
+
+
+def _submodule(owners: dict[str, nn.Module], path: str) -> nn.Module:
+    """Return the module at a path, made with all those above it where they lack."""
+    if path not in owners:
+        above, _, last = path.rpartition(".")
+        owners[path] = _submodule(owners, above)._modules[last] = nn.Module()
+    return owners[path]
