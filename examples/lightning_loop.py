@@ -54,6 +54,7 @@ def main() -> None:
     pruner = dtp.TransportPruner(
         model, x[:1], device=options.device, budget=budget, total_steps=options.steps
     )
+    pruner.train()  # the copy of a model that was evaluated is in eval mode
     trainer = L.Trainer(
         max_steps=options.steps,
         accelerator="cpu",

@@ -42,7 +42,7 @@ class Search:
         self.left = max_evaluations
         start = self.threshold()
         best = self.exchange(self.fill(start), *self.bounds(start))
-        return self.mask(best).astype(bool)
+        return self.mask(self.fill(best)).astype(bool)  # what the bounds left over may go anywhere
 
     def bounds(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Least and most atoms of every group that the exchange may choose."""
@@ -101,7 +101,7 @@ class Search:
         """Add where value per used budget is best, until nothing fits."""
         most = self.most if most is None else most
         k = k.copy()
-        closed: set[tuple[int, int]] = set()  # what did not fit never fits again: costs only rise
+        closed: set[tuple[int, int]] = set()  # what did not fit does not fit later, while costs only rise
         while self.left > 0:
             here, best = self.price(k), None
             for g in range(len(k)):
@@ -117,12 +117,15 @@ class Search:
                         closed.add((g, int(new[g])))
                         continue
                     gain = self.total[g][new[g]] - self.total[g][k[g]]
-                    rate = (gain + _TINY) / (float((price - here).max()) + _TINY)
+                    # a layout that suits more channels may even make them cheaper: those come first
+                    rate = (gain + _TINY) / (max(float((price - here).max()), 0.0) + _TINY)
                     if best is None or rate > best[0]:
                         best = (rate, new)
             if best is None:
                 break
             k = best[1]
+            if (self.price(k) < here).any():
+                closed.clear()
         return k
 
     def exchange(self, k: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
