@@ -274,24 +274,26 @@ def machine() -> str:
 def _child(queue: Any, suite: str, name: str, onnx: bool, double: bool, limit_gb: float) -> None:
     size = int(limit_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+    torch.set_num_threads(1)
     queue.put(examine(suite, name, onnx, double))
 
 
 def warm_up() -> None:
-    """Import and set up everything once, so that children inherit it; no gradients, which may not fork."""
+    """Import and set up everything once, so that children inherit it.
+
+    Only traces: what computes starts threads, and those do not survive a fork.
+    """
     import timm  # noqa: F401
     import torchvision  # noqa: F401
 
-    from dtp_edge.export import compact
+    from dtp_edge.export import export_onnx
     from dtp_edge.graph import trace_network
 
-    torch.set_num_threads(1)
     model, inputs = build("warm-up", "")
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        network = trace_network(model.eval(), inputs)
-        counted(model, inputs)
-        _onnx(Row("warm-up", ""), compact(network, keep_for(network, 0.5), in_place=False), inputs)
+        trace_network(model.eval(), inputs)
+        export_onnx(model, inputs, Path(folder) / "model.onnx")
     gc.collect()
     gc.freeze()
 
