@@ -1,4 +1,4 @@
-"""Norms whose statistics run over kept channels only: what the compact network computes.
+"""Norms and softmax whose statistics run over kept channels only: what the compact network computes.
 
 With weights w along the masked dimension, mean = Σ w x / Σ w and variance = Σ w (x - mean)² / Σ w, so
 that hard masks give the statistics of the kept channels exactly and soft masks have a gradient.
@@ -149,6 +149,28 @@ def batch_norm(
     return _affine((x - average) * torch.rsqrt(deviation / total + eps), *per_channel)
 
 
+def softmax(
+    x: Tensor, dim: int, dtype: Any = None, *, factors: Sequence[Tensor], factor_dims: Sequence[int]
+) -> Tensor:
+    """exp(x) / sum of w exp(x): the masked indices add nothing to the sum."""
+    return log_softmax(x, dim, dtype, factors=factors, factor_dims=factor_dims).exp()
+
+
+def log_softmax(
+    x: Tensor, dim: int, dtype: Any = None, *, factors: Sequence[Tensor], factor_dims: Sequence[int]
+) -> Tensor:
+    x = x if dtype is None else x.to(dtype)
+    weight = _weights(x, factors, factor_dims).expand(x.shape)
+    highest = x.detach().masked_fill(weight == 0, -torch.inf).amax(dim, keepdim=True)
+    # a dropped index may be far above the others: what nobody reads must not overflow
+    shifted = (x - highest).masked_fill(weight == 0, 0.0)
+    return shifted - (shifted.exp() * weight).sum(dim, keepdim=True).log()
+
+
 MASKED_STATISTICS: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (layer_norm, rms_norm, group_norm, mean, var, std, var_mean, std_mean, batch_norm)
+    f.__name__: f
+    for f in (
+        *(layer_norm, rms_norm, group_norm, mean, var, std, var_mean, std_mean, batch_norm),
+        *(softmax, log_softmax),
+    )
 }

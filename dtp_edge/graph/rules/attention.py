@@ -5,7 +5,8 @@ from __future__ import annotations
 from dtp_edge.graph.registry import Arguments, rule
 from dtp_edge.graph.rules.elementwise import broadcast
 from dtp_edge.graph.rules.linear import multiply
-from dtp_edge.graph.values import Context, Value
+from dtp_edge.graph.rules.shape import unfold
+from dtp_edge.graph.values import Context, Value, join
 
 
 @rule("scaled_dot_product_attention")
@@ -22,9 +23,7 @@ def attention(ctx: Context, a: Arguments, out: Value) -> None:
     ctx.role(v, v.rank - 1, "value")
     batch = [_leading(x, 2) for x in (q, k, v)]
     if a.get("enable_gqa"):
-        for x in (q, k, v):
-            ctx.freeze(ctx.read(x, x.rank - 3), "grouped-query attention fixes the number of heads")
-        out.labels[: out.rank - 3] = broadcast(ctx, [_leading(x, 3) for x in (q, k, v)], _leading(out, 3))
+        _grouped_queries(ctx, q, k, v, out)
     else:
         out.labels[: out.rank - 2] = broadcast(ctx, batch, _leading(out, 2))
         for x, part in zip((q, k, v), batch, strict=True):
@@ -34,6 +33,17 @@ def attention(ctx: Context, a: Arguments, out: Value) -> None:
     if a.get("attn_mask") is not None:
         scores = Value((*out.shape[:-1], k.shape[-2]), [*out.labels[:-1], None])
         broadcast(ctx, [ctx.value(a["attn_mask"]), scores], scores)
+
+
+def _grouped_queries(ctx: Context, q: Value, k: Value, v: Value, out: Value) -> None:
+    """Head h of the queries reads head h // n of keys and values: h is a pair of that head and one of n."""
+    out.labels[: out.rank - 3] = broadcast(ctx, [_leading(x, 3) for x in (q, k, v)], _leading(out, 3))
+    shared, queries = k.shape[-3], q.shape[-3]
+    assert v.shape[-3] == shared
+    ctx.equate(ctx.read(k, k.rank - 3), ctx.read(v, v.rank - 3))
+    parts = unfold(ctx, ctx.read(q, q.rank - 3), [shared, queries // shared])
+    ctx.equate(parts[0], k.labels[-3])
+    out.labels[-3] = join([(parts[0], shared), (parts[1], queries // shared)])
 
 
 def _leading(value: Value, less: int) -> Value:

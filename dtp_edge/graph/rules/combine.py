@@ -81,10 +81,12 @@ def narrow(ctx: Context, a: Arguments, out: Value) -> None:
 
 @rule("select")
 def select(ctx: Context, a: Arguments, out: Value) -> None:
-    """Picks one index by its number, so the dimension must stay as it is."""
+    """Picks one index by its number, so that index must stay; the others may go."""
     x = ctx.value(a["self"])
     dim = int(a["dim"]) % x.rank
-    ctx.freeze(ctx.read(x, dim), "the dimension is taken apart by index")
+    rows, picked = ctx.read(x, dim), int(a["index"]) % x.shape[dim]
+    if rows is not None:
+        ctx.freeze(rows[picked : picked + 1], "the dimension is taken apart by index")
     out.labels[:] = [ctx.read(x, d) for d in range(x.rank) if d != dim]
 
 

@@ -40,11 +40,16 @@ def matmul(ctx: Context, a: Arguments, out: Value) -> None:
         out.labels[position] = ctx.read(y, y.rank - 1)
 
 
-@rule("addmm")
+@rule("addmm", "baddbmm")
 def addmm(ctx: Context, a: Arguments, out: Value) -> None:
-    x, y = ctx.value(a["mat1"]), ctx.value(a["mat2"])
-    multiply(ctx, x, 1, y, 0, first=1)
-    out.labels[:] = [ctx.read(x, 0), ctx.read(y, 1)]
+    batched = ctx.op == "baddbmm"
+    x, y = (ctx.value(a[name]) for name in (("batch1", "batch2") if batched else ("mat1", "mat2")))
+    multiply(ctx, x, x.rank - 1, y, y.rank - 2, first=1)
+    out.labels[-2:] = [ctx.read(x, x.rank - 2), ctx.read(y, y.rank - 1)]
+    if batched:
+        attention_roles(ctx, x, y)
+        ctx.equate(ctx.read(x, 0), ctx.read(y, 0))
+        out.labels[0] = x.labels[0]
     broadcast(ctx, [ctx.value(a["self"]), out], out)
 
 

@@ -58,9 +58,7 @@ def group_norm(ctx: Context, a: Arguments, out: Value) -> None:
     _whole(ctx, x, 2)
     out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
     rows = out.labels[1]
-    if rows is not None and groups == len(rows) > 1:
-        ctx.freeze(rows, "group norm with one channel a group fixes the number of channels")
-    elif rows is not None:
+    if rows is not None and not groups == len(rows) > 1:  # with one channel a group, a group goes with it
         ctx.equate(rows, np.tile(rows[: len(rows) // groups], (groups, 1)))
         ctx.statistics(x, 1)
     for name in ("weight", "bias"):
@@ -68,10 +66,9 @@ def group_norm(ctx: Context, a: Arguments, out: Value) -> None:
             ctx.bind(ctx.value(a[name]), 0, out.labels[1])
 
 
-@rule("local_response_norm", "softmax", "log_softmax", "_softmax", "_log_softmax")
+@rule("softmax", "log_softmax")
 def softmax(ctx: Context, a: Arguments, out: Value) -> None:
-    x = ctx.value(a.get("self", a.get("input")))
+    """The sum below runs over what is kept, as the statistics of a norm do."""
+    x = ctx.value(a["self"])
     out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
-    dim = int(a["dim"]) % max(1, x.rank)
-    ctx.freeze(out.labels[dim], "softmax over the channels")
-    out.labels[dim] = None
+    ctx.statistics(x, int(a["dim"]) % max(1, x.rank))

@@ -27,6 +27,8 @@ def recurrent(ctx: Context, a: Arguments, out: Any) -> None:
     hidden = ctx.read(weights[1], 1)
     for state in states:
         ctx.bind(state, state.rank - 1, hidden)
+        for dim in range(state.rank - 1):
+            ctx.freeze(ctx.read(state, dim), "the first states of a recurrent layer, one a layer and sample")
     for dim in range(x.rank - 1):
         ctx.freeze(ctx.read(x, dim), "a recurrent layer runs over it")
     below = ctx.read(x, x.rank - 1)

@@ -12,7 +12,7 @@ from dtp_edge.graph.registry import Arguments, rule
 from dtp_edge.graph.values import Context, Value, join
 
 
-@rule("view", "reshape", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as")
+@rule("view", "reshape", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as", "ravel")
 @rule("squeeze", "unsqueeze", "squeeze_dims")
 def reshape(ctx: Context, a: Arguments, out: Value) -> None:
     x = ctx.value(a["self"])
@@ -134,7 +134,7 @@ def _side_by_side(parts: list[Rows]) -> Rows | None:
     return np.concatenate(kept, axis=1) if kept else None
 
 
-@rule("permute", "transpose", "t", "movedim", "swapaxes", "swapdims", "numpy_T")
+@rule("permute", "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "numpy_T", "mT", "matrix_H")
 def permute(ctx: Context, a: Arguments, out: Value) -> None:
     x = ctx.value(a["self"])
     for position, dim in enumerate(permutation(ctx.op, a, x.rank)):
@@ -148,9 +148,9 @@ def permutation(op: str, a: Arguments, rank: int) -> list[int]:
         return [int(d) % rank for d in a["dims"]]
     if op in ("t", "numpy_T"):
         return order[::-1]
-    if op == "movedim":
-        moved = np.moveaxis(np.empty([0] * rank), a["source"], a["destination"])
-        assert moved.ndim == rank
+    if op in ("mT", "matrix_H"):
+        return [*order[:-2], rank - 1, rank - 2]
+    if op in ("movedim", "moveaxis"):
         return [int(i) for i in _moved(order, a["source"], a["destination"])]
     one, two = (int(a[k]) % rank for k in (("dim0", "dim1") if "dim0" in a else ("axis0", "axis1")))
     order[one], order[two] = order[two], order[one]
@@ -201,6 +201,35 @@ def pixel_unshuffle(ctx: Context, a: Arguments, out: Value) -> None:
     rows = out.labels[-3]
     if rows is not None:
         out.labels[-3] = np.repeat(rows, r * r, axis=0)
+
+
+@rule("im2col")
+def im2col(ctx: Context, a: Arguments, out: Value) -> None:
+    """[b, c, h, w] -> [b, c k, places]: each channel becomes its k places of the kernel."""
+    x, places = ctx.value(a["self"]), int(np.prod(a["kernel_size"]))
+    rows = _whole_image(ctx, x)[-3]
+    out.labels[:-2] = [ctx.read(x, d) for d in range(x.rank - 3)]
+    out.labels[-2] = None if rows is None else np.repeat(rows, places, axis=0)
+
+
+@rule("col2im")
+def col2im(ctx: Context, a: Arguments, out: Value) -> None:
+    """[b, c k, places] -> [b, c, h, w]: the k places of a channel go together."""
+    x, places = ctx.value(a["self"]), int(np.prod(a["kernel_size"]))
+    ctx.freeze(ctx.read(x, x.rank - 1), "col2im over a labelled spatial dimension")
+    out.labels[:-3] = [ctx.read(x, d) for d in range(x.rank - 2)]
+    rows = ctx.read(x, x.rank - 2)
+    if rows is not None:
+        ctx.equate(rows, np.repeat(rows[::places], places, axis=0))
+        out.labels[-3] = rows[::places]
+
+
+@rule("unfold")
+def unfold_windows(ctx: Context, a: Arguments, out: Value) -> None:
+    """Tensor.unfold: windows along one dimension, their places in a new last one; the others pass."""
+    x, dim = ctx.value(a["self"]), int(a["dimension"]) % max(1, ctx.value(a["self"]).rank)
+    ctx.freeze(ctx.read(x, dim), "windows over a labelled dimension")
+    out.labels[:-1] = [None if d == dim else ctx.read(x, d) for d in range(x.rank)]
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
