@@ -72,5 +72,16 @@ class Interrupted(DtpEdgeError):
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return the known names closest to `name`, best first."""
-    return difflib.get_close_matches(name, list(known), n=count, cutoff=0.4)
+    """Return the known names closest to `name`, best first: spelt like it, or with it inside."""
+    known = list(known)
+    plain = {one: _letters(one) for one in known}
+    wanted = _letters(name)
+    inside = [one for one in known if wanted and wanted in plain[one]]
+    spelt = difflib.get_close_matches(name.lower(), known, n=count, cutoff=0.6)
+    if not inside and not spelt and wanted:
+        spelt = difflib.get_close_matches(name, known, n=count, cutoff=0.4)
+    return list(dict.fromkeys([*spelt, *inside]))[:count]
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())

@@ -18,7 +18,10 @@ def is_finished(out: Path) -> bool:
 
 
 def refuse_finished(out: Path, *, force: bool) -> None:
-    """Raise InputError if `out` already holds a finished run (or is a file) and `force` is not set."""
+    """Raise InputError if `out` cannot be written, or holds a finished run and `force` is not set."""
+    above = next((p for p in (out, *out.absolute().parents) if p.exists()), out)
+    if not os.access(above, os.W_OK):
+        raise InputError("cannot be written", where=str(out), hint="Name another --out folder.")
     if out.exists() and not out.is_dir():
         raise InputError("is a file, not a folder", where=str(out), hint="Name another --out folder.")
     if is_finished(out) and not force:
@@ -37,7 +40,12 @@ def staged(out: Path) -> Iterator[Path]:
     """
     made = not out.exists()
     stage = out / f".partial-{os.getpid()}"
-    stage.mkdir(parents=True)
+    try:
+        stage.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror}", where=str(out), hint="Name another --out folder."
+        ) from error
     try:
         yield stage
         (out / LAST).unlink(missing_ok=True)  # from here to the last move, the folder is not finished

@@ -16,7 +16,9 @@ import numpy as np
 
 import dtp_edge
 from dtp_edge.cost import NetworkCost, Profile
+from dtp_edge.cost.machine import cpu_model, ram_bytes
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.metrics import COUNTED, UNITS, quantity, title
 from dtp_edge.report import SCHEMA_VERSION
 from dtp_edge.summary_curves import curve_rows
 from dtp_edge.summary_layers import group_rows, layer_rows, memory_rows, suggestions
@@ -25,14 +27,6 @@ if TYPE_CHECKING:
     from dtp_edge.deliver import Delivery
     from dtp_edge.pipeline import RunContext
 
-UNITS = {
-    "latency_ms": "ms",
-    "peak_ram_bytes": "bytes",
-    "flash_bytes": "bytes",
-    "macs": "MACs",
-    "params": "parameters",
-}
-EXACT = ("macs", "params")  # counted, not estimated
 FILES = {
     "model.onnx": "the compact network, fp32, checked in ONNX Runtime",
     "model.int8.onnx": "the compact network, int8 (QDQ)",
@@ -55,6 +49,7 @@ def build(
     """Return the report of one run. Predictions, measurements and counts are named as such."""
     profile = cost.profile
     groups = group_rows(network, keep, cost)
+    budgets = _budgets(network, keep, cost, limits, delivery, context)
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "dtp_edge", "version": dtp_edge.__version__},
@@ -62,7 +57,7 @@ def build(
         "run": _run(training, context),
         "model": _model(network, keep, cost, context),
         "device": _device(profile),
-        "budgets": _budgets(network, keep, cost, limits, delivery, context),
+        "budgets": budgets,
         "accuracy": _accuracy(training, delivery),
         "layers": layer_rows(network, keep, cost),
         "groups": groups,
@@ -75,7 +70,7 @@ def build(
         ],
         "files": _files(delivery.stage),
         "suggestions": suggestions(groups, network, cost),
-        "warnings": context.warnings + _warnings(delivery, limits),
+        "warnings": context.warnings + _slack(budgets) + _warnings(delivery, limits),
     }
 
 
@@ -98,21 +93,11 @@ def _run(training: Any, context: RunContext) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Return what this machine is: os, processor, cores, memory, Python."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    memory = None
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "os": platform.platform(terse=True),
-        "cpu": cpu,
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "memory_bytes": memory,
+        "memory_bytes": ram_bytes(),
         "python": platform.python_version(),
     }
 
@@ -127,7 +112,7 @@ def _model(
     ]
     return {
         "name": context.model_name or type(network.module).__name__,
-        "parameters": int(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms)))["params"]),
+        "parameters": int(cost.evaluate(cost.dense_sizes())["params"]),
         "pruned_parameters": int(cost.evaluate(network.layers.sizes(keep.astype(float)))["params"]),
         "weights_sha256": context.dense_sha256 or None,
         "weights_from": context.model_source,
@@ -165,7 +150,7 @@ def _budgets(
     delivery: Delivery,
     context: RunContext,
 ) -> list[dict[str, Any]]:
-    dense = cost.evaluate(network.layers.sizes(np.ones(network.n_atoms)))
+    dense = cost.evaluate(cost.dense_sizes())
     final = cost.evaluate(network.layers.sizes(keep.astype(float)))
     asked = {} if context.budget is None else context.budget.texts()
     rows = []
@@ -179,7 +164,7 @@ def _budgets(
             "fits": None if limit is None else final[metric] <= limit,
             "dense_predicted": dense[metric],
             "pruned_predicted": final[metric],
-            "relative_error_of_profile": 0.0 if metric in EXACT else None,
+            "relative_error_of_profile": 0.0 if metric in COUNTED else None,
         }
         if metric == "latency_ms":
             row["relative_error_of_profile"] = cost.profile.error.median_relative
@@ -232,6 +217,19 @@ def _files(stage: Path | None) -> list[dict[str, Any]]:
         for path in sorted(stage.iterdir())
         if path.is_file() and not path.name.startswith("report.")
     ]
+
+
+def _slack(budgets: list[dict[str, Any]]) -> list[str]:
+    """Say so where every budget is at or above what the dense network costs: nothing had to go."""
+    asked = [row for row in budgets if row["limit"] is not None]
+    if not asked or any(row["limit"] < row["dense_predicted"] for row in asked):
+        return []
+    parts = [
+        f"{title(r['metric'])} {quantity(r['metric'], r['limit'])} asked, the dense network takes "
+        f"{quantity(r['metric'], r['dense_predicted'])}"
+        for r in asked
+    ]
+    return [f"Nothing had to be pruned: {'; '.join(parts)}. A share is written with a percent sign: 50%."]
 
 
 def _warnings(delivery: Delivery, limits: Mapping[str, float]) -> list[str]:

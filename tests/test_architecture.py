@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "dtp_edge"
 ALLOWED = {
     "graph": {"graph", "errors"},
     "cost": {"cost", "graph", "errors"},
-    "transport": {"transport", "graph", "cost", "errors"},
+    "transport": {"transport", "graph", "cost", "errors", "metrics"},
     "training": {"training", "transport", "graph", "zoo", "errors"},
     "export": {"export", "graph", "errors"},
-    "report": {"report", "errors"},
+    "report": {"report", "errors", "metrics"},
     "zoo": {"zoo", "errors"},
 }
 

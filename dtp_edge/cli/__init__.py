@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ import click
 
 from dtp_edge import __version__
 from dtp_edge.cli.console import show_error
-from dtp_edge.errors import DtpEdgeError
+from dtp_edge.errors import DtpEdgeError, InputError, nearest
 
 _COMMANDS = {
     "prune": "dtp_edge.cli.prune:prune",
@@ -35,6 +37,17 @@ class LazyGroup(click.Group):
         module, name = _COMMANDS[cmd_name].split(":")
         return getattr(importlib.import_module(module), name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            close = nearest(args[0], _COMMANDS, 1)
+            hint = f"Did you mean {close[0]}? " if close else ""
+            raise InputError(
+                f"there is no command {args[0]!r}", hint=f"{hint}`{ctx.command_path} --help` lists them."
+            )
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dtp-edge")
@@ -57,22 +70,39 @@ def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> i
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        error.show()
+        show_error(_of_click(error, name))
         return 2
     except DtpEdgeError as error:
         show_error(error)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped. A run with --data resumes with the same command and --resume.", err=True)
+        click.echo("\nstopped", err=True)
         return 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
+def _of_click(error: click.ClickException, name: str) -> InputError:
+    """Say what click found wrong in the words of all other errors."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    program = context.command_path if context else name
+    if isinstance(error, click.NoSuchOption):
+        close = nearest(error.option_name, error.possibilities or [])[:2]
+        near = f"Did you mean {' or '.join(close)}? " if close else ""
+        return InputError(
+            f"there is no option {error.option_name}", hint=f"{near}`{program} --help` lists them."
+        )
+    return InputError(error.format_message().rstrip("."), hint=f"`{program} --help` says how to write it.")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is resumable too
     sys.exit(run(cli, arguments, "dtp-edge"))
 
 
 def prune_main(arguments: Sequence[str] | None = None) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     command = LazyGroup().get_command(click.Context(cli), "prune")
     assert command is not None
     sys.exit(run(command, arguments, "prune-for-device"))

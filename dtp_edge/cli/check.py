@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 COLOURS = {"ok": "green", "missing": "bright_black"}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    short_help="Run an ONNX file in every runtime that is installed.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("file", metavar="FILE.onnx")
 @click.option("--runtime", "runtimes", metavar="A,B", help="Only these runtimes  [default: all known]")
 @click.option(

@@ -11,7 +11,10 @@ _LINES = {
 }
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    short_help="Print what switches on completion in a shell.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("shell", type=click.Choice(sorted(_LINES)))
 def completion(shell: str) -> None:
     """Print the lines that switch on completion in SHELL.

@@ -1,25 +1,18 @@
-"""How the commands speak: tables that fit 80 columns, errors with a next step, progress with time left."""
+"""How the commands speak: tables that fit 80 columns, errors with a next step."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from dtp_edge import metrics
 from dtp_edge.errors import BudgetError, DtpEdgeError
-
-TITLES = {
-    "latency_ms": "latency",
-    "peak_ram_bytes": "RAM",
-    "flash_bytes": "flash",
-    "macs": "MACs",
-    "params": "parameters",
-}
 
 
 def style(text: str, **how: Any) -> str:
@@ -28,20 +21,30 @@ def style(text: str, **how: Any) -> str:
 
 
 def quantity(metric: str, value: float | None) -> str:
-    """Return a value with its unit, short: 12.3 ms, 256 KiB, 41.2 M."""
-    if value is None:
-        return "-"
-    if metric == "latency_ms":
-        return f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
-    if metric.endswith("bytes"):
-        for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
-            if value >= size:
-                return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:.0f} {unit}"
-        return f"{value:.0f} B"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f}"
+    """Return a value with its unit, short: 12.3 ms, 256 KiB, 41.2 M; "-" for none."""
+    return "-" if value is None else metrics.quantity(metric, value)
+
+
+def columns() -> int:
+    """Return how wide text may be: the terminal's width between 40 and 100, 80 in a pipe."""
+    return max(40, min(shutil.get_terminal_size((80, 24)).columns, 100))
+
+
+def wrapped(label: str, text: str, *, indent: int | None = None) -> str:
+    """Return `label text`, folded at the terminal's width; further lines start under the text.
+
+    A path or a hash is never cut, and a line of `text` that begins with a space stays as it is, so that
+    a command in it can be copied.
+    """
+    start = len(click.unstyle(label)) + 1
+    hang = " " * (start if indent is None else indent)
+    lines: list[str] = []
+    for line in text.splitlines():
+        first = hang if lines else " " * start
+        keep = {"break_long_words": False, "break_on_hyphens": False}
+        folded = textwrap.wrap(line, columns(), initial_indent=first, subsequent_indent=hang, **keep)
+        lines += [line] if line.startswith(" ") and lines else folded
+    return label + "\n".join(lines)[start - 1 :]
 
 
 def table(
@@ -52,7 +55,7 @@ def table(
     whole: Sequence[int] = (0,),
 ) -> str:
     """Return rows as aligned text; wide columns give way until the table fits, but not those `whole`."""
-    width = width or min(shutil.get_terminal_size((80, 24)).columns, 100)
+    width = width or columns()
     cells = [[str(h) for h in headers], *[[str(c) for c in row] for row in rows]]
     widths = [max(len(click.unstyle(row[i])) for row in cells) for i in range(len(headers))]
     flexible = [i for i in range(len(widths)) if i not in whole]
@@ -86,75 +89,44 @@ def print_json(data: object) -> None:
 def show_error(error: DtpEdgeError) -> None:
     """Print what was wrong, where, and what to do next, on stderr; a budget error brings its table."""
     where = f"{error.where}: " if error.where else ""
-    click.echo(f"{style('error:', fg='red', bold=True)} {where}{error.what}", err=True)
+    say("error:", f"{where}{error.what}", fg="red", bold=True)
     if isinstance(error, BudgetError) and error.rows:
         click.echo(budget_table(error.rows), err=True)
+        for text in blocked(error.rows):
+            click.echo(text, err=True)
     if error.hint:
-        click.echo(f"{style('next:', bold=True)} {error.hint}", err=True)
+        say("next:", error.hint, bold=True)
+
+
+def say(label: str, text: str, **how: Any) -> None:
+    """Print `label text` on stderr, folded, the label in colour."""
+    click.echo(wrapped(style(label, **how), text), err=True)
 
 
 def budget_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the feasibility rows (metric, asked, smallest, dense, blocked_by) as a table."""
+    """Return the feasibility rows (metric, asked, smallest, dense) as a table."""
     body = []
     for row in rows:
         metric = str(row["metric"])
+        asked, smallest, dense = (row.get(key) for key in ("asked", "smallest", "dense"))
+        verdict = "" if asked is None or smallest is None else "yes" if smallest <= asked else "no"
         body.append(
             [
-                TITLES.get(metric, metric),
-                quantity(metric, row.get("asked")),
-                quantity(metric, row.get("smallest")),
-                quantity(metric, row.get("dense")),
-                f"{100 * row['smallest'] / row['dense']:.1f} %" if row.get("dense") else "-",
-                row.get("blocked_by") or "",
+                metrics.title(metric),
+                quantity(metric, dense),
+                quantity(metric, smallest),
+                f"{100 * smallest / dense:.1f} %" if dense and smallest is not None else "-",
+                quantity(metric, asked),
+                style(verdict, fg={"yes": "green", "no": "red"}[verdict]) if verdict else "",
             ]
         )
-    return table(["metric", "asked", "smallest", "dense", "smallest/dense", "what blocks it"], body)
+    return table(["metric", "dense", "smallest", "of dense", "asked", "can be had"], body)
 
 
-class Bar:
-    """A progress bar for each phase of a run, shown once the phase has taken two seconds.
-
-    In a pipe or a log file a finished phase is one line instead.
-    """
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet, self.phase, self._bar = quiet, None, None
-
-    def __call__(self, phase: str, done: int, total: int, info: Mapping[str, Any] | None = None) -> None:
-        if self.quiet:
-            return
-        if phase != self.phase:
-            self.close()
-            self._open(phase, total)
-        if self._bar is not None:
-            self._bar.update(done - self._bar.n)
-            if info:
-                self._bar.set_postfix_str(_postfix(info), refresh=False)
-        if done >= total:
-            self._finish(phase, total, info or {})
-
-    def _open(self, phase: str, total: int) -> None:
-        from tqdm import tqdm
-
-        self.phase = phase
-        if sys.stderr.isatty():
-            self._bar = tqdm(total=total, desc=phase, delay=2, leave=True, ncols=80, file=sys.stderr)
-
-    def _finish(self, phase: str, total: int, info: Mapping[str, Any]) -> None:
-        if self._bar is None:
-            click.echo(f"{phase}: {total} steps  {_postfix(info)}".rstrip(), err=True)
-        self.close()
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar, self.phase = None, None
-
-
-def _postfix(info: Mapping[str, Any]) -> str:
-    keys = ("budget", "budget_fraction", "hardness", "loss", "accuracy")
-    return " ".join(
-        f"{key.removesuffix('_fraction')} {info[key]:.3g}"
-        for key in keys
-        if isinstance(info.get(key), int | float)
-    )
+def blocked(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for every row that cannot be had: what still costs the most."""
+    return [
+        wrapped(f"{metrics.title(str(row['metric']))} is held up by", str(row["blocked_by"]), indent=2)
+        for row in rows
+        if row.get("blocked_by")
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dtp_edge.cli.console import Bar
+from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError
 
 

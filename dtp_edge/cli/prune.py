@@ -9,25 +9,77 @@ from typing import Any
 
 import click
 
-from dtp_edge.cli.console import Bar, print_json
-from dtp_edge.errors import InputError
+from dtp_edge.cli.console import print_json
+from dtp_edge.cli.progress import Bar
+from dtp_edge.errors import InputError, Interrupted
+
+SHORT = """\
+Usage: {program} MODEL --device NAME --latency 60% [OPTIONS]
+
+Prune a trained network to a budget on a named device, and prove the result.
+
+MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
+--device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
+Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
+               absolute or a share of the dense network; all that are given hold
+Network        --weights FILE  --input-shape C,H,W  --exclude MODULE
+Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
+               without --data the widths are taken from the weights alone
+Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
+Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
+
+Examples
+  {program} --demo
+  {program} resnet20 --device rpi4-ncnn-fp32-1t --latency 50% --plan
+  {program} net.py:build --weights w.safetensors --data imagefolder:DIR \\
+      --device stm32h747-cubeai-int8 --ram 256KiB --flash 512KiB --int8
+
+--help-all explains every option. Exit codes: 0 done, 2 bad input, 3 the budget
+cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
 
 EPILOG = """\b
-Examples:
-  prune-for-device --demo
-  prune-for-device resnet20 --weights resnet20.safetensors --data cifar10:DIR \\
-      --device rpi4-ncnn-fp32-1t --latency 50% --epochs 20 --out runs/r20
-  prune-for-device timm:mobilenetv3_small_100 --weights w.safetensors \\
-      --device stm32h747-cubeai-int8 --ram 512KiB --flash 1MiB --plan
-  prune-for-device net.py:build --device a.json,b.json --latency 25ms --plan
+--data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
+FILE.py:CALLABLE. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
+the dense network (60%); all of them hold."""
 
-MODEL is torchvision:NAME, timm:NAME, a name from the built-in zoo, FILE.py:CALLABLE
-or FILE.onnx. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or relative to the
-dense network (60%); all of them hold. Exit codes: 0 done, 2 bad input, 3 the budget
-cannot be reached, 4 a check failed, 130 stopped (resume with --resume)."""
+GROUPS = {
+    "Budget": ("latency", "ram", "flash", "macs", "params"),
+    "Network": ("device", "weights", "input_shape", "exclude"),
+    "Training": ("data", "epochs", "seed", "resume", "tensorboard"),
+    "Results": ("out", "force", "int8", "dynamic_batch", "as_json", "quiet", "verbose"),
+    "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
+}
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class OneScreen(click.Command):
+    """A command whose --help fits a screen, and whose --help-all explains every option by groups."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if ctx.meta.get("all"):
+            super().format_help(ctx, formatter)
+        else:
+            formatter.write(SHORT.format(program=ctx.command_path) + "\n")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = {p.name: p.get_help_record(ctx) for p in self.get_params(ctx)}
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([record for name in names if (record := options.get(name))])
+
+
+def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        ctx.meta["all"] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
+
+
+@click.command(
+    cls=OneScreen,
+    short_help="Prune a network to a budget on a device.",
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("model", required=False)
 @click.option("--device", metavar="NAME", help="Profile name, JSON file, or host; a,b,c with --plan.")
 @click.option("--latency", metavar="X", help="Latency budget: 25ms or 60%.")
@@ -36,13 +88,15 @@ cannot be reached, 4 a check failed, 130 stopped (resume with --resume)."""
 @click.option("--macs", metavar="X", help="MACs budget: 300e6 or 50%.")
 @click.option("--params", metavar="X", help="Parameter budget: 1e6 or 50%.")
 @click.option("--weights", metavar="FILE", help="Checkpoint: safetensors, or a torch file without code.")
-@click.option("--data", metavar="SPEC", help="digits, cifar10:DIR, imagefolder:DIR, file.py:callable …")
-@click.option("--epochs", type=click.IntRange(0), help="Epochs for masks and fine-tuning together.")
+@click.option("--data", metavar="SPEC", help="What to train on and test with; see below.")
+@click.option(
+    "--epochs", type=click.IntRange(0), metavar="N", help="Epochs for masks and fine-tuning together."
+)
 @click.option("--input-shape", metavar="C,H,W", help="Shape of one input, where MODEL does not say.")
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, metavar="N", help="Of weights, order and masks  [default: 0]")
 @click.option("--out", metavar="DIR", help="Folder for the results  [default: runs/MODEL-DEVICE]")
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")
@@ -52,6 +106,14 @@ cannot be reached, 4 a check failed, 130 stopped (resume with --resume)."""
 @click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Widths of every group, reasons of every frozen part.")
+@click.option(
+    "--help-all",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_help_all,
+    help="Explain every option.",
+)
 def prune(model: str | None, **options: Any) -> None:
     """Prune MODEL to a budget on a named device and prove the result."""
     from dtp_edge.cli.run_prune import execute, plan_table
@@ -63,6 +125,8 @@ def prune(model: str | None, **options: Any) -> None:
     bar = Bar(quiet=options["quiet"] or options["as_json"])
     try:
         result = execute(request, bar)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        raise _stopped(stop, request) from stop
     finally:
         bar.close()
     if options["as_json"]:
@@ -96,10 +160,45 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
             where="--device",
             hint="Add --plan, or name one.",
         )
+    if request["epochs"] and request["data"] is None:
+        raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
     if request["out"] is None:
         name = Path(str(request["model"]).split(":")[-1]).stem
         request["out"] = f"runs/{name}-{Path(request['device']).stem}"
+    if request["resume"] and not request["plan"]:
+        _refuse_resume(request)
     return request
+
+
+def _refuse_resume(request: dict[str, Any]) -> None:
+    """Raise InputError if there is nothing to go on from: starting anew by accident costs hours."""
+    if request["data"] is None:
+        raise InputError(
+            "--resume needs --data",
+            hint="A run without data trains nothing and takes seconds: start it anew.",
+        )
+    if not _checkpoints(request):
+        raise InputError(
+            "holds no checkpoint to go on from",
+            where=request["out"],
+            hint="Name the --out folder of the stopped run, or leave --resume out to start.",
+        )
+
+
+def _checkpoints(request: dict[str, Any]) -> list[Path]:
+    return sorted((Path(request["out"]) / "checkpoint").glob("*.safetensors"))
+
+
+def _stopped(stop: BaseException, request: dict[str, Any]) -> Interrupted:
+    """Say what a stopped run left behind, and the command that goes on from it."""
+    what = stop.what if isinstance(stop, Interrupted) else "stopped"
+    if not _checkpoints(request):
+        return Interrupted(f"{what}; nothing was written", hint="The same command starts anew.")
+    command = request["command"].removesuffix(" --resume")
+    return Interrupted(
+        what,
+        hint=f"{request['out']}/checkpoint holds all that was learned; go on with\n  {command} --resume",
+    )
 
 
 def _command_line() -> str:

@@ -7,7 +7,10 @@ import click
 from dtp_edge.cli.console import print_json
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    short_help="Write the page of a run again, or compare several.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("directories", metavar="DIR [DIR …]", nargs=-1, required=True)
 @click.option("--out", metavar="FILE", default="comparison.html", show_default=True, help="Page to write.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")

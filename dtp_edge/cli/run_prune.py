@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from dtp_edge.cli.console import TITLES, budget_table, print_json, quantity, style, table
+from dtp_edge import metrics
+from dtp_edge.cli.console import blocked, budget_table, print_json, quantity, style, table, wrapped
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.result import PruneResult
 
@@ -43,6 +44,12 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         progress=progress,
         tensorboard=request["tensorboard"],
     )
+    if info.assumed_input:
+        shape = list(inputs[0].shape)
+        context.warnings.append(
+            f"{request['model']} gives no example input; {shape} is assumed. Return (network, input), or "
+            "give --input-shape."
+        )
     untrained = info.weights is None and info.source in UNTRAINED
     if untrained and not request["demo"]:
         context.warnings.append(_untrained(info.name, trains=data is not None))
@@ -70,8 +77,6 @@ def budget_of(request: dict[str, Any], make: Any) -> Any:
 
 def _data(request: dict[str, Any]) -> Any:
     if request["data"] is None:
-        if request["epochs"]:
-            raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
         return None
     from dtp_edge.training import load_data
 
@@ -126,6 +131,8 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     plans = plan(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
     if as_json:
         print_json(plans)
+    elif len(plans) > 1 and not request["verbose"]:
+        _show_fleet(plans)
     else:
         for entry in plans:
             _show_plan(entry, verbose=request["verbose"])
@@ -137,17 +144,37 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _show_plan(entry: dict[str, Any], *, verbose: bool) -> None:
-    verdict = style("feasible", fg="green") if entry["feasible"] else style("cannot be reached", fg="red")
-    click.echo(f"{style(entry['device'], bold=True)}  {verdict}  {entry['error_text']}".rstrip())
+    click.echo(f"{style(entry['device'], bold=True)}  {_feasible(entry)}  {entry['error_text']}".rstrip())
     click.echo(budget_table(entry["rows"]))
+    for text in blocked(entry["rows"]):
+        click.echo(text)
     if entry["feasible"]:
-        used = ", ".join(f"{TITLES[m]} {quantity(m, v)}" for m, v in entry["expected"].items())
-        click.echo(f"expected after pruning: {used}")
-        widths = entry["widths"]
-        cut = [(name, f"{kept}/{total}") for name, (kept, total) in widths.items() if kept < total]
+        used = ", ".join(f"{metrics.title(m)} {quantity(m, v)}" for m, v in entry["expected"].items())
+        click.echo(wrapped("expected:", used))
+        cut = [(name, f"{kept}/{total}") for name, (kept, total) in entry["widths"].items() if kept < total]
         shown = cut if verbose else cut[:8]
         if shown:
             click.echo(table(["group", "kept"], shown))
         if len(cut) > len(shown):
             click.echo(f"… and {len(cut) - len(shown)} more groups (-v shows all)")
     click.echo("")
+
+
+def _feasible(entry: dict[str, Any]) -> str:
+    return style("feasible", fg="green") if entry["feasible"] else style("cannot be reached", fg="red")
+
+
+def _show_fleet(plans: list[dict[str, Any]]) -> None:
+    """Print one line a device: what is asked, what could be had, what is expected."""
+    rows = []
+    for entry in plans:
+        for row in entry["rows"]:
+            if row["asked"] is None:
+                continue
+            metric = row["metric"]
+            expected = quantity(metric, entry["expected"].get(metric))
+            asked = [quantity(metric, row[key]) for key in ("dense", "smallest", "asked")]
+            verdict = style("yes", fg="green") if row["feasible"] else style("no", fg="red")
+            rows.append([entry["device"], metrics.title(metric), *asked, expected, verdict])
+    click.echo(table(["device", "metric", "dense", "smallest", "asked", "expected", "fits"], rows))
+    click.echo("-v shows every device with its widths.")

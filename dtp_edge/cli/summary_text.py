@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from dtp_edge.cli.console import TITLES, quantity, style, table
+from dtp_edge.cli.console import quantity, style, table, wrapped
+from dtp_edge.metrics import digits, title
 from dtp_edge.result import PruneResult
 
 
@@ -16,17 +17,29 @@ def show_result(result: PruneResult, *, verbose: bool) -> None:
     click.echo("")
     click.echo(style(f"{report['model']['name']} for {device['name']}", bold=True))
     click.echo(table(["metric", "dense", "pruned", "ratio", "budget", ""], _budget_rows(report)))
-    if device.get("error_text"):
-        click.echo(f"device profile: {device['error_text']}")
+    fact("predicted", device["error_text"] if verbose else _error(device))
     _show_measured(report)
     _show_accuracy(report)
     passed = sum(check["passed"] for check in report["checks"])
-    click.echo(f"checks     {passed} of {len(report['checks'])} passed: {_worst_checks(report)}")
+    fact("checks", f"{passed} of {len(report['checks'])} passed: {_worst_checks(report)}")
     _show_widths(result, verbose)
     for text in report.get("warnings") or []:
-        click.echo(f"{style('warning:', fg='yellow')} {text}")
+        click.echo(wrapped(style("warning:", fg="yellow"), text))
     if result.out is not None:
-        click.echo(f"files      {result.out}/  model.onnx  model.safetensors  widths.json  report.html")
+        names = [file["path"] for file in report["files"]]
+        fact("files", f"in {result.out}: {', '.join(names)}, report.html")
+
+
+def fact(name: str, text: str) -> None:
+    """Print one line of the summary, folded under itself."""
+    click.echo(wrapped(f"{name:<10}", text))
+
+
+def _error(device: dict[str, Any]) -> str:
+    """How far the profile errs, without how that is known (the report and -v say it)."""
+    if device.get("relative_error") is None:
+        return "by a profile whose error is unknown; `dtp-edge devices NAME` says why"
+    return f"by a profile that errs by {100 * device['relative_error']:.1f} % (median, held-out networks)"
 
 
 def _budget_rows(report: dict[str, Any]) -> list[list[str]]:
@@ -38,7 +51,7 @@ def _budget_rows(report: dict[str, Any]) -> list[list[str]]:
             verdict = style("fits", fg="green") if row["fits"] else style("too large", fg="red")
         rows.append(
             [
-                TITLES[metric],
+                title(metric),
                 quantity(metric, dense),
                 quantity(metric, pruned),
                 f"{pruned / dense:.3f}" if dense else "-",
@@ -53,10 +66,12 @@ def _show_measured(report: dict[str, Any]) -> None:
     row = next(r for r in report["budgets"] if r["metric"] == "latency_ms")
     measured = row.get("measurement")
     if measured:
-        click.echo(
-            f"measured   {row['pruned_measured']:.3g} ms of {row['dense_measured']:.3g} ms: ratio "
-            f"{measured['ratio']:.3f} ({measured['ratio_low']:.3f}-{measured['ratio_high']:.3f}), "
-            f"{measured['threads']} thread, {measured['runtime']}, timed in turns here"
+        threads = f"{measured['threads']} thread{'' if measured['threads'] == 1 else 's'}"
+        fact(
+            "measured",
+            f"{digits(row['pruned_measured'])} ms of {digits(row['dense_measured'])} ms here: ratio "
+            f"{measured['ratio']:.3f} ({measured['ratio_low']:.3f} to {measured['ratio_high']:.3f}), "
+            f"{measured['runtime']}, {threads}, timed in turns",
         )
 
 
@@ -68,9 +83,9 @@ def _show_accuracy(report: dict[str, Any]) -> None:
     parts = [
         f"{title} {100 * accuracy[key]:.2f} %"
         for key, title in (*names, ("int8", "int8"))
-        if accuracy.get(key)
+        if accuracy.get(key) is not None
     ]
-    click.echo(f"accuracy   {', '.join(parts)} (n = {accuracy['n_test']})")
+    fact("accuracy", f"{', '.join(parts)} ({accuracy['n_test']} test samples)")
 
 
 def _worst_checks(report: dict[str, Any]) -> str:
@@ -81,8 +96,9 @@ def _worst_checks(report: dict[str, Any]) -> str:
 def _show_widths(result: PruneResult, verbose: bool) -> None:
     kept = sum(k for k, _ in result.widths.values())
     total = sum(t for _, t in result.widths.values())
-    frozen = f", {len(result.frozen)} parts left whole" if result.frozen else ""
-    click.echo(f"channels   {kept} of {total} kept in {len(result.widths)} groups{frozen}")
+    count = len(result.frozen)
+    frozen = f", {count} part{'' if count == 1 else 's'} left whole" if count else ""
+    fact("channels", f"{kept} of {total} kept in {len(result.widths)} groups{frozen}")
     if verbose:
         click.echo(table(["group", "kept", "of"], [[n, k, t] for n, (k, t) in result.widths.items()]))
         if result.frozen:

@@ -35,14 +35,15 @@ def device_rows(precision: str | None = None, runtime: str | None = None) -> lis
 
     Raises `InputError` for a filter that nothing passes.
     """
-    rows = [device_row(load_profile(name)) for name in list_profiles()]
-    known = sorted({row.precision for row in rows}), sorted({row.runtime for row in rows})
+    profiles = [load_profile(name) for name in list_profiles()]
+    rows = [device_row(profile) for profile in profiles]
     if precision is not None:
         rows = [row for row in rows if row.precision == precision.lower()]
     if runtime is not None:
         rows = [row for row in rows if runtime.lower() in row.runtime.lower()]
     if not rows:
-        hint = f"Precisions: {', '.join(known[0])}; runtimes: {', '.join(known[1])}."
+        precisions, runtimes = {p.precision for p in profiles}, {p.runtime.name for p in profiles}
+        hint = f"Precisions: {', '.join(sorted(precisions))}; runtimes: {', '.join(sorted(runtimes))}."
         raise InputError("no device profile passes these filters", hint=hint)
     return rows
 

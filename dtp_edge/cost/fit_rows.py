@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dtp_edge.errors import InputError
 
+HINT = "docs/own-board.md shows the table: network,latency_ms and optionally family."
+
 MAX_TABLE_BYTES = 64 * 1024 * 1024
 
 
@@ -47,11 +49,13 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a CSV file of at most 64 MiB as one mapping a line. Raises `InputError`."""
     try:
         if path.stat().st_size > MAX_TABLE_BYTES:
-            raise InputError(f"has more than {MAX_TABLE_BYTES} bytes", where=str(path))
+            raise InputError(f"has more than {MAX_TABLE_BYTES} bytes", where=str(path), hint=HINT)
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from error
+        raise InputError(
+            f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path), hint=HINT
+        ) from error
 
 
 def read_layer_table(path: Path, name_column: str = "net") -> dict[str, list[LayerRow]]:
@@ -61,7 +65,7 @@ def read_layer_table(path: Path, name_column: str = "net") -> dict[str, list[Lay
         try:
             row = _layer_row(line, name_column)
         except (KeyError, ValueError, TypeError) as error:
-            raise InputError(f"line {number} is not a layer: {error}", where=str(path)) from error
+            raise InputError(f"line {number} is not a layer: {error}", where=str(path), hint=HINT) from error
         nets.setdefault(row.net, []).append(row)
     return nets
 

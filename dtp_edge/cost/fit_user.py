@@ -28,6 +28,8 @@ from dtp_edge.cost.work import products
 from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import LayerGraph
 
+HINT = "docs/own-board.md shows the table: network,latency_ms and optionally family."
+
 MIN_NETWORKS = 4
 _LEVEL_SD, _KIND_SD, _OWN_SD = 2.0, 0.3, 0.15
 _PARTS = (
@@ -84,7 +86,7 @@ def from_table(
         model = base.kernels.get(key) or base.kernels.get(key.split(".")[0]) or base.kernels.get("conv")
         if model is None:
             raise InputError(
-                f"profile {base.name} has no kernel family {key!r}", where=f"{name}: {layer.layer}"
+                f"profile {base.name} has no kernel family {key!r}", where=f"{name}: {layer.layer}", hint=HINT
             )
         used = next(k for k in (key, key.split(".")[0], "conv") if base.kernels.get(k) is model)
         rates = _rates(model, base)
@@ -104,7 +106,9 @@ def read_measured(latencies: Path, table: Path, base: Profile) -> list[Measured]
     for number, line in enumerate(read_csv(latencies), start=2):
         name, latency_ms, family = latency_line(line, f"{latencies}: line {number}")
         if name not in nets:
-            raise InputError(f"network {name!r} is not in {table}", where=f"{latencies}: line {number}")
+            raise InputError(
+                f"network {name!r} is not in {table}", where=f"{latencies}: line {number}", hint=HINT
+            )
         measured.append(from_table(name, family, nets[name], latency_ms, base))
     return measured
 
@@ -117,7 +121,7 @@ def latency_line(line: Mapping[str, str], where: str) -> tuple[str, float, str]:
     except ValueError:
         latency_ms = float("nan")
     if not name or not np.isfinite(latency_ms) or latency_ms <= 0:
-        raise InputError("needs a network and a positive latency_ms", where=where)
+        raise InputError("needs a network and a positive latency_ms", where=where, hint=HINT)
     return name, latency_ms, (line.get("family") or name).strip()
 
 

@@ -17,9 +17,11 @@ from typing import Any
 
 from dtp_edge.cost.measure import digest, profile_document
 from dtp_edge.cost.node_times import NetworkTimes, NodeTime
-from dtp_edge.cost.probes import probe_network
+from dtp_edge.cost.probe_nets import probe_network
 from dtp_edge.cost.profile import Profile, parse_profile
 from dtp_edge.errors import InputError
+
+HINT = "Run the kit on the board again, and bring its results.json back unchanged."
 
 KIT_VERSION = 1
 PROBES = 240
@@ -52,7 +54,9 @@ def write_kit(path: str | os.PathLike[str], probes: int = PROBES, progress: Call
                     progress(index + 1, probes, "writing probe networks")
         os.replace(temporary, target)
     except OSError as error:
-        raise InputError(f"the kit cannot be written: {error.strerror}", where=str(target)) from error
+        raise InputError(
+            f"the kit cannot be written: {error.strerror}", where=str(target), hint=HINT
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return target
@@ -69,12 +73,14 @@ def import_results(path: str | os.PathLike[str], name: str | None = None) -> Pro
     where = str(source)
     if document.get("kit_version") != KIT_VERSION:
         version = document.get("kit_version")
-        raise InputError(f"kit version {version!r} is unknown", where=f"{where}: $.kit_version")
+        raise InputError(f"kit version {version!r} is unknown", where=f"{where}: $.kit_version", hint=HINT)
     board = _member(document, "board", dict, f"{where}: $")
     networks = _member(document, "networks", list, f"{where}: $")
     threads = int(_number(document, "threads", 1, 1024, f"{where}: $"))
     if len(networks) < 20:
-        raise InputError(f"only {len(networks)} networks were measured; 20 are needed", where=where)
+        raise InputError(
+            f"only {len(networks)} networks were measured; 20 are needed", where=where, hint=HINT
+        )
     times = [_network(item, f"{where}: $.networks[{i}]") for i, item in enumerate(networks)]
     reference = [
         _number(item, "reference_ms", 1e-4, 1e6, f"{where}: $.networks[{i}]")
@@ -93,23 +99,23 @@ def import_results(path: str | os.PathLike[str], name: str | None = None) -> Pro
 def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_RESULT_BYTES:
-            raise InputError("the results file is larger than any kit writes", where=str(path))
+            raise InputError("the results file is larger than any kit writes", where=str(path), hint=HINT)
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint=HINT) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"is not valid JSON: {error}", where=str(path)) from error
+        raise InputError(f"is not valid JSON: {error}", where=str(path), hint=HINT) from error
     if not isinstance(document, dict):
-        raise InputError("results are one JSON object", where=str(path))
+        raise InputError("results are one JSON object", where=str(path), hint=HINT)
     return document
 
 
 def _network(item: Any, where: str) -> NetworkTimes:
     if not isinstance(item, dict):
-        raise InputError("is not an object", where=where)
+        raise InputError("is not an object", where=where, hint=HINT)
     nodes = _member(item, "nodes", list, where)
     if not 1 <= len(nodes) <= 5000:
-        raise InputError(f"{len(nodes)} nodes", where=f"{where}.nodes")
+        raise InputError(f"{len(nodes)} nodes", where=f"{where}.nodes", hint=HINT)
     found = tuple(_node(node, f"{where}.nodes[{i}]") for i, node in enumerate(nodes))
     latency = _number(item, "latency_us", 1e-1, 1e9, where)
     total = sum(node.us for node in found)
@@ -117,18 +123,19 @@ def _network(item: Any, where: str) -> NetworkTimes:
         raise InputError(
             f"its nodes take {total:.4g} us in all, a call {latency:.4g} us: one of them is wrong",
             where=f"{where}.latency_us",
+            hint=HINT,
         )
     return NetworkTimes(found, latency, _number(item, "spread", 0.0, 1e3, where))
 
 
 def _node(node: Any, where: str) -> NodeTime:
     if not isinstance(node, dict) or set(node) | {"activation"} != _NODE_KEYS:
-        raise InputError(f"is not an object of {', '.join(sorted(_NODE_KEYS))}", where=where)
+        raise InputError(f"is not an object of {', '.join(sorted(_NODE_KEYS))}", where=where, hint=HINT)
     if not isinstance(node["blocked"], bool):
-        raise InputError("is not true or false", where=f"{where}.blocked")
+        raise InputError("is not true or false", where=f"{where}.blocked", hint=HINT)
     activation = node.get("activation", "")
     if not isinstance(activation, str) or len(activation) > 40:
-        raise InputError("is not a short text", where=f"{where}.activation")
+        raise InputError("is not a short text", where=f"{where}.activation", hint=HINT)
     return NodeTime(
         op=_text(node, "op", where),
         activation=activation,
@@ -141,11 +148,11 @@ def _node(node: Any, where: str) -> NodeTime:
 
 def _shapes(value: Any, where: str) -> tuple[tuple[int, ...], ...]:
     if not isinstance(value, list) or len(value) > 64:
-        raise InputError("is not a list of shapes", where=where)
+        raise InputError("is not a list of shapes", where=where, hint=HINT)
     for index, shape in enumerate(value):
         good = isinstance(shape, list) and len(shape) <= 8
         if not good or any(type(d) is not int or not 0 <= d <= 1 << 24 for d in shape):
-            raise InputError(f"{shape!r} is not a shape", where=f"{where}[{index}]")
+            raise InputError(f"{shape!r} is not a shape", where=f"{where}[{index}]", hint=HINT)
     return tuple(tuple(shape) for shape in value)
 
 
@@ -162,23 +169,23 @@ def _facts(board: dict[str, Any], where: str) -> dict[str, Any]:
 def _member(holder: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = holder.get(key)
     if not isinstance(value, kind):
-        raise InputError(f"is missing or no {kind.__name__}", where=f"{where}.{key}")
+        raise InputError(f"is missing or no {kind.__name__}", where=f"{where}.{key}", hint=HINT)
     return value
 
 
 def _number(holder: dict[str, Any], key: str, low: float, high: float, where: str) -> float:
     value = holder.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{value!r} is not a finite number", where=f"{where}.{key}")
+        raise InputError(f"{value!r} is not a finite number", where=f"{where}.{key}", hint=HINT)
     if not low <= value <= high:
-        raise InputError(f"{value!r} is not between {low:g} and {high:g}", where=f"{where}.{key}")
+        raise InputError(f"{value!r} is not between {low:g} and {high:g}", where=f"{where}.{key}", hint=HINT)
     return float(value)
 
 
 def _text(holder: dict[str, Any], key: str, where: str) -> str:
     value = holder.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= 300:
-        raise InputError(f"{value!r} is not a short text", where=f"{where}.{key}")
+        raise InputError(f"{value!r} is not a short text", where=f"{where}.{key}", hint=HINT)
     return value
 
 

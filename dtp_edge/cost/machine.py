@@ -71,7 +71,7 @@ def machine_facts() -> dict[str, Any]:
         "chip": chip or platform.machine() or "unknown",
         "cores": f"{os.cpu_count()} x {platform.machine()}",
         "clock_mhz": float(clock) if clock else 1000.0,
-        "ram_bytes": _ram_bytes(),
+        "ram_bytes": float(ram_bytes() or 1 << 30),
         "memory_bytes_per_second": copy_bytes_per_second(),
     }
 
@@ -102,11 +102,12 @@ def _cpu_info() -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in reversed(pairs)}
 
 
-def _ram_bytes() -> float:
+def ram_bytes() -> int | None:
+    """Return this machine's memory, None where it does not say."""
     try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return float(1 << 30)
+        return None
 
 
 def _load() -> str:

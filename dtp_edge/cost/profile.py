@@ -190,13 +190,23 @@ def load_profile(name_or_path: str | os.PathLike[str] | Profile) -> Profile:
     shipped = profiles_dir() / f"{text}.json"
     names = list_profiles()
     if text not in names:
-        close = nearest(text, [*names, HOST])
+        close = nearest(text, [*names, HOST]) or _nearest_device(text, names)
         raise InputError(
             f"no device profile is called {text!r}",
             hint=(f"Nearest: {', '.join(close)}. " if close else "")
             + "`dtp-edge devices` lists all of them.",
         )
     return parse_profile(read_profile_json(shipped))
+
+
+def _nearest_device(text: str, names: list[str]) -> list[str]:
+    """Return the profiles of the device whose own name ("Raspberry Pi 4 Model B") is closest to `text`."""
+    devices: dict[str, list[str]] = {}
+    for name in names:
+        document = read_profile_json(profiles_dir() / f"{name}.json")
+        devices.setdefault(document["device"]["name"], []).append(name)
+    letters = {"".join(c for c in device.lower() if c.isalnum()): device for device in devices}
+    return [name for close in nearest(text, letters, 2) for name in devices[letters[close]]][:4]
 
 
 def list_profiles() -> list[str]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 
+HINT = "hardware_profiles/schema.json says what a profile holds; `dtp-edge devices NAME --json` prints one."
+
 SCHEMA_VERSION = 1
 MAX_PROFILE_BYTES = 4 * 1024 * 1024
 FAMILIES = (
@@ -209,7 +211,7 @@ def read_profile_json(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise InputError("a profile is one JSON file", where=str(path))
+            raise InputError("a profile is one JSON file", where=str(path), hint=HINT)
         if size > MAX_PROFILE_BYTES:
             raise InputError(
                 f"the file has {size} bytes; a profile has at most {MAX_PROFILE_BYTES}",
@@ -218,9 +220,9 @@ def read_profile_json(path: Path) -> dict[str, Any]:
             )
         document = json.loads(path.read_bytes(), object_pairs_hook=_no_duplicates)
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint=HINT) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"is not valid JSON: {error}", where=str(path)) from error
+        raise InputError(f"is not valid JSON: {error}", where=str(path), hint=HINT) from error
     validate_document(document, where=str(path))
     return document
 
@@ -230,7 +232,7 @@ def validate_document(document: Any, *, where: str) -> None:
     from jsonschema import Draft202012Validator  # slow to import, and only wanted here
 
     if not isinstance(document, dict):
-        raise InputError("a profile is a JSON object", where=f"{where}: $")
+        raise InputError("a profile is a JSON object", where=f"{where}: $", hint=HINT)
     version = document.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise InputError(
@@ -241,7 +243,7 @@ def validate_document(document: Any, *, where: str) -> None:
     _refuse_non_finite(document, "$", where)
     errors = sorted(Draft202012Validator(profile_schema()).iter_errors(document), key=_depth)
     if errors:
-        raise InputError(_explain(errors[0]), where=f"{where}: {errors[0].json_path}")
+        raise InputError(_explain(errors[0]), where=f"{where}: {errors[0].json_path}", hint=HINT)
     _check_tables(document, where)
 
 
@@ -262,7 +264,7 @@ def _explain(error: Any) -> str:
 
 def _refuse_non_finite(value: Any, path: str, where: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{value} is not a finite number", where=f"{where}: {path}")
+        raise InputError(f"{value} is not a finite number", where=f"{where}: {path}", hint=HINT)
     if isinstance(value, dict):
         for key, item in value.items():
             _refuse_non_finite(item, f"{path}.{key}", where)
@@ -277,7 +279,7 @@ def _check_tables(document: dict[str, Any], where: str) -> None:
         for index, row in enumerate(kernel.get("rows", ())):
             if len(row) != len(columns):
                 path = f"{where}: $.kernels.{family}.rows[{index}]"
-                raise InputError(f"{len(row)} numbers for {len(columns)} columns", where=path)
+                raise InputError(f"{len(row)} numbers for {len(columns)} columns", where=path, hint=HINT)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

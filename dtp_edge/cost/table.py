@@ -19,6 +19,8 @@ import numpy as np
 
 from dtp_edge.errors import InputError
 
+HINT = "docs/own-board.md shows a profile; `dtp-edge devices NAME --json` prints one with tables."
+
 Features = Mapping[str, np.ndarray]
 TIME = "us"  # the last column of every table: microseconds
 FLOOR_US = 0.1  # no launch is shorter
@@ -127,23 +129,29 @@ class TableKernel:
         base, columns = entry["base"], list(entry["columns"])
         if columns[-1] != TIME:
             raise InputError(
-                f"the last column is {columns[-1]!r}; it must be {TIME!r}", where=f"{where}.columns"
+                f"the last column is {columns[-1]!r}; it must be {TIME!r}",
+                where=f"{where}.columns",
+                hint=HINT,
             )
         rows = np.asarray(entry["rows"], dtype=np.float64)
         if not (rows[:, -1] > 0).all() or (rows[:, :-1] < 0).any():
-            raise InputError("a time is not positive, or a shape is negative", where=f"{where}.rows")
+            raise InputError(
+                "a time is not positive, or a shape is negative", where=f"{where}.rows", hint=HINT
+            )
         us_per = _numbers(base, "us_per", where, TERMS)
         coordinates = _numbers(base, "coordinates", where, {**dict.fromkeys(columns[:-1]), **_DERIVED})
         settings = {}
         for name in ("amplitude", "noise", "grain_us"):
             value = base.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise InputError(f"{value!r} is not a positive number", where=f"{where}.base.{name}")
+                raise InputError(
+                    f"{value!r} is not a positive number", where=f"{where}.base.{name}", hint=HINT
+                )
             settings[name] = float(value)
         try:
             return cls(columns, rows, us_per, coordinates, **settings)
         except KeyError as error:
-            raise InputError(f"column {error} is missing", where=f"{where}.columns") from error
+            raise InputError(f"column {error} is missing", where=f"{where}.columns", hint=HINT) from error
 
     def latency_ms(self, features: Features) -> np.ndarray:
         """Return milliseconds, float64 `[n]`, for feature arrays `[n]`."""
@@ -180,10 +188,10 @@ def place(features: Features, coordinates: Mapping[str, float]) -> np.ndarray:
 def _numbers(base: Mapping[str, Any], name: str, where: str, known: Mapping[str, object]) -> dict[str, float]:
     values = base.get(name)
     if not isinstance(values, dict) or not values:
-        raise InputError("an object of numbers is missing", where=f"{where}.base.{name}")
+        raise InputError("an object of numbers is missing", where=f"{where}.base.{name}", hint=HINT)
     for key, value in values.items():
         bad = isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0
         if key not in known or bad:
             what = "unknown" if key not in known else f"{value!r} is not a number >= 0"
-            raise InputError(what, where=f"{where}.base.{name}.{key}")
+            raise InputError(what, where=f"{where}.base.{name}.{key}", hint=HINT)
     return {key: float(value) for key, value in values.items()}

@@ -27,6 +27,8 @@ from dtp_edge.export.graph_json import graph_from_json, graph_to_json
 from dtp_edge.export.surgery import Compact, named_tensors
 from dtp_edge.graph.network import PrunableNetwork
 
+HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
+
 FORMAT = "dtp_edge.pruned"
 VERSION = 1
 WEIGHTS, WIDTHS = "model.safetensors", "widths.json"
@@ -158,7 +160,7 @@ def load_pruned(folder: str | Path) -> nn.Module:
     try:
         graph = graph_from_json(document["graph"], set(tensors))
     except InputError as error:
-        raise InputError(error.what, where=f"{folder / WIDTHS}: {error.where}") from error
+        raise InputError(error.what, where=f"{folder / WIDTHS}: {error.where}", hint=HINT) from error
     return build_graph_module(tensors, graph)
 
 
@@ -190,18 +192,18 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path, table: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     if not path.is_file():
-        raise InputError("there is no such file", where=str(path))
+        raise InputError("there is no such file", where=str(path), hint=HINT)
     try:
         with safe_open(path, framework="pt") as file:
             raw = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"is not a safetensors file ({error})", where=str(path)) from error
+        raise InputError(f"is not a safetensors file ({error})", where=str(path), hint=HINT) from error
     made: dict[str, torch.Tensor] = {}
     result = {}
     for name, entry in table.items():
         home = entry["stored"]
         if home not in raw:
-            raise InputError(f"lacks the tensor {home!r}", where=str(path))
+            raise InputError(f"lacks the tensor {home!r}", where=str(path), hint=HINT)
         if home not in made:
             made[home] = raw[home]
             if entry["parameter"]:

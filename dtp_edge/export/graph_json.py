@@ -18,6 +18,8 @@ from torch.fx.graph import CodeGen
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.export.kept import SIZE_FUNCTIONS
 
+HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
+
 MAX_NODES = 200_000
 MAX_DEPTH = 12
 _NODE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
@@ -112,7 +114,7 @@ def _target_name(node: fx.Node) -> str:
     name = getattr(target, "__name__", "")
     if SIZE_FUNCTIONS.get(name) is target:
         return f"size.{name}"
-    raise UnsupportedError(f"the operator {target} cannot be stored", where=node.name)
+    raise UnsupportedError(f"the operator {target} cannot be stored", where=node.name, hint=HINT)
 
 
 def _encode(value: Any, node: fx.Node) -> Any:
@@ -141,7 +143,9 @@ def _encode(value: Any, node: fx.Node) -> Any:
             return {key: str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
         return {"device": value.type}
-    raise UnsupportedError(f"an argument of type {type(value).__name__} cannot be stored", where=node.name)
+    raise UnsupportedError(
+        f"an argument of type {type(value).__name__} cannot be stored", where=node.name, hint=HINT
+    )
 
 
 def graph_from_json(nodes: Any, tensor_names: set[str]) -> fx.Graph:
@@ -150,27 +154,27 @@ def graph_from_json(nodes: Any, tensor_names: set[str]) -> fx.Graph:
     Raises `InputError` on anything that is not a graph written by `graph_to_json`.
     """
     if not isinstance(nodes, list) or not 0 < len(nodes) <= MAX_NODES:
-        raise InputError("is not a list of nodes", where="graph")
+        raise InputError("is not a list of nodes", where="graph", hint=HINT)
     graph = fx.Graph()
     known: dict[str, fx.Node] = {}
     for i, entry in enumerate(nodes):
         where = f"graph[{i}]"
         name, op = entry["name"], entry["op"]
         if not _NODE_NAME.fullmatch(name) or name in known:
-            raise InputError("bad or repeated node name", where=where)
+            raise InputError("bad or repeated node name", where=where, hint=HINT)
         args = tuple(_decode(a, known, where) for a in entry["args"])
         kwargs = {_word(k, where): _decode(v, known, where) for k, v in entry["kwargs"].items()}
         target = _target(op, entry["target"], tensor_names, where)
         known[name] = graph.create_node(op, target, args, kwargs, name=name)
     if sum(n.op == "output" for n in graph.nodes) != 1 or next(reversed(graph.nodes)).op != "output":
-        raise InputError("must end in one output", where="graph")
+        raise InputError("must end in one output", where="graph", hint=HINT)
     graph.lint()
     return graph
 
 
 def _word(text: str, where: str) -> str:
     if not _NODE_NAME.fullmatch(text):
-        raise InputError("bad argument name", where=where)
+        raise InputError("bad argument name", where=where, hint=HINT)
     return text
 
 
@@ -179,10 +183,10 @@ def _target(op: str, name: str, tensor_names: set[str], where: str) -> Any:
         return _word(name, where)
     if op == "get_attr":
         if name not in tensor_names or not _TENSOR_NAME.fullmatch(name):
-            raise InputError(f"reads a tensor {name!r} that is not stored", where=where)
+            raise InputError(f"reads a tensor {name!r} that is not stored", where=where, hint=HINT)
         return name
     if op != "call_function":
-        raise InputError(f"unknown kind of node {op!r}", where=where)
+        raise InputError(f"unknown kind of node {op!r}", where=where, hint=HINT)
     space, _, rest = name.partition(".")
     if space == "size" and rest in SIZE_FUNCTIONS:
         return SIZE_FUNCTIONS[rest]
@@ -191,27 +195,27 @@ def _target(op: str, name: str, tensor_names: set[str], where: str) -> Any:
         found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
         if isinstance(found, torch._ops.OpOverload) and allowed(found):
             return found
-    raise InputError(f"{name!r} is not an operator that a stored network may hold", where=where)
+    raise InputError(f"{name!r} is not an operator that a stored network may hold", where=where, hint=HINT)
 
 
 def _decode(value: Any, known: dict[str, fx.Node], where: str, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
-        raise InputError("is nested too deeply", where=where)
+        raise InputError("is nested too deeply", where=where, hint=HINT)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
         if len(value) > 1000:
-            raise InputError("holds a long text", where=where)
+            raise InputError("holds a long text", where=where, hint=HINT)
         return value
     if isinstance(value, list):
         return [_decode(v, known, where, depth + 1) for v in value]
     if not isinstance(value, dict) or len(value) != 1:
-        raise InputError("holds a value that is no argument", where=where)
+        raise InputError("holds a value that is no argument", where=where, hint=HINT)
     ((key, inner),) = value.items()
     try:
         return _DECODERS[key](inner, known, where, depth + 1)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"holds a bad {str(key)[:40]!r} argument", where=where) from error
+        raise InputError(f"holds a bad {str(key)[:40]!r} argument", where=where, hint=HINT) from error
 
 
 def _named(allowed_names: tuple[str, ...]) -> Any:

@@ -11,6 +11,8 @@ import onnxruntime as ort
 
 from dtp_edge.errors import InputError
 
+HINT = "Check the path; `python -m onnx.checker FILE` says what is wrong with a file."
+
 Batch = dict[str, np.ndarray]
 DYNAMIC_BATCH = 8  # samples a run where the file leaves the batch open
 
@@ -18,7 +20,7 @@ DYNAMIC_BATCH = 8  # samples a run where the file leaves the batch open
 def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> ort.InferenceSession:
     """Open a file in ONNX Runtime on the CPU. Raises InputError where it is missing or cannot be read."""
     if not path.is_file():
-        raise InputError("there is no such file", where=str(path))
+        raise InputError("there is no such file", where=str(path), hint=HINT)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -27,7 +29,9 @@ def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> ort.
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
-        raise InputError(f"ONNX Runtime cannot load it: {first_line(error)}", where=str(path)) from error
+        raise InputError(
+            f"ONNX Runtime cannot load it: {first_line(error)}", where=str(path), hint=HINT
+        ) from error
 
 
 def batch_size(session: ort.InferenceSession) -> int:
@@ -105,7 +109,9 @@ def _named(session: ort.InferenceSession, batch: Any) -> Batch:
         values = list(batch) if isinstance(batch, (tuple, list)) else [batch]
         batch = dict(zip([i.name for i in inputs], values, strict=False))
         if len(values) < len(inputs):
-            raise InputError(f"a batch has {len(values)} inputs, the file {len(inputs)}", where="calibration")
+            raise InputError(
+                f"a batch has {len(values)} inputs, the file {len(inputs)}", where="calibration", hint=HINT
+            )
     named: Batch = {}
     for item in inputs:
         if item.name not in batch:
@@ -118,7 +124,9 @@ def _named(session: ort.InferenceSession, batch: Any) -> Batch:
             isinstance(w, int) and w != a for w, a in zip(wanted[1:], array.shape[1:], strict=True)
         ):
             raise InputError(
-                f"input {item.name!r} is {wanted}, the batch {list(array.shape)}", where="calibration"
+                f"input {item.name!r} is {wanted}, the batch {list(array.shape)}",
+                where="calibration",
+                hint=HINT,
             )
         named[item.name] = array
     return named

@@ -20,6 +20,8 @@ from dtp_edge.errors import InputError, nearest
 from dtp_edge.export.runtime.child import Outcome, run_child
 from dtp_edge.export.runtime.registry import RUNTIMES, Runtime
 
+HINT = "Check the path; `python -m onnx.checker FILE` says what is wrong with a file."
+
 FP32_LIMIT = 1e-4  # of max(1, largest absolute reference output)
 INT8_LIMIT = 1e-2  # of the reference output's range
 PYTHON_VARIABLE = "DTP_EDGE_PYTHON_"  # + the runtime's name in capitals: the interpreter that has it
@@ -80,7 +82,9 @@ def check_runtimes(
     truth = {**job, "repeats": 0, "model": str(Path(reference or path).resolve())}
     expected = _run(RUNTIMES["onnxruntime"], truth, arrays, sys.executable, optimise=False, **limits)
     if expected.status != "ok":
-        raise InputError(f"ONNX Runtime cannot run it: {expected.detail}", where=str(truth["model"]))
+        raise InputError(
+            f"ONNX Runtime cannot run it: {expected.detail}", where=str(truth["model"]), hint=HINT
+        )
     quantized = any(
         n.op_type == "QuantizeLinear" for n in onnx.load(str(path), load_external_data=False).graph.node
     )
@@ -119,11 +123,11 @@ def _known(name: str) -> Runtime:
 def _job(path: Path, inputs: Mapping[str, np.ndarray] | None) -> tuple[dict[str, object], list[np.ndarray]]:
     """Describe the file's inputs and outputs, with an array for each input."""
     if not path.is_file():
-        raise InputError("there is no such file", where=str(path))
+        raise InputError("there is no such file", where=str(path), hint=HINT)
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:  # protobuf's error classes differ between versions
-        raise InputError("it is no ONNX file", where=str(path)) from error
+        raise InputError("it is no ONNX file", where=str(path), hint=HINT) from error
     constants = {i.name for i in graph.initializer}
     random = np.random.default_rng(0)
     names, arrays = [], []

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from dtp_edge.errors import InputError, nearest
 from dtp_edge.graph.engine import label_graph
 from dtp_edge.graph.groups import Numbering, number_atoms
 from dtp_edge.graph.layer_list import LayerList
@@ -28,11 +29,27 @@ def trace_network(
     - `example_inputs`: the positional inputs of its forward; a batch of one is enough.
     - `exclude`: names of modules or parameters whose channels must all stay.
 
-    Raises `UnsupportedError` if torch.export cannot trace the network.
+    Raises `UnsupportedError` if torch.export cannot trace the network, `InputError` for a name in
+    `exclude` that the network does not have.
     """
+    _refuse_unknown(model, exclude)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     graph_module, dynamic = trace(model, inputs)
     return label_network(model, graph_module, inputs, dynamic_batch=dynamic, exclude=exclude)
+
+
+def _refuse_unknown(model: nn.Module, names: Sequence[str]) -> None:
+    known = {n for n, _ in [*model.named_modules(), *model.named_parameters(remove_duplicate=False)] if n}
+    for name in names:
+        if name not in known:
+            close = nearest(name, sorted(known))
+            raise InputError(
+                f"the network has no module or parameter {name!r}",
+                where="exclude",
+                hint=f"Nearest: {', '.join(close)}."
+                if close
+                else f"It has {', '.join(sorted(known)[:6])}, ...",
+            )
 
 
 def label_network(

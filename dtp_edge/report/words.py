@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-METRICS = {
-    "latency_ms": "Latency",
-    "peak_ram_bytes": "Peak RAM",
-    "flash_bytes": "Flash",
-    "macs": "MACs",
-    "params": "Parameters",
-}
-NONE = "–"
+from dtp_edge.metrics import NONE, digits, duration, figure, title
+
+__all__ = ["digits", "figure", "metric_title", "seconds"]
+seconds = duration
 
 
 def metric_title(metric: str) -> str:
-    return METRICS.get(metric, metric)
-
-
-def figure(value: float | None, unit: str) -> str:
-    """Return `value` with its unit, to three digits: `12.4 ms`, `128 KiB`, `40.6 M`."""
-    if value is None:
-        return NONE
-    if unit == "bytes":
-        return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
-    if unit in ("MACs", "parameters"):
-        return _scaled(value, 1000, ("", "k", "M", "G", "T")).strip()
-    if unit == "ms" and 0 < value < 0.01:
-        return f"{digits(1000 * value)} µs"
-    return f"{digits(value)} {unit}"
-
-
-def digits(value: float, count: int = 3) -> str:
-    """Return `value` to `count` significant digits: 0.0123, 12.3, 1.23e-05."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else NONE
-    exponent = int(f"{value:.{count - 1}e}".partition("e")[2])  # of the rounded value: 0.9999 is 1.00
-    if not -3 <= exponent < 9:
-        return f"{value:.{count - 1}e}"
-    return f"{value:.{max(0, count - 1 - exponent)}f}"
+    name = title(metric)
+    return name[:1].upper() + name[1:]
 
 
 def fact(key: str, value: object) -> str:
@@ -70,16 +43,6 @@ def points(difference: float) -> str:
     return f"{text} points"
 
 
-def seconds(value: float | None) -> str:
-    if value is None:
-        return NONE
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{digits(value)} s"
-
-
 def sentence(text: str) -> str:
     """Return `text` with a capital first letter and a full stop."""
     text = text.strip()
@@ -96,12 +59,3 @@ def short(text: str, limit: int = 40) -> str:
         return text
     head = (limit - 1) * 2 // 3
     return text[:head] + "…" + text[len(text) - (limit - 1 - head) :]
-
-
-def _scaled(value: float, base: int, names: tuple[str, ...]) -> str:
-    power = 0
-    while abs(value) >= base and power < len(names) - 1:
-        value /= base
-        power += 1
-    text = f"{value:.0f}" if power == 0 and value == int(value) else digits(value)
-    return f"{text} {names[power]}"

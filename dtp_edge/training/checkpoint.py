@@ -20,6 +20,8 @@ from torch import Tensor
 
 from dtp_edge.errors import InputError
 
+HINT = "Start anew without --resume."
+
 _FORMAT = "dtp_edge.checkpoint.1"
 
 
@@ -58,7 +60,9 @@ class Store:
         try:
             before = json.loads(identity.read_text())
         except ValueError as error:
-            raise InputError("the checkpoint's description is damaged", where=str(identity)) from error
+            raise InputError(
+                "the checkpoint's description is damaged", where=str(identity), hint=HINT
+            ) from error
         if before == self._run:
             return
         keys = [

@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dtp_edge.errors import InputError
 from dtp_edge.training.data.source import DataSource, Split
 
+HINT = "Train such a network in your own loop with TransportPruner, or leave --data out."
+
 
 @torch.no_grad()
 def evaluate(module: nn.Module, split: Split, batch_size: int = 500, runtime: Any = None) -> float:
@@ -80,7 +82,9 @@ def class_logits(out: Any) -> Tensor:
 def check_compatible(data: DataSource, module: nn.Module, example_inputs: tuple[Any, ...]) -> None:
     """Raise `InputError` unless `module` is a classifier for this data's images and classes."""
     if len(example_inputs) != 1 or not isinstance(example_inputs[0], Tensor):
-        raise InputError("training reads one image tensor an example; this network has other inputs")
+        raise InputError(
+            "training reads one image tensor an example; this network has other inputs", hint=HINT
+        )
     data.check_fits(None, tuple(example_inputs[0].shape[1:]))
     with torch.no_grad(), _mode(module, training=False):
         classes = class_logits(module(*example_inputs)).shape[1]

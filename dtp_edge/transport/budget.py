@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from dtp_edge.errors import InputError
+from dtp_edge.metrics import UNITS as COST_UNITS
 
 __all__ = ["KEPT", "UNITS", "Budget"]
 
@@ -20,14 +21,7 @@ _METRIC = {
     "params": "params",
     "keep": KEPT,
 }
-UNITS = {
-    "latency_ms": "ms",
-    "peak_ram_bytes": "bytes",
-    "flash_bytes": "bytes",
-    "macs": "MACs",
-    "params": "parameters",
-    KEPT: "channels",
-}
+UNITS = {**COST_UNITS, KEPT: "channels"}
 _TIME = {"": 1.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "ns": 1e-6, "s": 1e3}
 _BYTES = {
     "": 1.0, "b": 1.0, "byte": 1.0, "bytes": 1.0,

@@ -9,6 +9,7 @@ import numpy as np
 
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.metrics import quantity, title
 from dtp_edge.transport.budget import KEPT, UNITS
 
 __all__ = ["CostModel", "Meter", "feasibility", "require_feasible"]
@@ -119,7 +120,9 @@ def require_feasible(network: PrunableNetwork, cost: CostModel, limits: Mapping[
     if not bad:
         return
     said = "; ".join(
-        f"{r['metric']} {r['asked']:.6g} {r['unit']} asked, {r['smallest']:.6g} is the smallest" for r in bad
+        f"{title(m)} of {quantity(m, r['asked'])} asked, {quantity(m, r['smallest'])} is the smallest"
+        for r in bad
+        if isinstance(m := r["metric"], str)
     )
     raise BudgetError(
         f"the budget cannot be reached: {said}.",
@@ -140,8 +143,9 @@ def _blocked_by(meter: Meter, mask: np.ndarray, metric: str) -> str:
         schedule = getattr(meter.cost, "memory_schedule", None)
         if metric == "peak_ram_bytes" and schedule is not None:
             name, live = max(schedule(meter.layers.sizes(mask)), key=lambda row: row[1])
-            return f"{name} holds {live:.0f} bytes{kept_whole}"
+            module = next((layer.module for layer in meter.layers.layers if layer.name == name), None)
+            return f"{module or name} {quantity(metric, live)}{kept_whole}"
         return f"one channel in every group{kept_whole}"
     rows = sorted(by_layer(meter.layers.sizes(mask)), key=lambda r: -getattr(r, _COLUMN[metric]))[:3]
-    parts = [f"{r.name} {getattr(r, _COLUMN[metric]):.3g} {UNITS[metric]}" for r in rows]
+    parts = [f"{r.module or r.name} {quantity(metric, getattr(r, _COLUMN[metric]))}" for r in rows]
     return ", ".join(parts) + kept_whole

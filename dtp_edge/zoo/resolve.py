@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ class ModelInfo:
     num_classes: int | None
     weights: str | None = None
     weights_sha256: str | None = None
+    assumed_input: bool = False  # nobody said what the input looks like
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def resolve_model(
     classes = _try_forward(module, example, spec)
     digest = None if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     path = None if weights is None else str(weights)
-    return module, example, ModelInfo(source.name, source.kind, shape, classes, path, digest)
+    assumed = source.example is None and source.kind.endswith(".py") and not input_shape
+    return module, example, ModelInfo(source.name, source.kind, shape, classes, path, digest, assumed)
 
 
 def _find(spec: str, channels: int | None) -> _Source:
@@ -96,6 +100,10 @@ def _find(spec: str, channels: int | None) -> _Source:
             where=spec,
             hint=f"Write {spec}:NAME, where NAME() returns the network.",
         )
+    if colon and (near := nearest(path, ("torchvision", "timm"))):
+        raise InputError(
+            f"there is no source {path!r}", where=spec, hint=f"Did you mean {near[0]}:{attribute}?"
+        )
     known = registry.entry(spec)
     return _Source(
         spec,
@@ -111,7 +119,11 @@ def _torchvision(name: str, channels: int | None) -> _Source:
     if name not in known:
         raise _unknown("torchvision", name, known)
     if channels not in (None, 3):
-        raise InputError(f"torchvision's networks read 3 channels, the data has {channels}", where=name)
+        raise InputError(
+            f"torchvision's networks read 3 channels, the data has {channels}",
+            where=name,
+            hint="Take a timm network, which can be built for other inputs, or data with 3 channels.",
+        )
 
     def build(classes: int | None) -> nn.Module:
         wanted = {} if classes is None else {"num_classes": classes}
@@ -162,7 +174,11 @@ def _from_file(path: Path, attribute: str) -> _Source:
     if isinstance(example, Tensor):
         example = (example,)
     if example is not None and not isinstance(example, tuple):
-        raise InputError("example_inputs must be a tensor or a tuple of tensors", where=f"{path}:{attribute}")
+        raise InputError(
+            f"example_inputs must be a tensor or a tuple of tensors, not {type(example).__name__}",
+            where=f"{path}:{attribute}",
+            hint="Return (nn.Module, torch.randn(1, 3, 224, 224)), with the shape of your input.",
+        )
     shape = tuple(example[0].shape[1:]) if example and isinstance(example[0], Tensor) else (3, 224, 224)
     return _Source(attribute, str(path), lambda _classes: module, shape, example)
 
@@ -173,30 +189,60 @@ def call_from_file(path: Path, attribute: str) -> Any:
         raise InputError("there is no such file", where=str(path), hint="Check the path before the colon.")
     function = getattr(_import_file(path), attribute, None)
     if not callable(function):
-        raise InputError(f"the file has no function '{attribute}'", where=str(path))
+        raise InputError(
+            f"the file has no function '{attribute}'", where=str(path), hint=_functions(path, attribute)
+        )
     try:
         return function()
     except DtpEdgeError:
         raise
     except Exception as error:
-        raise InputError(f"{attribute}() failed: {type(error).__name__}: {error}", where=str(path)) from error
+        raise InputError(
+            f"{attribute}() failed: {type(error).__name__}: {error}",
+            where=_line(path, error),
+            hint=f"It is called without arguments: python -c 'import {path.stem}; {path.stem}.{attribute}()'",
+        ) from error
 
 
 def _import_file(path: Path) -> ModuleType:
     name = f"dtp_edge_user_{path.stem}"
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
-        raise InputError("the file cannot be imported as Python", where=str(path))
+        raise InputError("the file cannot be imported as Python", where=str(path), hint="Is it a .py file?")
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module  # dataclasses and pickling of workers look the module up
     sys.path.insert(0, str(path.resolve().parent))
     try:
         found.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"importing it failed: {type(error).__name__}: {error}", where=str(path)) from error
+        raise InputError(
+            f"importing it failed: {type(error).__name__}: {error}",
+            where=_line(path, error),
+            hint=f"It must run by itself: python {path}",
+        ) from error
     finally:
         sys.path.remove(str(path.resolve().parent))
     return module
+
+
+def _line(path: Path, error: BaseException) -> str:
+    """Return `path:line` of the user's own line that an error came from, `path` where there is none."""
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).name == path.name:
+        return f"{path}:{error.lineno}"
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == path.name
+    ]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _functions(path: Path, attribute: str) -> str:
+    """Say which functions the file does have, the nearest first."""
+    found = [
+        n.name for n in ast.parse(path.read_bytes()).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))
+    ]
+    if not found:
+        return "Define it there; it returns the network, or (network, example input)."
+    return f"It has {', '.join((nearest(attribute, found) or found)[:4])}."
 
 
 def _optional(module: str, package: str) -> Any:
@@ -211,7 +257,11 @@ def _optional(module: str, package: str) -> Any:
 
 def _unknown(source: str, name: str, known: list[str]) -> InputError:
     near = nearest(name, known)
-    hint = f"Did you mean {', '.join(f'{source}:{n}' for n in near)}?" if near else None
+    hint = (
+        f"Did you mean {', '.join(f'{source}:{n}' for n in near)}?"
+        if near
+        else f"`python -c 'import {source}; help({source})'` leads to its list."
+    )
     return InputError(f"{source} has no network '{name}'", hint=hint)
 
 

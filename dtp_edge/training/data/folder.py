@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from dtp_edge.errors import InputError
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
 
+HINT = "docs/own-network.md says how data must lie in the folder, or what the function returns."
+
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
@@ -38,7 +40,7 @@ class ImageFolder(Dataset):
             with Image.open(path) as opened:
                 picture = opened.convert("RGB")
         except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f"the picture cannot be read ({error})", where=str(path)) from error
+            raise InputError(f"the picture cannot be read ({error})", where=str(path), hint=HINT) from error
         box, mirror = _centre_box(picture.size) if seed is None else _random_box(picture.size, seed)
         picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
         x = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255
@@ -137,7 +139,7 @@ def user_source(path: Path, attribute: str, workers: int) -> DataSource:
     learn, test = made
     for part, dataset in (("training", learn), ("test", test)):
         if len(dataset) < (10 if part == "training" else 1):
-            raise InputError(f"the {part} set has {len(dataset)} samples", where=where)
+            raise InputError(f"the {part} set has {len(dataset)} samples", where=where, hint=HINT)
     x, _ = _sample(learn, where)
     classes = (
         len(learn.classes)
@@ -165,8 +167,8 @@ def _sample(dataset: Any, where: str) -> tuple[Tensor, int]:
         if isinstance(x, Tensor) and x.ndim == 3 and x.is_floating_point():
             return x, int(y)
     except (TypeError, ValueError) as error:
-        raise InputError(f"a sample is not (tensor, class): {error}", where=where) from error
-    raise InputError("a sample's first part must be a float tensor [C, H, W]", where=where)
+        raise InputError(f"a sample is not (tensor, class): {error}", where=where, hint=HINT) from error
+    raise InputError("a sample's first part must be a float tensor [C, H, W]", where=where, hint=HINT)
 
 
 def _classes(folder: Path) -> list[str]:

@@ -19,6 +19,8 @@ from dtp_edge.errors import InputError
 from dtp_edge.training.data.augment import Augment
 from dtp_edge.training.data.source import ArraySplit, DataSource, split_holdout
 
+HINT = "docs/own-network.md says how data must lie in the folder, or what the function returns."
+
 _CIFAR_MEAN, _CIFAR_STD = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
@@ -115,14 +117,16 @@ def from_arrays(
     for part, (images, labels) in (("training", train), ("test", test)):
         if images.ndim != 4 or len(images) != len(labels) or not len(labels):
             raise InputError(
-                f"the {part} part has images {list(images.shape)} and labels {list(labels.shape)}", where=name
+                f"the {part} part has images {list(images.shape)} and labels {list(labels.shape)}",
+                where=name,
+                hint=HINT,
             )
     classes = num_classes or int(max(train[1].max(), test[1].max())) + 1
     if (
         min(int(train[1].min()), int(test[1].min())) < 0
         or max(int(train[1].max()), int(test[1].max())) >= classes
     ):
-        raise InputError(f"labels must lie in 0..{classes - 1}", where=name)
+        raise InputError(f"labels must lie in 0..{classes - 1}", where=name, hint=HINT)
     if mean is None or std is None:
         sample = train[0][:5000].float().div(255)
         mean = tuple(round(v, 4) for v in sample.mean((0, 2, 3)).tolist())
@@ -215,7 +219,7 @@ def _idx(folder: Path, stem: str) -> Tensor:
     """An idx file of bytes: two zeros, type 8, number of dimensions, big-endian sizes, data."""
     path = next((p for p in (folder / f"{stem}.gz", folder / stem) if p.is_file()), None)
     if path is None:
-        raise InputError(f"the file {stem}(.gz) is missing", where=str(folder))
+        raise InputError(f"the file {stem}(.gz) is missing", where=str(folder), hint=HINT)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(_MAX_IDX_BYTES)

@@ -60,9 +60,11 @@ def _known(node: onnx.NodeProto) -> bool:
 
 def _checked(path: Path) -> onnx.ModelProto:
     if not path.is_file():
-        raise InputError("there is no such file", where=str(path))
+        raise InputError("there is no such file", where=str(path), hint="Check the path of MODEL.")
     if path.stat().st_size > MAX_BYTES:
-        raise InputError("is larger than 2 GiB", where=str(path))
+        raise InputError(
+            "is larger than 2 GiB", where=str(path), hint="Such a file is no edge network; split it first."
+        )
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

@@ -1,0 +1,83 @@
+"""Progress with the time left: a bar on a terminal, now and then a line in a pipe or a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from dtp_edge.metrics import duration
+
+EVERY_SECONDS = 30.0  # between two lines of one phase where there is no terminal
+
+
+class Bar:
+    """A progress bar for each phase of a run, shown once the phase has taken two seconds.
+
+    Without a terminal a phase says every half minute how far it is and how long it will take, and one
+    line when it is done.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet, self.phase, self._bar = quiet, None, None
+        self._began = self._said = 0.0
+        self._start = 0  # a resumed phase does not begin at 0
+
+    def __call__(self, phase: str, done: int, total: int, info: Mapping[str, Any] | None = None) -> None:
+        if self.quiet:
+            return
+        if phase != self.phase:
+            self.close()
+            self._open(phase, done, total)
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+            if info:
+                self._bar.set_postfix_str(postfix(info), refresh=False)
+        elif done < total and time.monotonic() - self._said >= EVERY_SECONDS:
+            self._line(phase, done, total, info or {})
+        if done >= total:
+            self._finish(phase, total, info or {})
+
+    def _open(self, phase: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        self.phase, self._start = phase, max(done - 1, 0)
+        self._began = self._said = time.monotonic()
+        if sys.stderr.isatty():
+            shape = "{desc:<9} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+            self._bar = tqdm(
+                total=total, initial=self._start, desc=phase, delay=2, leave=True, file=sys.stderr,
+                bar_format=shape, dynamic_ncols=True,
+            )  # fmt: skip
+
+    def _line(self, phase: str, done: int, total: int, info: Mapping[str, Any]) -> None:
+        self._said = time.monotonic()
+        rate = (self._said - self._began) / max(done - self._start, 1)
+        left = duration(round(rate * (total - done)))
+        click.echo(f"{phase}: {done} of {total} steps, {left} left  {postfix(info)}".rstrip(), err=True)
+
+    def _finish(self, phase: str, total: int, info: Mapping[str, Any]) -> None:
+        if self._bar is None:
+            took = duration(time.monotonic() - self._began)
+            click.echo(f"{phase}: {total} steps in {took}  {postfix(info)}".rstrip(), err=True)
+        self.close()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self.phase = None, None
+
+
+def postfix(info: Mapping[str, Any]) -> str:
+    """Return the few numbers of a step that tell whether it goes well."""
+    parts = []
+    if isinstance(info.get("loss"), float):
+        parts.append(f"loss {info['loss']:.3g}")
+    if isinstance(info.get("budget_used"), float):
+        parts.append(f"cost {info['budget_used']:.2f} of the budget")
+    if isinstance(info.get("holdout_accuracy"), float):
+        parts.append(f"held-out accuracy {100 * info['holdout_accuracy']:.1f} %")
+    return ", ".join(parts)
