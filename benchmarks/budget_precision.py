@@ -1,6 +1,6 @@
 """How much of a latency budget the hardened widths use: networks x shipped devices x 30, 50, 70 %.
 
-    python benchmarks/budget_precision.py [--networks resnet20 ...] [--devices NAME ...]
+    python benchmarks/budget_precision.py [--networks resnet20 torchvision:resnet18 ...] [--devices NAME ...]
 
 `used` must never be above 1, and must be 0.98 or more wherever one step of channels costs less than 2 % of
 the budget (`step`: the cheapest addition that is left, as a share of the budget; it did not fit).
@@ -22,10 +22,18 @@ from dtp_edge.cost import NetworkCost, list_profiles, load_profile
 from dtp_edge.errors import BudgetError, DtpEdgeError
 from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.transport import Budget, harden, initial_scores
-from dtp_edge.transport.harden import steps_of
+from dtp_edge.transport.smallest import steps_of
 
 RESULTS = Path(__file__).parent / "results"
-NETWORKS = ("resnet20", "resnet56", "vgg19", "mobilenetv2_cifar", "resnet8", "dscnn", "mobilenetv1_vww")
+NETWORKS = (
+    "resnet20",
+    "dscnn",
+    "torchvision:resnet18",
+    "torchvision:mobilenet_v2",
+    "torchvision:efficientnet_b0",
+    "torchvision:shufflenet_v2_x1_0",
+    "timm:vit_tiny_patch16_224",
+)
 
 
 def next_step(network: PrunableNetwork, cost: NetworkCost, keep: np.ndarray, limit: float) -> float:
@@ -76,7 +84,8 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for name in options.networks:
         torch.manual_seed(0)
-        network = trace_network(zoo.create(name), (zoo.example_input(name),))
+        module, inputs, _ = zoo.resolve_model(name)
+        network = trace_network(module.eval(), inputs)
         scores = initial_scores(network)
         for device in options.devices or list_profiles():
             try:

@@ -10,7 +10,7 @@ import copy
 import itertools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from dtp_edge import summary
-from dtp_edge.cost import NetworkCost, Profile, load_profile
+from dtp_edge.cost import Profile, load_profile
 from dtp_edge.deliver import deliver, weights_sha256
 from dtp_edge.errors import CheckError, InputError, UnsupportedError
 from dtp_edge.export import (
@@ -36,7 +36,8 @@ from dtp_edge.export import (
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork, trace_network
 from dtp_edge.outputs import refuse_finished, staged
 from dtp_edge.result import PruneResult
-from dtp_edge.transport import Budget, MaskLearner, Meter, harden, initial_scores, require_feasible
+from dtp_edge.task import Task
+from dtp_edge.transport import Budget, MaskLearner, initial_scores
 
 SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
 Progress = Any  # training.ProgressCallback: progress(phase, done, total, info)
@@ -114,33 +115,16 @@ def prune_for_device(
     if context.int8:
         refuse_int8(profile, data)
     network = trace_network(model, inputs, exclude=exclude)
-    cost, limits = costs_and_limits(network, profile, budget)
+    task = Task.of(network, profile, budget).require_feasible()
     if data is None:
-        keep = harden(initial_scores(network), network, cost, limits)
-        return finish_run(network, keep, cost, limits, out=out, context=context)
+        return finish_task(task, task.harden(initial_scores(network)), out=out, context=context)
     return _train_and_finish(
-        network, cost, limits, data, recipe=recipe, epochs=epochs, out=out, resume=resume, context=context
+        task, data, recipe=recipe, epochs=epochs, out=out, resume=resume, context=context
     )
 
 
-def costs_and_limits(
-    network: PrunableNetwork, profile: Profile, budget: Budget
-) -> tuple[NetworkCost, dict[str, float]]:
-    """Return the network's cost on the device and the absolute limits.
-
-    **Raises:** `BudgetError` if no choice of channels meets the budget, with a row for every metric.
-    """
-    cost = NetworkCost(network.layers, profile)
-    dense = cost.evaluate(network.layers.sizes(np.ones(network.n_atoms)))
-    limits = budget.limits(dense)
-    require_feasible(network, cost, limits)
-    return cost, limits
-
-
 def _train_and_finish(
-    network: PrunableNetwork,
-    cost: NetworkCost,
-    limits: Mapping[str, float],
+    task: Task,
     data: Any,
     *,
     recipe: Any,
@@ -151,6 +135,7 @@ def _train_and_finish(
 ) -> PruneResult:
     from dtp_edge.training import Recipe, check_compatible, load_data, run_training
 
+    network, cost, limits = task.network, task.cost, task.limits
     data = load_data(data) if isinstance(data, str) else data
     check_compatible(data, network.module, network.example_inputs)
     recipe = recipe or (Recipe.for_epochs(epochs) if epochs is not None else Recipe())
@@ -160,7 +145,9 @@ def _train_and_finish(
     def make_learner(total_steps: int) -> MaskLearner:
         batches = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
         scores = initial_scores(network, "taylor", batches=list(batches))
-        return MaskLearner(network, cost, limits, total_steps, scores=scores)
+        return MaskLearner(
+            network, cost, limits, total_steps, scores=scores, layer_keep=task.layer_keep or None
+        )
 
     def cut(keep: np.ndarray) -> nn.Module:
         cuts.append(cut_and_prove(network, keep)[0])
@@ -176,13 +163,16 @@ def _train_and_finish(
         checkpoint_dir=out / "checkpoint" if out is not None else None,
         resume=resume,
         seed=context.seed,
-        identity={"device": cost.profile.name, "limits": dict(limits), "weights": context.dense_sha256},
+        identity={
+            "device": cost.profile.name,
+            "limits": dict(limits),
+            "layer_keep": task.layer_keep,
+            "weights": context.dense_sha256,
+        },
     )
     if int(os.environ.get("RANK", "0")) > 0:  # every process holds the result, the first one writes it
         out, context.measure = None, False
-    return finish_run(
-        network, outcome.keep, cost, limits, out=out, training=outcome, compacted=cuts[-1], context=context
-    )
+    return finish_task(task, outcome.keep, out=out, training=outcome, compacted=cuts[-1], context=context)
 
 
 def _progress(context: RunContext, out: Path | None) -> Progress:
@@ -208,11 +198,9 @@ def cut_and_prove(network: PrunableNetwork, keep: np.ndarray) -> tuple[Compact, 
     return result, checks
 
 
-def finish_run(
-    network: PrunableNetwork,
+def finish_task(
+    task: Task,
     keep: np.ndarray,
-    cost: NetworkCost,
-    limits: Mapping[str, float],
     *,
     out: str | Path | None = None,
     training: Any = None,
@@ -225,10 +213,13 @@ def finish_run(
     fine-tuned after the cut (its weights are put back into the dense one, so that the masked network
     computes the same).
 
-    **Raises:** `CheckError` if a proof fails or a budget does not hold on the final widths.
+    **Raises:** `CheckError` if a proof fails or a budget does not hold on the final widths, `InputError`
+    if training left weights that are not finite.
     """
     context = context or RunContext()
     out = Path(out) if out is not None else None
+    network, cost, limits = task.network, task.cost, task.limits
+    refuse_nonfinite(network.module if compacted is None else compacted.module)
     checks: list[Check] = []
     if compacted is None:
         compacted, checks = cut_and_prove(network, keep)
@@ -239,7 +230,7 @@ def finish_run(
             check_masked_equals_compact(network, keep, compacted, randomise=True),
         ]
         require(checks)
-    checks.append(check_budget(network, keep, cost, limits))
+    checks.append(task.check(keep))
     require(checks)
     result = PruneResult(
         module=compacted.module,
@@ -271,19 +262,6 @@ def finish_run(
     return result
 
 
-def check_budget(
-    network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost, limits: Mapping[str, float]
-) -> Check:
-    """Check every budget on the final integer widths: the largest cost over limit may not exceed 1."""
-    meter = Meter(network, cost, limits)
-    final = meter.costs(keep.astype(np.float64))
-    used = {metric: final[metric] / limit for metric, limit in meter.limits.items()}
-    worst = max(used.values(), default=0.0)  # layer-wise keep ratios alone set no limit on a cost
-    texts = [f"{metric} uses {100 * share:.1f} % of its budget" for metric, share in used.items()]
-    detail = "; ".join(texts) or "layer-wise keep ratios only"
-    return Check("budget on the final widths", worst <= 1.0, float(worst), 1.0, detail)
-
-
 def refuse_int8(profile: Profile, data: Any) -> None:
     """Raise UnsupportedError where int8 was asked for and the device or the run cannot have it."""
     if reason := precision_refusal(profile):
@@ -309,9 +287,7 @@ __all__ = [
     "CheckError",
     "PruneResult",
     "RunContext",
-    "check_budget",
-    "costs_and_limits",
     "cut_and_prove",
-    "finish_run",
+    "finish_task",
     "prune_for_device",
 ]

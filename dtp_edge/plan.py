@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.cost import load_profile
 from dtp_edge.graph import trace_network
-from dtp_edge.transport import Budget, feasibility, harden, initial_scores
+from dtp_edge.task import Task
+from dtp_edge.transport import Budget, initial_scores
 
 
 def plan(
@@ -32,9 +32,8 @@ def plan(
     scores = initial_scores(network)
     entries = []
     for profile in profiles:
-        cost = NetworkCost(network.layers, profile)
-        limits = budget.limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
-        rows = feasibility(network, cost, limits)
+        task = Task.of(network, profile, budget)
+        cost, rows = task.cost, task.feasibility()
         feasible = all(bool(row["feasible"]) for row in rows)
         entry: dict[str, Any] = {
             "device": profile.name,
@@ -45,7 +44,7 @@ def plan(
             "widths": {},
         }
         if feasible:
-            keep = harden(scores, network, cost, limits)
+            keep = task.harden(scores)
             final = cost.evaluate(network.layers.sizes(keep.astype(float)))
             entry["expected"] = {metric: final[metric] for metric in cost.metrics}
             entry["widths"] = network.widths(keep)

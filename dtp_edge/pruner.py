@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
-from dtp_edge.transport import Budget, MaskLearner, require_feasible
+from dtp_edge.transport import Budget, MaskLearner
 
 if TYPE_CHECKING:
     from dtp_edge.cost import Profile
@@ -58,20 +58,19 @@ class TransportPruner(MaskLearner):
         exclude: Sequence[str] = (),
         **options: Any,
     ) -> None:
-        from dtp_edge.cost import NetworkCost, load_profile
+        from dtp_edge.cost import load_profile
         from dtp_edge.graph import trace_network
+        from dtp_edge.task import Task
 
         if total_steps < 1 or not 0 < mask_share <= 1:
             raise InputError(f"total_steps {total_steps} and mask_share {mask_share} leave nothing to learn.")
         inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
         network = trace_network(copy.deepcopy(model), inputs, exclude=exclude)
-        cost = NetworkCost(network.layers, load_profile(device))
-        dense = cost.evaluate(network.layers.sizes(torch.ones(network.n_atoms).numpy()))
-        limits = budget.limits(dense)
-        require_feasible(network, cost, limits)
-        shares = budget.layer_shares([group.name for group in network.groups])
+        task = Task.of(network, load_profile(device), budget).require_feasible()
         steps = max(1, round(mask_share * total_steps))
-        super().__init__(network, cost, limits, steps, layer_keep=shares or None, **options)
+        keep = task.layer_keep or None
+        super().__init__(network, task.cost, task.limits, steps, layer_keep=keep, **options)
+        self.task = task
         self.budget = budget
 
     def finish(self, out: str | Path | None = None) -> PruneResult:
@@ -79,9 +78,10 @@ class TransportPruner(MaskLearner):
 
         May be called before `total_steps`; masks are then hardened as they stand. `out=None` writes nothing.
 
-        **Raises:** `CheckError` if a proof fails (nothing that looks finished is left in `out`).
+        **Raises:** `CheckError` if a proof fails (nothing that looks finished is left in `out`), `InputError`
+        if training left weights that are not finite.
         """
-        from dtp_edge.pipeline import RunContext, finish_run
+        from dtp_edge.pipeline import RunContext, finish_task
 
         context = RunContext(budget=self.budget, model_name=type(self.module).__name__)
-        return finish_run(self.network, self.harden(), self.cost, self.limits, out=out, context=context)
+        return finish_task(self.task, self.harden(), out=out, context=context)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import PrunableNetwork
 
@@ -30,7 +28,7 @@ def curve_rows(
     few = scored == "holdout_accuracy"
     chosen = [p for i, p in enumerate(points) if i % stride == 0 or (few and scored in p)]
     metric = _binding(points, limits)
-    dense = cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))).get(metric or "")
+    dense = cost.evaluate(cost.dense_sizes()).get(metric or "")
     return [_row(point, scored, metric, dense, max(network.n_atoms, 1)) for point in chosen]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dtp_edge.transport.budget import Budget
 from dtp_edge.transport.entropic import entropic_dual, entropic_mask
-from dtp_edge.transport.harden import harden
+from dtp_edge.transport.harden import caps_of, harden
 from dtp_edge.transport.learner import MaskLearner
 from dtp_edge.transport.meter import CostModel, Meter, feasibility, require_feasible
 from dtp_edge.transport.scores import initial_scores
@@ -17,6 +17,7 @@ __all__ = [
     "Meter",
     "SparseResult",
     "WeightPruner",
+    "caps_of",
     "entropic_dual",
     "entropic_mask",
     "feasibility",

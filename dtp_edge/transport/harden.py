@@ -21,10 +21,20 @@ from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.transport._search import Search
 from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Segments, floors_of, solve_plan
+from dtp_edge.transport.smallest import steps_of
 
-__all__ = ["MIN_KEEP", "harden", "steps_of"]
+__all__ = ["MIN_KEEP", "caps_of", "harden"]
 
 MIN_KEEP = 0.1  # least share of a group that stays, as far as the budget allows it
+
+
+def caps_of(network: PrunableNetwork, layer_keep: Mapping[str, float] | None) -> np.ndarray | None:
+    """Return the most atoms each group may keep, `[n_groups]`: its share, rounded down, at least one."""
+    if not layer_keep:
+        return None
+    counts = np.array([g.stop - g.start for g in network.groups])
+    share = np.array([layer_keep.get(g.name, 1.0) for g in network.groups])
+    return np.maximum(1, np.floor(share * counts + 1e-9)).astype(np.int64)
 
 
 def harden(
@@ -47,7 +57,7 @@ def harden(
     - `values`: `[n_atoms]` >= 0, what keeping each atom is worth; None: marginal cost x score.
     - `min_keep`: share of every group that stays whatever its scores (never fewer than one atom); it is
       lowered where the budget cannot afford it.
-    - `caps`: `[n_groups]` most atoms a group may keep (layer-wise keep ratios).
+    - `caps`: `[n_groups]` most atoms a group may keep (layer-wise keep ratios; see `caps_of`).
 
     **Raises:** `BudgetError` if one atom a group is already too much.
     """
@@ -104,24 +114,3 @@ def _tie_break(network: PrunableNetwork, ranked: np.ndarray) -> np.ndarray:
         order = np.argsort(-ranked[g.start : g.stop], kind="stable")
         tilt[g.start + order] = -np.arange(g.stop - g.start) / (g.stop - g.start)
     return tilt
-
-
-def steps_of(network: PrunableNetwork, cost: CostModel) -> np.ndarray:
-    """Atoms of every group per device step, int `[n_groups]`: the largest step of any width it is part of."""
-    steps = np.asarray(cost.channel_steps(), dtype=np.int64)
-    owner = np.repeat(np.arange(len(network.groups)), [g.stop - g.start for g in network.groups])
-    found = np.ones(len(network.groups), dtype=np.int64)
-    for width, step in zip(network.layers.widths, steps, strict=True):
-        atoms = width[width >= 0]
-        for g in np.unique(owner[atoms]) if len(atoms) else ():
-            per_atom = max(1, int(np.isin(atoms, np.arange(*_span(network, g))).sum()) // _size(network, g))
-            found[g] = max(found[g], -(-int(step) // per_atom))
-    return found
-
-
-def _span(network: PrunableNetwork, g: int) -> tuple[int, int]:
-    return network.groups[g].start, network.groups[g].stop
-
-
-def _size(network: PrunableNetwork, g: int) -> int:
-    return network.groups[g].stop - network.groups[g].start

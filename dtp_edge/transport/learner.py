@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph.network import PrunableNetwork
-from dtp_edge.transport.harden import MIN_KEEP, harden
+from dtp_edge.transport.harden import MIN_KEEP, caps_of, harden
 from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
 from dtp_edge.transport.scores import initial_scores
@@ -86,7 +86,7 @@ class MaskLearner(nn.Module):
         self.limits = self.meter.limits
         self.segments = Segments(network.groups)
         self.floors = floors_of(network.groups, min_keep, self.meter)
-        self.caps = _caps(network, layer_keep)
+        self.caps = caps_of(network, layer_keep)
         if self.caps is not None:
             self.floors = np.minimum(self.floors, self.caps)
         self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
@@ -265,15 +265,6 @@ def _spread(scores: np.ndarray) -> np.ndarray:
         raise InputError("the scores contain NaN or infinity.", where="scores")
     deviation = scores.std() if len(scores) else 0.0
     return SPREAD * (scores - scores.mean()) / deviation if deviation > 1e-12 else np.zeros_like(scores)
-
-
-def _caps(network: PrunableNetwork, layer_keep: Mapping[str, float] | None) -> np.ndarray | None:
-    """Most atoms each group may keep, rounded down, at least one."""
-    if not layer_keep:
-        return None
-    counts = np.array([g.stop - g.start for g in network.groups])
-    share = np.array([layer_keep.get(g.name, 1.0) for g in network.groups])
-    return np.maximum(1, np.floor(share * counts + 1e-9)).astype(np.int64)
 
 
 class _PlanMask(torch.autograd.Function):

@@ -11,6 +11,7 @@ from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.metrics import quantity, title
 from dtp_edge.transport.budget import KEPT, UNITS
+from dtp_edge.transport.smallest import few_counts, first_atoms, least_counts
 
 __all__ = ["CostModel", "Meter", "feasibility", "require_feasible"]
 
@@ -75,30 +76,25 @@ class Meter:
         return np.maximum(self.layers.sizes_vjp(mask, gradient), 0.0)
 
 
-def smallest_mask(network: PrunableNetwork) -> np.ndarray:
-    """One atom in every group: no cost can be below that of this mask."""
-    mask = np.zeros(network.n_atoms)
-    for group in network.groups:
-        mask[group.start] = 1.0
-    return mask
-
-
 def feasibility(
     network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float]
 ) -> list[dict[str, object]]:
     """Return one row a metric: `metric`, `asked`, `smallest`, `dense`, `unit`, `feasible`, `blocked_by`.
 
-    `asked` is None where there is no limit. `smallest` is the cost with one atom kept in every group.
-    All costs are monotone, so one network reaches every smallest value at once, and budgets that fit one
-    by one also fit together.
+    `asked` is None where there is no limit. `smallest` is the cost with one atom kept in every group, or
+    of the cheapest network found where the device's layouts make more channels cheaper. All limits are
+    tried on one network: a row is feasible if its budget fits together with the others.
     """
     meter = Meter(network, cost, limits)
-    mask = smallest_mask(network)
+    mask = first_atoms(network, least_counts(meter))
     smallest = meter.costs(mask)
+    tried = [meter.costs(first_atoms(network, counts)) for counts in few_counts(meter)]
     rows: list[dict[str, object]] = []
     for metric in (*cost.metrics, *(m for m in meter.limits if m not in cost.metrics)):
         asked = meter.limits.get(metric)
         feasible = asked is None or smallest[metric] <= asked
+        if feasible:
+            smallest[metric] = min(smallest[metric], *(costs[metric] for costs in tried))
         rows.append(
             {
                 "metric": metric,

@@ -20,6 +20,7 @@ import numpy as np
 
 from dtp_edge.graph.network import Group
 from dtp_edge.transport.meter import Meter
+from dtp_edge.transport.smallest import first_atoms, least_counts
 
 __all__ = ["Plan", "Segments", "floors_of", "sigmoid", "solve_plan"]
 
@@ -72,22 +73,18 @@ class Segments:
 def floors_of(groups: tuple[Group, ...], min_keep: float, meter: Meter | None = None) -> np.ndarray:
     """Return the least number of atoms of every group: `min_keep` of it, at least one.
 
-    With a meter, the share is halved until the floors themselves fit the limits.
+    With a meter, the share is halved until the floors themselves fit the limits; where not even one atom
+    a group fits (a layout that suits more channels), they are the cheapest network that was found.
     """
     counts = np.array([g.stop - g.start for g in groups], dtype=np.int64)
     share = min_keep
     while True:
         floors = np.maximum(1, np.ceil(share * counts - 1e-9).astype(np.int64))
-        if meter is None or (floors == 1).all() or meter.fits(_first(groups, floors)):
+        if meter is None or meter.fits(first_atoms(meter.network, floors)):
             return floors
+        if (floors == 1).all():
+            return least_counts(meter)
         share /= 2
-
-
-def _first(groups: tuple[Group, ...], counts: np.ndarray) -> np.ndarray:
-    mask = np.zeros(groups[-1].stop if groups else 0)
-    for group, count in zip(groups, counts, strict=True):
-        mask[group.start : group.start + count] = 1.0
-    return mask
 
 
 @dataclass
