@@ -1,11 +1,13 @@
 """What int8 costs in accuracy: fp32 and int8 ONNX files on a test set, in ONNX Runtime.
 
     python benchmarks/int8_accuracy.py --cifar DIR --weights DIR/resnet20.safetensors --fashion DIR
-    python benchmarks/int8_accuracy.py --file runs/x/model.onnx --data cifar10:DIR      # a pruned network
+    python benchmarks/int8_accuracy.py --cifar DIR --weights ... --pruned 50%           # pruned and trained
+    python benchmarks/int8_accuracy.py --file runs/x/model.onnx --data cifar10:DIR      # any other file
 
 Ranges are calibrated on training images. The depthwise network for Fashion-MNIST is trained here first
-(some minutes); ResNet-20 has published weights. Writes benchmarks/results/int8_accuracy.csv; fails where
-int8 loses more than one point.
+(some minutes); ResNet-20 has published weights. With `--pruned` the network is then pruned to that share of
+its latency on an int8 device and trained for `--pruned-epochs`, as prune-for-device does it.
+Writes benchmarks/results/int8_accuracy.csv; fails where int8 loses more than one point.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+import dtp_edge as dtp
 from dtp_edge.export import evaluate_onnx, export_onnx, quantize_onnx
+from dtp_edge.pipeline import RunContext
 from dtp_edge.training import load_data
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.zoo import resolve_model
@@ -82,6 +86,24 @@ def trained_on_fashion(data: DataSource, epochs: int) -> nn.Module:
     return model.eval()
 
 
+def prune(model: nn.Module, data: DataSource, device: str, latency: str, epochs: int) -> nn.Module:
+    """Return the network pruned to a share of its latency and trained, as prune-for-device does it."""
+    result = dtp.prune_for_device(
+        model,
+        torch.zeros(1, *data.input_shape),
+        device=device,
+        budget=dtp.Budget(latency=latency),
+        data=data,
+        epochs=epochs,
+        out=None,
+        context=RunContext(data=data),
+    )
+    (row,) = [r for r in result.report["budgets"] if r["metric"] == "latency_ms"]
+    share = row["pruned_predicted"] / row["dense_predicted"]
+    click.echo(f"{share:.1%} of the latency on {device}; accuracy {result.report['accuracy']}")
+    return result.module
+
+
 @click.command()
 @click.option("--cifar", type=click.Path(exists=True), help="Folder of CIFAR-10.")
 @click.option("--weights", type=click.Path(exists=True), help="ResNet-20 weights for it.")
@@ -92,6 +114,9 @@ def trained_on_fashion(data: DataSource, epochs: int) -> nn.Module:
 @click.option("--calibration", default=128, help="Training images for the ranges.")
 @click.option("--limit", type=int, help="Only so many test images.")
 @click.option("--method", default="best")
+@click.option("--pruned", help="Prune to this latency first, for example 50%.")
+@click.option("--pruned-epochs", default=2, help="Epochs of masks and fine-tuning together.")
+@click.option("--device", default="stm32h747-cubeai-int8", help="An int8 profile to prune for.")
 def main(
     cifar: str | None,
     weights: str | None,
@@ -102,6 +127,9 @@ def main(
     calibration: int,
     limit: int | None,
     method: str,
+    pruned: str | None,
+    pruned_epochs: int,
+    device: str,
 ) -> None:
     """Measure what is asked for and write the table."""
     torch.set_num_threads(1)
@@ -109,16 +137,21 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder) / "fp32.onnx"
         options = (calibration, limit, method)
+        subjects: list[tuple[str, nn.Module, DataSource]] = []
         if cifar:
-            source = load_data(f"cifar10:{cifar}")
-            model, example, _ = resolve_model("resnet20", weights)
-            export_onnx(model, example, fp32, dynamic_batch=True)
-            rows.append(measure("resnet20", fp32, source, *options))
+            model = resolve_model("resnet20", weights)[0]
+            subjects.append(("resnet20", model, load_data(f"cifar10:{cifar}")))
         if fashion:
             source = load_data(f"fashion-mnist:{fashion}")
-            model = trained_on_fashion(source, epochs)
-            export_onnx(model, torch.zeros(1, *source.input_shape), fp32, dynamic_batch=True)
-            rows.append(measure("depthwise", fp32, source, *options))
+            subjects.append(("depthwise", trained_on_fashion(source, epochs), source))
+        for name, model, source in subjects:
+            example = torch.zeros(1, *source.input_shape)
+            export_onnx(model, example, fp32, dynamic_batch=True)
+            rows.append(measure(name, fp32, source, *options))
+            if pruned:
+                module = prune(model, source, device, pruned, pruned_epochs)
+                export_onnx(module, example, fp32, dynamic_batch=True)
+                rows.append(measure(f"{name}, pruned to {pruned}", fp32, source, *options))
         if file and data:
             rows.append(measure(file.name, file, load_data(data), *options))
     if not rows:

@@ -7,8 +7,11 @@
 - **Every s-th position** (`Slice` with steps along positions, the option-A shortcut of CIFAR ResNets)
   becomes a `MaxPool` of kernel 1 and stride s: the maximum of one value is that value, and both keep
   floor((n - 1)/s) + 1 = ceil(n/s) positions. pnnx leaves such a Slice as an operator that ncnn lacks.
-- **Chosen channels** (`Gather` along dimension 1, what remains of a channel shuffle after pruning): in few
-  stretches it becomes `Split` and `Concat`; in many, a `Gather` over `[N, C, H*W]` between two reshapes.
+- **A vector looked up by number** (`Gather` with 0, 1, 2, ... in another shape, which torch writes for a mean
+  that keeps its dimensions) becomes a `Reshape`; ncnn has no such layer.
+- **Chosen channels** (`Gather` along dimension 1, what remains of a channel shuffle after pruning) mostly
+  vanish into their readers' weights (see `channel_order`). What is left becomes `Split` and `Concat` where it
+  is in few stretches; in many, a `Gather` over `[N, C, H*W]` between two reshapes.
   OpenVINO 2026.4 is wrong on Conv, Gather, Conv (by 0.9 of range) but not behind a reshape, and pnnx takes
   a Gather for the choice of one index. Split and Concat of all channels would suit ncnn too, but cost
   ShuffleNet 38 % of its speed in ONNX Runtime.
@@ -25,6 +28,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from dtp_edge.export.channel_order import absorb_orders, runs
+
 FEW = 16  # stretches of channels that are split and joined
 
 
@@ -33,11 +38,12 @@ def make_portable(model: ModelProto) -> ModelProto:
     shapes = _shapes(model)
     constants = {i.name: i for i in model.graph.initializer}
     stored = set(constants)
+    outputs = {o.name for o in model.graph.output}
     nodes: list[NodeProto] = []
-    for node in model.graph.node:
+    for node in absorb_orders(model.graph.node, shapes, constants, outputs):
         nodes.extend(_rewritten(node, shapes, constants))
     model.graph.initializer.extend(c for n, c in constants.items() if n not in stored)
-    nodes = _merge_strides(nodes, {o.name for o in model.graph.output})
+    nodes = _merge_strides(nodes, outputs)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     _drop_unused_constants(model)
@@ -48,6 +54,8 @@ def _rewritten(
     node: NodeProto, shapes: dict[str, list[int | None]], constants: dict[str, TensorProto]
 ) -> Sequence[NodeProto]:
     shape = shapes.get(node.input[0]) if node.input else None
+    if shape is not None and len(shape) == 1 and node.op_type == "Gather":
+        return _numbered(node, shape, constants) or [node]
     if shape is None or len(shape) not in (3, 4, 5):
         return [node]
     if node.op_type == "ReduceMean":
@@ -57,6 +65,16 @@ def _rewritten(
     if node.op_type == "Slice":
         return _strided_pool(node, shape, constants) or [node]
     return [node]
+
+
+def _numbered(node: NodeProto, shape: list[int | None], constants: dict[str, TensorProto]) -> list[NodeProto]:
+    index = constants.get(node.input[1])
+    if index is None or len(index.dims) < 2:
+        return []
+    if numpy_helper.to_array(index).reshape(-1).tolist() != list(range(shape[0] or 0)):
+        return []
+    size = _constant(f"{node.output[0]}_shape", list(index.dims), constants)
+    return [helper.make_node("Reshape", [node.input[0], size], [node.output[0]], name=node.name)]
 
 
 def _pooled_mean(node: NodeProto, rank: int, constants: dict[str, TensorProto]) -> list[NodeProto]:
@@ -82,22 +100,24 @@ def _chosen_channels(
     chosen, total = _ints(node.input[1], constants), shape[1]
     if axis % len(shape) != 1 or chosen is None or total is None or len(constants[node.input[1]].dims) != 1:
         return []
-    runs = _runs([i % total for i in chosen])
-    cuts = sorted({0, total, *(edge for run in runs for edge in run)})
-    if max(len(runs), len(cuts) - 1) <= FEW:
-        return _split_channels(node, runs, cuts, constants)
+    stretches = runs([i % total for i in chosen])
+    cuts = sorted({0, total, *(edge for run in stretches for edge in run)})
+    if max(len(stretches), len(cuts) - 1) <= FEW:
+        return _split_channels(node, stretches, cuts, constants)
     return _flat_gather(node, shape, len(chosen), constants)
 
 
 def _split_channels(
-    node: NodeProto, runs: list[tuple[int, int]], cuts: list[int], constants: dict[str, TensorProto]
+    node: NodeProto, stretches: list[tuple[int, int]], cuts: list[int], constants: dict[str, TensorProto]
 ) -> list[NodeProto]:
     target = node.output[0]
     if len(cuts) == 2:
-        return [helper.make_node("Concat", [node.input[0]] * len(runs), [target], name=node.name, axis=1)]
+        return [
+            helper.make_node("Concat", [node.input[0]] * len(stretches), [target], name=node.name, axis=1)
+        ]
     pieces = {start: f"{target}_from_{start}" for start in cuts[:-1]}
     sizes = _constant(f"{target}_sizes", [b - a for a, b in itertools.pairwise(cuts)], constants)
-    wanted = [pieces[c] for start, stop in runs for c in cuts if start <= c < stop]
+    wanted = [pieces[c] for start, stop in stretches for c in cuts if start <= c < stop]
     split = helper.make_node("Split", [node.input[0], sizes], list(pieces.values()), axis=1)
     return [split, helper.make_node("Concat", wanted, [target], name=node.name, axis=1)]
 
@@ -123,17 +143,6 @@ def _flat_gather(
 def _constant(name: str, values: list[int], constants: dict[str, TensorProto]) -> str:
     constants[name] = numpy_helper.from_array(np.array(values, dtype=np.int64), name)
     return name
-
-
-def _runs(order: list[int]) -> list[tuple[int, int]]:
-    """Return `(start, stop)` of the stretches of consecutive numbers."""
-    runs: list[tuple[int, int]] = []
-    for i in order:
-        if runs and runs[-1][1] == i:
-            runs[-1] = (runs[-1][0], i + 1)
-        else:
-            runs.append((i, i + 1))
-    return runs
 
 
 def _strided_pool(
