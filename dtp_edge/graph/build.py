@@ -13,6 +13,8 @@ from dtp_edge.errors import InputError, nearest
 from dtp_edge.graph.engine import label_graph
 from dtp_edge.graph.groups import Numbering, number_atoms
 from dtp_edge.graph.layer_list import LayerList
+from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
 from dtp_edge.graph.trace import trace
 from dtp_edge.graph.values import Context, Value
@@ -64,12 +66,16 @@ def label_network(
     ctx = label_graph(graph_module)
     parameters = _parameters(ctx, model)
     numbering = number_atoms(ctx, parameters, list(_arrays(ctx)), exclude)
-    tensor_labels = _by_every_name(model, parameters, numbering)
+    own = own_tensors(model)
+    aliases = _aliases(own)
+    tensor_labels = _by_every_name(aliases, parameters, numbering)
     node_labels, parts = _node_labels(ctx, numbering)
     n_atoms = numbering.groups[-1].stop if numbering.groups else 0
-    buffers = {n for n, _ in model.named_buffers(remove_duplicate=False)}
-    layers = LayerList(graph_module, buffers.__contains__).build(node_labels, parts, n_atoms)
-    parameter_sites, node_sites = _sites(ctx, numbering, _aliases(model))
+    parameter_sites, node_sites = _sites(ctx, numbering, aliases)
+
+    def layers() -> LayerGraph:
+        return LayerList(graph_module, own.__contains__).build(node_labels, parts, n_atoms)
+
     return PrunableNetwork(
         module=model,
         graph_module=graph_module,
@@ -80,7 +86,7 @@ def label_network(
         node_labels=node_labels,
         parameter_sites=parameter_sites,
         node_sites=node_sites,
-        layers=layers,
+        layers=layers,  # type: ignore[arg-type]
         dynamic_batch=dynamic_batch,
     )
 
@@ -108,11 +114,10 @@ def _final(value: Value, numbering: Numbering) -> TensorLabels:
 
 
 def _by_every_name(
-    model: nn.Module, parameters: dict[str, Value], numbering: Numbering
+    aliases: dict[str, list[str]], parameters: dict[str, Value], numbering: Numbering
 ) -> dict[str, TensorLabels]:
     """Tied parameters have one value and several names: list them all, the unlabelled ones left out."""
     found: dict[str, TensorLabels] = {}
-    aliases = _aliases(model)
     for source, value in parameters.items():
         labels = _final(value, numbering)
         if any(rows is not None for rows in labels):
@@ -121,12 +126,8 @@ def _by_every_name(
     return found
 
 
-def _aliases(model: nn.Module) -> dict[str, list[str]]:
+def _aliases(own: dict[str, torch.Tensor]) -> dict[str, list[str]]:
     """Return, for every parameter and buffer, all the names that its tensor has."""
-    own = {
-        **dict(model.named_parameters(remove_duplicate=False)),
-        **dict(model.named_buffers(remove_duplicate=False)),
-    }
     names: dict[int, list[str]] = {}
     for name, tensor in own.items():
         names.setdefault(id(tensor), []).append(name)

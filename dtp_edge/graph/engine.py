@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from dtp_edge.graph import rules as _rules  # noqa: F401  (registers the rules)
+from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.registry import apply_rule
 from dtp_edge.graph.values import UNSET, Context, Value
 
@@ -15,17 +16,19 @@ from dtp_edge.graph.values import UNSET, Context, Value
 def label_graph(graph_module: fx.GraphModule) -> Context:
     """Return the labels of every tensor of the graph, the equations solved."""
     ctx = Context(graph_module=graph_module)
+    own = own_tensors(graph_module)
     tensors: dict[int, Value] = {}  # one value a tensor object, so that tied parameters share labels
     for node in graph_module.graph.nodes:
         ctx.node = node
         if node.op == "placeholder":
             ctx.values[node] = output_value(node.meta.get("val"))
         elif node.op == "get_attr":
-            tensor = fetch(graph_module, str(node.target))
+            target = str(node.target)
+            tensor = own[target] if target in own else fetch(graph_module, target)
             if isinstance(tensor, torch.Tensor):
                 if id(tensor) not in tensors:
                     unset: list[Any] = [UNSET] * tensor.dim()
-                    tensors[id(tensor)] = Value(tuple(tensor.shape), unset, source=str(node.target))
+                    tensors[id(tensor)] = Value(tuple(tensor.shape), unset, source=target)
                 ctx.values[node] = tensors[id(tensor)]
         elif node.op == "call_function":
             output = output_value(node.meta.get("val"))
@@ -52,8 +55,9 @@ def fetch(graph_module: fx.GraphModule, target: str) -> Any:
 def output_value(val: Any) -> Any:
     """Return an unlabelled Value for a tensor, a list for several, None for what is no tensor."""
     if isinstance(val, torch.Tensor):
-        shape = tuple(concrete(s) for s in val.shape)
-        return Value(shape, [None] * len(shape), fixed=tuple(not isinstance(s, int) for s in val.shape))
+        sizes = val.shape
+        shape = tuple(concrete(s) for s in sizes)
+        return Value(shape, [None] * len(shape), fixed=tuple(not isinstance(s, int) for s in sizes))
     if isinstance(val, (list, tuple)):
         return [output_value(v) for v in val]
     return None

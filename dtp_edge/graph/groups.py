@@ -39,43 +39,48 @@ def number_atoms(
     for name, value in parameters.items():
         if any(name == e or name.startswith(e + ".") for e in exclude):
             ctx.freeze_value(value, "excluded by the user")
-    leaves = expand_all(ctx, arrays)
-    why, reasons = ctx.atoms.frozen()
-    members = _members(ctx, parameters, leaves)
-    owned = np.zeros(ctx.atoms.count, dtype=bool)
-    for rows in members.values():
-        owned[rows[rows >= 0]] = True
-    part = _partition(ctx, leaves, owned & (why < 0))
-    roles = _roles(ctx, leaves)
-    groups, number = _number(ctx, part, members, roles)
+    table = ctx.atoms.leaves()
+    leaves = expand_all(table, arrays)
+    why, reasons = ctx.atoms.frozen(table)
+    members = _members(parameters, leaves)
+    owned = np.zeros(len(table), dtype=bool)
+    for rows in {id(r): r for r in members.values()}.values():
+        owned[rows] = True
+    owned = owned[:-1]  # the last entry is what -1 addresses
+    part = _partition(ctx, table, leaves, owned & (why < 0))
+    groups, number = _number(ctx, table, part, members, leaves)
     frozen = _frozen(ctx, why, reasons, owned)
     tied = [g for g in groups if g.stop - g.start < 2]
     if tied:  # one atom alone can never go
         frozen += [Frozen(g.name, "its channels could only go all together") for g in tied]
         alone = np.isin(part, [part[number[:-1] == g.start][0] for g in tied])
         part[alone] = -1
-        groups, number = _number(ctx, part, members, roles)
-    final = {key: _final(rows, number) for key, rows in leaves.items()}
-    return Numbering(groups, _distinct(frozen), number, final)
+        groups, number = _number(ctx, table, part, members, leaves)
+    return Numbering(groups, _distinct(frozen), number, _final(leaves, number))
 
 
-def expand_all(ctx: Context, arrays: Sequence[Rows]) -> dict[int, Rows]:
-    """Return the leaves of every label array, by the array's id, with one expansion for each depth."""
+def expand_all(table: Rows, arrays: Sequence[Rows]) -> dict[int, Rows]:
+    """Return the leaves of every label array, by the array's id; arrays of equal leaves get the same one.
+
+    `table` holds the leaves of every atom.
+    """
     found: dict[int, Rows] = {}
+    same: dict[tuple[int, bytes], Rows] = {}
     by_depth: dict[int, list[Rows]] = {}
     for rows in {id(a): a for a in arrays}.values():
         by_depth.setdefault(rows.shape[1], []).append(rows)
-    for same in by_depth.values():
-        wide = ctx.atoms.expand(np.concatenate(same))
-        stops = np.cumsum([len(rows) for rows in same])
-        for rows, start, stop in zip(same, np.append(0, stops[:-1]), stops, strict=True):
-            found[id(rows)] = wide[start:stop]
+    for depth, equal in by_depth.items():
+        atoms = np.concatenate(equal)
+        wide = tidy(np.concatenate([table[atoms[:, k]] for k in range(depth)], axis=1))
+        start = 0
+        for rows in equal:
+            part = wide[start : start + len(rows)]
+            start += len(rows)
+            found[id(rows)] = same.setdefault((wide.shape[1], part.tobytes()), part)
     return found
 
 
-def _members(
-    ctx: Context, parameters: Mapping[str, Value], leaves: dict[int, Rows]
-) -> dict[tuple[str, int], Rows]:
+def _members(parameters: Mapping[str, Value], leaves: dict[int, Rows]) -> dict[tuple[str, int], Rows]:
     return {
         (name, dim): leaves[id(rows)]
         for name, value in parameters.items()
@@ -84,48 +89,61 @@ def _members(
     }
 
 
-def _partition(ctx: Context, leaves: dict[int, Rows], free: np.ndarray) -> np.ndarray:
+def _partition(ctx: Context, table: Rows, leaves: dict[int, Rows], free: np.ndarray) -> np.ndarray:
     """Return the class of every atom, -1 for those that are no free leaf."""
-    count = ctx.atoms.count
-    expanded = ctx.atoms.expand(np.arange(count, dtype=np.int32)[:, None])
-    origins = ctx.atoms.origins(np.arange(count))
+    count, n = ctx.atoms.count, len(ctx.origins) + 1
+    origins = ctx.atoms.origins(np.arange(count)).astype(np.int64)
     signature = np.zeros(count, dtype=np.uint64)
-    random = np.random.default_rng(0).integers(1, 2**63, size=len(ctx.origins) + 1, dtype=np.uint64)
-    for k in range(expanded.shape[1]):
-        hit = expanded[:, k] >= 0
-        pairs = np.unique(expanded[hit, k].astype(np.int64) * (len(ctx.origins) + 1) + origins[hit])
-        np.add.at(signature, pairs // (len(ctx.origins) + 1), random[pairs % (len(ctx.origins) + 1)])
+    random = np.random.default_rng(0).integers(1, 2**63, size=n, dtype=np.uint64)
+    for k in range(table.shape[1]):
+        hit = np.flatnonzero(table[:-1, k] >= 0)
+        pairs = np.sort(table[hit, k].astype(np.int64) * n + origins[hit])
+        pairs = pairs[np.diff(pairs, prepend=-1) != 0]
+        np.add.at(signature, pairs // n, random[pairs % n])
     part = np.full(count, -1, dtype=np.int64)
     chosen = np.flatnonzero(free)
     if len(chosen):
         part[chosen] = np.unique(signature[chosen], return_inverse=True)[1].reshape(-1)
     seen: set[bytes] = set()
-    for rows in leaves.values():
+    sizes = np.bincount(part[part >= 0])
+    for rows in {id(r): r for r in leaves.values()}.values():
         for k in range(rows.shape[1]):
-            inside = np.unique(rows[:, k])
-            if (inside >= 0).all() and inside.tobytes() not in seen:
-                seen.add(inside.tobytes())
-                _split_if_partial(part, inside)
+            if len(rows) and rows[:, k].min() >= 0:
+                inside = _distinct_atoms(rows[:, k], count)
+                key = inside.tobytes()
+                if key not in seen:
+                    seen.add(key)
+                    sizes = _split_if_partial(part, inside, sizes)
     return part
 
 
-def _split_if_partial(part: np.ndarray, inside: np.ndarray) -> None:
-    """Split one class if no class lies wholly within a tensor's dimension."""
-    classes, counts = np.unique(part[inside], return_counts=True)
-    if not len(classes) or classes[0] < 0:
-        return  # something in it always stays
-    sizes = np.bincount(part[part >= 0])
-    if (counts == sizes[classes]).any():
-        return
-    largest = inside[part[inside] == classes[counts.argmax()]]
-    part[largest] = len(sizes)
+def _distinct_atoms(atoms: np.ndarray, count: int) -> np.ndarray:
+    """Return the atoms, ascending, each once."""
+    if (atoms[1:] > atoms[:-1]).all():
+        return atoms
+    held = np.zeros(count, dtype=bool)
+    held[atoms] = True
+    return np.flatnonzero(held).astype(atoms.dtype)
+
+
+def _split_if_partial(part: np.ndarray, inside: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Split one class if no class lies wholly within a tensor's dimension; return the sizes of all."""
+    within = part[inside]
+    if within.min() < 0:
+        return sizes  # something in it always stays
+    counts = np.bincount(within, minlength=len(sizes))
+    if ((counts == sizes) & (counts > 0)).any():
+        return sizes
+    part[inside[within == counts.argmax()]] = len(sizes)
+    return np.bincount(part[part >= 0])
 
 
 def _number(
     ctx: Context,
+    table: Rows,
     part: np.ndarray,
     members: Mapping[tuple[str, int], Rows],
-    roles: Mapping[int, dict[str, str]],
+    leaves: Mapping[int, Rows],
 ) -> tuple[list[Group], np.ndarray]:
     number = np.full(len(part) + 1, -1, dtype=np.int32)  # one more: -1 addresses it
     chosen = np.flatnonzero(part >= 0)
@@ -138,34 +156,39 @@ def _number(
     number[order] = np.arange(len(order))
     sizes = np.bincount(rank[part[chosen]])
     stops = np.cumsum(sizes)
-    cut = _members_of_groups(members, number, stops)
+    cut = _members_of_groups(members, number, sizes)
+    heads = order[stops - sizes]  # the first leaf of each group
+    roles, makers = _roles(ctx, heads, leaves), ctx.makers(heads, table)
     names: dict[str, int] = {}
     groups = []
-    for index, (size, stop) in enumerate(zip(sizes, stops, strict=True)):
-        leaves = order[stop - size : stop]
-        name, kind, each = _describe(ctx, leaves, roles)
+    for index, (size, stop) in enumerate(zip(sizes.tolist(), stops.tolist(), strict=True)):
+        name, kind, each = _describe(ctx, makers[index], roles[index])
         names[name] = names.get(name, 0) + 1
         unique = name if names[name] == 1 else f"{name} #{names[name]}"
-        groups.append(Group(unique, kind, int(stop - size), int(stop), each, tuple(cut[index])))
+        groups.append(Group(unique, kind, stop - size, stop, each, tuple(cut[index])))
     return groups, number
 
 
 def _members_of_groups(
-    members: Mapping[tuple[str, int], Rows], number: np.ndarray, stops: np.ndarray
+    members: Mapping[tuple[str, int], Rows], number: np.ndarray, sizes: np.ndarray
 ) -> list[list[tuple[str, int]]]:
-    found: list[list[tuple[str, int]]] = [[] for _ in stops]
+    found: list[list[tuple[str, int]]] = [[] for _ in sizes]
+    group = np.append(np.repeat(np.arange(len(sizes)), sizes), len(sizes))  # of -1: one that is no group
+    touched: dict[int, list[int]] = {}
     for key, rows in members.items():
-        atoms = number[np.unique(rows)]
-        for index in np.unique(np.searchsorted(stops, atoms[atoms >= 0], side="right")).tolist():
+        if id(rows) not in touched:
+            hit = np.zeros(len(sizes) + 1, dtype=bool)
+            hit[group[number[rows]]] = True
+            touched[id(rows)] = np.flatnonzero(hit[:-1]).tolist()
+        for index in touched[id(rows)]:
             found[index].append(key)
     return found
 
 
-def _describe(ctx: Context, leaves: np.ndarray, roles: Mapping[int, dict[str, str]]) -> tuple[str, str, int]:
-    """Return the name, the kind and the channels an atom of a group."""
-    makers = ctx.makers(leaves[0])
+def _describe(ctx: Context, made: Mapping[int, int], found: Mapping[str, str]) -> tuple[str, str, int]:
+    """Return the name, the kind and the channels an atom of a group, by its first leaf's makers and roles."""
+    makers = sorted(made)
     origins = [ctx.origins[i] for i in makers]
-    found = roles.get(int(leaves[0]), {})
     if "heads" in found:
         return f"{found['heads']} heads", "heads", 1
     if found:
@@ -177,16 +200,17 @@ def _describe(ctx: Context, leaves: np.ndarray, roles: Mapping[int, dict[str, st
     name = producers[0] if len(producers) == 1 else f"{_stream(producers)} stream"
     first = next(i for i in makers if ctx.origins[i].kind == "channels")
     whole = all(o.kind in ("channels", "padding") for o in origins)
-    return name, "channels", ctx.channels_per_atom(leaves[0], first) if whole else 1
+    return name, "channels", made[first] * ctx.origins[first].repeat if whole else 1
 
 
-def _roles(ctx: Context, leaves: Mapping[int, Rows]) -> dict[int, dict[str, str]]:
-    """Return, for every leaf that attention reads, its roles and the module of each."""
-    found: dict[int, dict[str, str]] = {}
+def _roles(ctx: Context, heads: np.ndarray, leaves: Mapping[int, Rows]) -> list[dict[str, str]]:
+    """Return, for the first leaf of each group, its roles in attention and the module of each."""
+    found: list[dict[str, str]] = [{} for _ in heads]
     for rows, role, module in ctx.roles:
-        for leaf in np.unique(leaves[id(rows)]).tolist():
-            if leaf >= 0:
-                found.setdefault(leaf, {}).setdefault(role, module)
+        held = np.zeros(ctx.atoms.count + 1, dtype=bool)
+        held[leaves[id(rows)]] = True
+        for index in np.flatnonzero(held[heads]).tolist():
+            found[index].setdefault(role, module)
     return found
 
 
@@ -211,9 +235,10 @@ def _frozen(ctx: Context, why: np.ndarray, reasons: list[str], owned: np.ndarray
     kept = np.flatnonzero((why >= 0) & owned)
     if not len(kept):
         return []
-    keys = np.unique(np.stack([ctx.atoms.origins(kept), why[kept]], axis=1), axis=0)
+    keys = np.unique(ctx.atoms.origins(kept).astype(np.int64) * len(reasons) + why[kept])
     found = []
-    for origin, reason in keys.tolist():
+    for key in keys.tolist():
+        origin, reason = divmod(key, len(reasons))
         made = ctx.origins[origin]
         if made.kind == "channels":
             found.append(Frozen(_module_of(made.name), reasons[reason]))
@@ -226,6 +251,12 @@ def _distinct(frozen: list[Frozen]) -> list[Frozen]:
     return list(dict.fromkeys(frozen))
 
 
-def _final(rows: Rows, number: np.ndarray) -> Rows | None:
-    atoms = tidy(number[rows])
-    return None if (atoms < 0).all() else np.ascontiguousarray(atoms, dtype=np.int32)
+def _final(leaves: Mapping[int, Rows], number: np.ndarray) -> dict[int, Rows | None]:
+    """Return the numbered atoms of every label array, None if nothing in it can go, by the array's id."""
+    done: dict[int, Rows | None] = {}
+    for rows in leaves.values():
+        if id(rows) not in done:
+            atoms = tidy(number[rows])
+            prunable = atoms.max(initial=-1) >= 0
+            done[id(rows)] = np.ascontiguousarray(atoms, dtype=np.int32) if prunable else None
+    return {key: done[id(rows)] for key, rows in leaves.items()}

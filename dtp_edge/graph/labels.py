@@ -15,24 +15,27 @@ Rows = np.ndarray  # int32 [size, depth], -1 where no atom
 
 
 class Atoms:
-    """Union-find over integer atoms. A root is a leaf, or defined as a product of leaves."""
+    """Union-find over integer atoms. A root is a leaf, or defined as a product of leaves.
+
+    The tables have one entry more than atoms fit: index -1 addresses it and finds -1, "no atom".
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        self._parent = np.arange(1024, dtype=np.int32)
-        self._definition = np.full(1024, -1, dtype=np.int32)  # row of `_products`, or -1
+        self._parent = _table(1024, np.arange(1024))
+        self._definition = _table(1024)  # row of `_products`, or -1
         self._products = np.zeros((0, 2), dtype=np.int32)
-        self._origin = np.zeros(1024, dtype=np.int32)
+        self._origin = _table(1024)
         self._frozen: list[tuple[np.ndarray, str]] = []
 
     def fresh(self, size: int, origin: int) -> Rows:
         """Return `[size, 1]` new atoms that belong to `origin`."""
         start, self.count = self.count, self.count + size
-        while self.count > len(self._parent):
-            n = len(self._parent)
-            self._parent = np.concatenate([self._parent, np.arange(n, 2 * n, dtype=np.int32)])
-            self._definition = np.concatenate([self._definition, np.full(n, -1, dtype=np.int32)])
-            self._origin = np.concatenate([self._origin, np.zeros(n, dtype=np.int32)])
+        if self.count >= len(self._parent):
+            old, new = len(self._parent) - 1, 2 * self.count
+            self._parent = _table(new, np.concatenate([self._parent[:old], np.arange(old, new)]))
+            self._definition = _table(new, self._definition[:old])
+            self._origin = _table(new, self._origin[:old])
         self._origin[start : self.count] = origin
         return np.arange(start, self.count, dtype=np.int32)[:, None]
 
@@ -41,14 +44,14 @@ class Atoms:
 
     def find(self, atoms: np.ndarray) -> np.ndarray:
         """Return the root of every atom; -1 stays -1."""
-        roots = np.where(atoms >= 0, self._parent[atoms], -1)
+        roots, steps = self._parent[atoms], 0
         while True:
-            up = np.where(roots >= 0, self._parent[roots], -1)
-            if np.array_equal(up, roots):
-                touched = atoms >= 0
-                self._parent[atoms[touched]] = roots[touched]
+            up = self._parent[roots]
+            if (up == roots).all():
+                if steps:
+                    self._parent[atoms] = roots
                 return roots
-            roots = up
+            roots, steps = up, steps + 1
 
     def expand(self, rows: Rows) -> Rows:
         """Return the rows as leaves, each once, -1 at the right."""
@@ -56,7 +59,7 @@ class Atoms:
             rows = self.find(rows)
             if not len(self._products):
                 break
-            defined = np.where(rows >= 0, self._definition[rows], -1)
+            defined = self._definition[rows]
             if (defined < 0).all():
                 break
             columns = []
@@ -69,20 +72,28 @@ class Atoms:
             rows = tidy(np.concatenate(columns, axis=1))
         return tidy(rows)
 
+    def leaves(self) -> Rows:
+        """Return the leaves of every atom, `[count + 1, depth]`; the last row, which -1 finds, has none."""
+        atoms = np.arange(self.count + 1, dtype=np.int32)[:, None]
+        atoms[-1] = -1
+        return self.expand(atoms)
+
     def freeze(self, rows: Rows, reason: str) -> None:
         """Keep every index of these rows for ever."""
-        atoms = np.unique(rows)
-        atoms = atoms[atoms >= 0]
+        atoms = rows[rows >= 0]
         if len(atoms):
             self._frozen.append((atoms, reason))
 
-    def frozen(self) -> tuple[np.ndarray, list[str]]:
-        """Return, for every atom, the index of the first reason that froze it as a leaf (-1: free)."""
+    def frozen(self, table: Rows | None = None) -> tuple[np.ndarray, list[str]]:
+        """Return, for every atom, the index of the first reason that froze it as a leaf (-1: free).
+
+        `table` are the `leaves` of every atom, if they are known.
+        """
         reasons = [reason for _, reason in self._frozen]
         which = np.full(self.count, -1, dtype=np.int32)
         if self._frozen:
             sizes = [len(atoms) for atoms, _ in self._frozen]
-            leaves = self.expand(np.concatenate([atoms for atoms, _ in self._frozen])[:, None])
+            leaves = (self.leaves() if table is None else table)[np.concatenate([a for a, _ in self._frozen])]
             index = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
             for k in range(leaves.shape[1]):
                 hit = leaves[:, k] >= 0
@@ -98,7 +109,7 @@ class Atoms:
         while len(left):
             left, right = self.expand(left), self.expand(right)
             left, right = same_depth(left, right)
-            different = (left != right).any(axis=1)
+            different = left[:, 0] != right[:, 0] if left.shape[1] == 1 else (left != right).any(axis=1)
             left, right = left[different], right[different]
             if not len(left):
                 return
@@ -153,6 +164,14 @@ class Atoms:
             different = a != b
             a, b = a[different], b[different]
             np.minimum.at(self._parent, np.maximum(a, b), np.minimum(a, b))
+
+
+def _table(size: int, values: np.ndarray | None = None) -> np.ndarray:
+    """Return `[size + 1]` entries that begin with `values`, -1 after them."""
+    table = np.full(size + 1, -1, dtype=np.int32)
+    if values is not None:
+        table[: len(values)] = values
+    return table
 
 
 def tidy(rows: Rows) -> Rows:

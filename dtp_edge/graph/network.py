@@ -81,6 +81,24 @@ class NodeSite:
     atoms: IndexAtoms
 
 
+class _AtFirstUse:
+    """A field that may be given as a function without arguments, called when the field is first read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            raise AttributeError(self._name)  # tells dataclass that the field has no default
+        value = instance.__dict__[self._name]
+        if callable(value):
+            value = instance.__dict__[self._name] = value()
+        return value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self._name] = value
+
+
 @dataclass
 class PrunableNetwork:
     """A traced and labelled network: `graph`'s whole answer, read by every later box.
@@ -98,7 +116,7 @@ class PrunableNetwork:
     node_labels: Mapping[str, TensorLabels]
     parameter_sites: tuple[ParameterSite, ...]
     node_sites: tuple[NodeSite, ...]
-    layers: LayerGraph
+    layers: LayerGraph = _AtFirstUse()  # type: ignore[assignment]  # what costs are computed from
     dynamic_batch: bool = True
 
     @property

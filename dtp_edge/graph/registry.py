@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,15 +36,16 @@ def arguments_of(node: fx.Node) -> Arguments:
     """Return the node's arguments by name, defaults filled in."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return {**{str(i): a for i, a in enumerate(node.args)}, **node.kwargs}
-    found: Arguments = {}
-    for position, argument in enumerate(node.target._schema.arguments):
-        if position < len(node.args):
-            found[argument.name] = node.args[position]
-        elif argument.name in node.kwargs:
-            found[argument.name] = node.kwargs[argument.name]
-        else:
-            found[argument.name] = argument.default_value if argument.has_default_value() else None
+    found = dict(_defaults(node.target))
+    found.update(zip(found, node.args, strict=False))
+    found.update(node.kwargs)
     return found
+
+
+@functools.cache
+def _defaults(target: torch._ops.OpOverload) -> Arguments:
+    """Return the parameters of an operator in order, with their defaults (None where there is none)."""
+    return {a.name: a.default_value if a.has_default_value() else None for a in target._schema.arguments}
 
 
 def apply_rule(ctx: Context, node: fx.Node, output: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,29 +168,24 @@ class Context:
             self.sites.append(Site("norm", self.node.name, argument, dim, rows))
 
     # -- afterwards ----------------------------------------------------------------------------
-    def makers(self, leaf: int) -> list[int]:
-        """Return the origins of all atoms that are united in a leaf, or have it as a factor."""
-        return sorted(self._made_by().get(int(leaf), []))
+    def makers(self, chosen: np.ndarray, leaves: Rows) -> list[dict[int, int]]:
+        """Return, for each chosen leaf, how many atoms of every origin are united in it or hold it.
 
-    def channels_per_atom(self, leaf: int, maker: int) -> int:
-        """Return how many channels of the making layer go with a leaf."""
-        return self._made_by()[int(leaf)].get(maker, 1) * self.origins[maker].repeat
-
-    def _made_by(self) -> dict[int, dict[int, int]]:
-        cached = self.__dict__.get("_makers")
-        if cached is None:
-            expanded = self.atoms.expand(np.arange(self.atoms.count, dtype=np.int32)[:, None])
-            origins = self.atoms.origins(np.arange(self.atoms.count))
-            n = len(self.origins)
-            keys = np.concatenate(
-                [expanded[:, k].astype(np.int64) * n + origins for k in range(expanded.shape[1])]
-            )
-            keys, counts = np.unique(keys[keys >= 0], return_counts=True)
-            cached = {}
-            for key, times in zip(keys.tolist(), counts.tolist(), strict=True):
-                cached.setdefault(key // n, {})[key % n] = times
-            self.__dict__["_makers"] = cached
-        return cached
+        `leaves` are those of every atom, as `Atoms.leaves` returns them.
+        """
+        slot = np.full(len(leaves), -1, dtype=np.int64)
+        slot[chosen] = np.arange(len(chosen))
+        n = len(self.origins)
+        keys = []
+        for k in range(leaves.shape[1]):
+            place = slot[leaves[:-1, k]]
+            hit = np.flatnonzero(place >= 0)
+            keys.append(place[hit] * n + self.atoms.origins(hit))
+        found: list[dict[int, int]] = [{} for _ in chosen]
+        distinct, counts = np.unique(np.concatenate(keys), return_counts=True)
+        for key, times in zip(distinct.tolist(), counts.tolist(), strict=True):
+            found[key // n][key % n] = times
+        return found
 
     @property
     def op(self) -> str:
@@ -237,8 +233,13 @@ def op_name(node: fx.Node) -> str:
     """Return the ATen name without overload, such as `conv2d`."""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
-        return target._schema.name.partition("::")[2]
+        return _aten_name(target)
     return getattr(target, "__name__", str(target))
+
+
+@functools.cache
+def _aten_name(target: torch._ops.OpOverload) -> str:
+    return target._schema.name.partition("::")[2]
 
 
 def join(parts: list[tuple[Rows | None, int]]) -> Rows | None:
