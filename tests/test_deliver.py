@@ -92,7 +92,7 @@ def test_the_int8_file_is_int8_and_the_report_has_its_own_accuracy(run, data: Da
 
 
 def test_ranges_come_from_training_images_only(run, data: DataSource) -> None:
-    seen = np.concatenate([batch for batch in data.calibration(256)])
+    seen = np.concatenate(list(data.calibration(256)))
     train = np.concatenate([x.numpy() for x, _ in data.train.ordered(256)])
     test = {x.tobytes() for batch, _ in data.test.ordered(256) for x in batch.numpy()}
     assert {x.tobytes() for x in seen} <= {x.tobytes() for x in train}
