@@ -15,23 +15,9 @@ from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 from dtp_edge.graph.lazy import LazyGraphModule, graph_module_over
+from dtp_edge.graph.modes import set_training
 
 aten = torch.ops.aten
-
-# operator -> (position, name) of the argument that says "training"
-MODE_FLAGS: dict[Any, tuple[int, str]] = {
-    aten.batch_norm.default: (5, "training"),
-    aten.dropout.default: (2, "train"),
-    aten.dropout_.default: (2, "train"),
-    aten.feature_dropout.default: (2, "train"),
-    aten.feature_dropout_.default: (2, "train"),
-    aten.alpha_dropout.default: (2, "train"),
-    aten.feature_alpha_dropout.default: (2, "train"),
-    aten.lstm.input: (6, "train"),
-    aten.gru.input: (6, "train"),
-    aten.rnn_tanh.input: (6, "train"),
-    aten.rnn_relu.input: (6, "train"),
-}
 
 
 class CompactGraph(LazyGraphModule):
@@ -39,21 +25,7 @@ class CompactGraph(LazyGraphModule):
 
     def train(self, mode: bool = True) -> CompactGraph:
         super().train(mode)
-        changed = False
-        for node in self.graph.nodes:
-            flag = MODE_FLAGS.get(node.target) if node.op == "call_function" else None
-            if flag is None:
-                continue
-            position, name = flag
-            if len(node.args) > position:
-                if node.args[position] != mode:
-                    node.update_arg(position, mode)
-                    changed = True
-            elif node.kwargs.get(name) != mode:
-                node.update_kwarg(name, mode)
-                changed = True
-        if changed:
-            self.recompile()
+        set_training(self, mode)
         return self
 
 

@@ -218,7 +218,7 @@ def _shapes(model: ModelProto) -> dict[str, list[int | None]]:
 
 
 def _ints(name: str, constants: dict[str, TensorProto]) -> list[int] | None:
-    if name not in constants:
+    if name not in constants or len(constants[name].dims) > 1:
         return None
     return [int(v) for v in np.atleast_1d(numpy_helper.to_array(constants[name]))]
 

@@ -17,8 +17,10 @@ from torch import fx, nn
 from dtp_edge.errors import CheckError, UnsupportedError
 from dtp_edge.export import gather  # noqa: F401  registers its rules
 from dtp_edge.export.compact_graph import CompactGraph, build_graph_module, plain_interface
+from dtp_edge.export.cut import cut_tensor
 from dtp_edge.export.kept import KeptIndices
 from dtp_edge.export.resize import RULES, Site, overloads
+from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import PrunableNetwork
 
 # Assertions about sizes that torch.export leaves behind; true of the dense network only.
@@ -90,8 +92,7 @@ def compact(network: PrunableNetwork, keep: np.ndarray, *, in_place: bool = True
 
 def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Return all parameters and buffers by name, shared ones under each of their names."""
-    pairs = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    return dict(pairs)
+    return own_tensors(module)
 
 
 def attribute(root: Any, name: str) -> Any:
@@ -124,29 +125,25 @@ def cut_tensors(network: PrunableNetwork, kept: KeptIndices) -> dict[str, torch.
         indices = kept.tensor(name)
         key = (id(tensor), tuple(None if i is None else i.tobytes() for i in indices))
         if key not in done:
-            done[key] = _cut(tensor, indices)
+            done[key] = cut_tensor(tensor, indices)
         result[name] = done[key]
     return result
 
 
-def _cut(tensor: torch.Tensor, indices: list[np.ndarray | None]) -> torch.Tensor:
-    with torch.no_grad():
-        value = tensor.detach()
-        for dim, index in enumerate(indices):
-            if index is not None:
-                value = value.index_select(dim, torch.as_tensor(index, device=value.device))
-        if value.data_ptr() == tensor.data_ptr():
-            value = value.clone()
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(value, requires_grad=tensor.requires_grad)
-    return value
-
-
 def kept_by_tensor(network: PrunableNetwork, kept: KeptIndices) -> dict[str, dict[int, list[int]]]:
-    """Return `{tensor name: {dimension: kept indices}}` for every dimension that lost something."""
+    """Return `{tensor name: {dimension: kept indices}}` for every dimension that lost something.
+
+    Dimensions that lost the same share one list.
+    """
+    lists: dict[int, list[int]] = {}
     result = {}
     for name in network.tensor_labels:
-        cut = {d: i.tolist() for d, i in enumerate(kept.tensor(name)) if i is not None}
+        cut = {}
+        for dim, index in enumerate(kept.tensor(name)):
+            if index is not None:
+                if id(index) not in lists:
+                    lists[id(index)] = index.tolist()
+                cut[dim] = lists[id(index)]
         if cut:
             result[name] = cut
     return result
@@ -175,7 +172,11 @@ def cut_graph(network: PrunableNetwork, kept: KeptIndices, tensors: dict[str, to
         node.meta = {}
     graph.lint()
     used = {n.target for n in graph.nodes if n.op == "get_attr"}
-    return build_graph_module({n: t for n, t in {**tensors, **constants}.items() if n in used}, graph)
+    own = named_tensors(network.module)
+    device = next((t.device for t in own.values()), torch.device("cpu"))
+    held = {n: t for n, t in {**tensors, **constants}.items() if n in used}
+    # index tables belong to the graph: the module was perhaps moved after it was traced
+    return build_graph_module({n: t if n in own else t.to(device) for n, t in held.items()}, graph)
 
 
 def put_back(network: PrunableNetwork, result: Compact) -> None:

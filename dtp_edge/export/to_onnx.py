@@ -27,6 +27,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from dtp_edge.errors import CheckError, UnsupportedError
+from dtp_edge.export.onnx_attention import FlatAttention
 from dtp_edge.export.portable import make_portable
 
 OPSET = 18
@@ -117,7 +118,7 @@ def _to_proto(
         "verbose": False,
     }
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), FlatAttention():
             program = torch.onnx.export(clone, inputs, **options)
     except Exception as error:
         reason = str(error).strip().splitlines()

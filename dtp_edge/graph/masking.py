@@ -105,6 +105,9 @@ def masked_forward(
     names = {n for n, _ in graph.named_parameters(remove_duplicate=False)}
     names |= {n for n, _ in graph.named_buffers(remove_duplicate=False)}
     used = {k: v for k, v in tensors.items() if k in names}
+    used |= {  # constants of the graph, which the module does not move with it
+        n: b.to(mask.device) for n, b in graph.named_buffers() if n not in used and b.device != mask.device
+    }
     return torch.func.functional_call(graph, used, inputs, tie_weights=False)
 
 

@@ -28,6 +28,8 @@ MOVES = RESHAPES | {
     "clone",
 }
 
+COPIES = {"contiguous", "clone", "reshape", "flatten"}  # new memory, or not
+
 
 def normalise(graph_module: fx.GraphModule) -> fx.GraphModule:
     """Apply the rewrites in place and return the graph module."""
@@ -90,6 +92,10 @@ def _replace_shuffles(graph_module: fx.GraphModule) -> None:
         with graph_module.graph.inserting_before(end):
             if torch.equal(index, torch.arange(len(index))):
                 replacement = source
+                if any(op_name(n) in COPIES for n in chain[: chain.index(end) + 1]):
+                    # one of the two may be written in place, and the other must not change
+                    replacement = graph_module.graph.call_function(torch.ops.aten.clone.default, (source,))
+                    replacement.meta = dict(end.meta)
             else:
                 name = f"_shuffle_index_{count}"
                 count += 1

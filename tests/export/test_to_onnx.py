@@ -118,3 +118,32 @@ def test_require_names_what_failed():
     require([Check("a", True, 0.0, 1.0)])
     with pytest.raises(CheckError, match="b: 2, may be at most 1"):
         require([Check("a", True, 0.0, 1.0), Check("b", False, 2.0, 1.0)])
+
+
+class Windows(torch.nn.Module):
+    """Attention over windows in a dimension of their own, as in Twins and NesT, with or without a mask."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.qkv, self.out = torch.nn.Linear(16, 48), torch.nn.Linear(16, 5)
+        self.register_buffer("mask", torch.randn(4, 1, 3, 3) if masked else None)
+
+    def forward(self, x):
+        b, w, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, w, n, 3, 4, 4).permute(3, 0, 4, 1, 2, 5).unbind(0)
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        return self.out(y.permute(0, 2, 3, 1, 4).reshape(b, w, n, c))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_five_dimensions_is_exported(masked, tmp_path):
+    torch.manual_seed(0)
+    model, x = Windows(masked).eval(), torch.randn(2, 5, 3, 16)
+    path = export_onnx(model, (x,), tmp_path / "m.onnx")
+    assert check_onnx(path, model, (x,)).passed
+
+
+def test_a_look_up_by_a_table_of_indices_is_exported(tmp_path):
+    model, x = torch.nn.Unfold(3, padding=1, stride=2).eval(), torch.randn(1, 4, 8, 8)
+    path = export_onnx(model, (x,), tmp_path / "m.onnx")
+    assert check_onnx(path, model, (x,)).passed

@@ -246,7 +246,7 @@ class EfficientChannelAttention(Net):
         return self.b(x) + self.b(x * torch.sigmoid(gate))
 
 
-@structure(IMAGE, prunes=False)
+@structure(IMAGE)
 class SoftmaxOverChannels(Net):
     def __init__(self) -> None:
         super().__init__(8, 6)

@@ -45,7 +45,7 @@ def convolutions(draw: st.DrawFn) -> Case:
     bias = tensor(c_out) if draw(st.booleans()) else None
     if draw(st.booleans()):
         name = f"conv_transpose{n}d"
-        function = getattr(aten, name).default if n == 1 else getattr(getattr(aten, name), "input")
+        function = getattr(aten, name).default if n == 1 else getattr(aten, name).input
         return function, [x, tensor(c_in, c_out // groups, *kernel), bias, ones, zeros, zeros, groups], {}
     function = getattr(aten, f"conv{n}d").default
     return function, [x, tensor(c_out, c_in // groups, *kernel), bias, ones, zeros, ones, groups], {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import fx
 
 from dtp_edge.graph.registry import Arguments, rule
 from dtp_edge.graph.rules.elementwise import broadcast
-from dtp_edge.graph.values import Context, Value, concatenate
+from dtp_edge.graph.values import Context, Value, concatenate, op_name
 
 
 @rule("cat", "concat", "concatenate")
@@ -67,9 +68,29 @@ def slice_(ctx: Context, a: Arguments, out: Value) -> None:
         return
     start = int(a["start"] or 0)
     start = min(size, max(0, start + size if start < 0 else start))
+    if step > 1 and _written_in_place(ctx.node):
+        ctx.freeze(out.labels[dim], "written in place through a strided slice")
     rows = out.labels[dim][start : start + step * out.shape[dim] : step]
     assert len(rows) == out.shape[dim]
     out.labels[dim] = rows
+
+
+VIEWS = {"view", "transpose", "permute", "unsqueeze", "squeeze", "slice", "select", "narrow", "split",
+         "split_with_sizes", "chunk", "unbind", "getitem", "expand", "alias", "detach", "t"}  # fmt: skip
+
+
+def _written_in_place(node: fx.Node) -> bool:
+    """Return whether an operator writes to this node or to a view of it.
+
+    Every slice with step 1 is one in the compact network too. A strided one need not be, and what stands for
+    it then is a copy.
+    """
+    for user in node.users:
+        name = op_name(user)
+        writes = name.endswith("_") and not name.startswith("_")
+        if user.args and user.args[0] is node and (writes or (name in VIEWS and _written_in_place(user))):
+            return True
+    return False
 
 
 @rule("narrow")

@@ -9,7 +9,7 @@ import numpy as np
 
 from dtp_edge.graph.labels import Rows
 from dtp_edge.graph.registry import Arguments, rule
-from dtp_edge.graph.values import Context, Value, join
+from dtp_edge.graph.values import UNSET, Context, Value, join
 
 
 @rule("view", "reshape", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as", "ravel")
@@ -165,9 +165,11 @@ def _moved(order: list[int], source: Any, destination: Any) -> np.ndarray:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(ctx: Context, a: Arguments, out: Value) -> None:
-    """Stretched dimensions carry nothing; the others pass through."""
+    """Stretched dimensions hold the same everywhere, so they take any label; the others pass through."""
     x = ctx.value(a["self"])
     shift = out.rank - x.rank
+    for dim in range(out.rank):
+        out.labels[dim] = None if out.shape[dim] == 1 or out.fixed[dim] else UNSET
     for dim in range(x.rank):
         if x.shape[dim] == out.shape[dim + shift]:
             out.labels[dim + shift] = ctx.read(x, dim) if x.shape[dim] != 1 else None

@@ -1,0 +1,46 @@
+"""Attention with more than four dimensions, for the ONNX exporter, which translates four only.
+
+Windowed networks keep windows in a dimension of their own: [batch, heads, windows, tokens, width].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+aten = torch.ops.aten
+_ATTENTION = (
+    torch.nn.functional.scaled_dot_product_attention,
+    aten.scaled_dot_product_attention,
+    aten.scaled_dot_product_attention.default,
+)
+
+
+class FlatAttention(TorchFunctionMode):
+    """While this is entered, attention over `[..., heads, tokens, width]` runs on four dimensions."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _ATTENTION and len(args) >= 3 and args[0].dim() > 4:
+            return _attention(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def _attention(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    query, key, value, *rest = args
+    leading = query.shape[:-3]
+    mask = rest[0] if rest else kwargs.get("attn_mask")
+    if mask is not None and mask.dim() > 2:
+        mask = mask.expand(*query.shape[:-1], key.shape[-2]).flatten(0, -4)
+    if rest:
+        rest[0] = mask
+    elif mask is not None:
+        kwargs["attn_mask"] = mask
+    flat = (x.expand(*leading, *x.shape[-3:]).flatten(0, -4) for x in (query, key, value))
+    return func(*flat, *rest, **kwargs).unflatten(0, leading)
