@@ -92,8 +92,12 @@ class KeptIndices:
 
 def dense_shape(node: fx.Node) -> list[int]:
     """Return the dense shape of a node's value, symbolic sizes at the example batch; [] if not a tensor."""
-    value = node.meta.get("val")
-    return [hint(s) for s in value.shape] if isinstance(value, torch.Tensor) else []
+    shape = node.meta.get("dense_shape")  # reading symbolic sizes takes long
+    if shape is None:
+        value = node.meta.get("val")
+        shape = tuple(hint(s) for s in value.shape) if isinstance(value, torch.Tensor) else ()
+        node.meta["dense_shape"] = shape
+    return list(shape)
 
 
 def hint(size: Any) -> int:

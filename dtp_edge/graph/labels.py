@@ -179,14 +179,23 @@ def tidy(rows: Rows) -> Rows:
     depth = rows.shape[1]
     if depth <= 1:
         return rows
-    rows = rows.copy()
+    columns = [rows[:, k] for k in range(depth)]
     for k in range(1, depth):
-        rows[(rows[:, :k] == rows[:, k : k + 1]).any(axis=1), k] = -1
-    empty = rows < 0
-    if empty.any():
-        rows = np.take_along_axis(rows, np.argsort(empty, axis=1, kind="stable"), axis=1)
-        rows = rows[:, : max(1, int((~empty).sum(axis=1).max(initial=0)))]
-    return rows
+        for before in columns[:k]:
+            again = before == columns[k]
+            if again.any():
+                columns[k] = np.where(again, np.int32(-1), columns[k])
+    for end in range(depth - 1, 0, -1):  # as often as an atom may have to move
+        for k in range(end):
+            gap = columns[k] < 0
+            if gap.any():
+                columns[k], columns[k + 1] = (
+                    np.where(gap, columns[k + 1], columns[k]),
+                    np.where(gap, np.int32(-1), columns[k + 1]),
+                )
+    while len(columns) > 1 and columns[-1].max(initial=-1) < 0:
+        columns.pop()
+    return np.stack(columns, axis=1)
 
 
 def same_depth(left: Rows, right: Rows) -> tuple[Rows, Rows]:
