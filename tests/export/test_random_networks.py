@@ -7,11 +7,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keeps import random_keep
-from random_networks import IMAGE_BLOCKS, TOKEN_BLOCKS, RandomNetwork
+from random_networks import IMAGE_BLOCKS, TOKEN_BLOCKS, RandomNetwork, trace_quickly
 
 from dtp_edge.export import check_masked_equals_compact, compact
-from dtp_edge.export.equality import randomise_tensors
-from dtp_edge.graph import trace_network
+from dtp_edge.export.equality import copied_network, randomise_tensors
+from dtp_edge.export.parity import leaves, random_like, relative_error
+from dtp_edge.graph import MaskedNetwork, trace_network
 
 
 def plans(blocks, low, high):
@@ -20,40 +21,59 @@ def plans(blocks, low, high):
     )
 
 
-@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
-    image=plans(IMAGE_BLOCKS, 1, 4),
-    tokens=plans(TOKEN_BLOCKS, 0, 2),
+    image=plans(IMAGE_BLOCKS, 0, 2),
+    tokens=plans(TOKEN_BLOCKS, 0, 1),
     seed=st.integers(0, 999),
     share=st.sampled_from([0.0, 0.3, 0.5, 0.8]),
 )
 def test_random_network_is_cut_exactly(image, tokens, seed, share):
-    prove(RandomNetwork(image, tokens, seed), seed, share)
+    assert prove(RandomNetwork(image, tokens, seed), seed, share) <= 1e-9
 
 
 @pytest.mark.parametrize("block", sorted(IMAGE_BLOCKS))
 def test_each_image_block_between_convolutions(block):
-    for number in range(2):
-        network = prove(
-            RandomNetwork([("plain", number), (block, number), ("plain", 7)], [], number), number, 0.5
-        )
-        assert network.groups
+    prove_in_place(RandomNetwork([("plain", 1), (block, 1), ("plain", 7)], [], 1))
 
 
 @pytest.mark.parametrize("block", sorted(TOKEN_BLOCKS))
 def test_each_token_block_between_linears(block):
-    for number in range(2):
-        prove(RandomNetwork([], [("linear", number), (block, number), ("mlp", 7)], number), number, 0.5)
+    prove_in_place(RandomNetwork([], [("linear", 1), (block, 1), ("mlp", 7)], 1))
 
 
-def prove(model, seed, share):
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic_batch", [False, True])
+@pytest.mark.parametrize("block", sorted([*IMAGE_BLOCKS, *TOKEN_BLOCKS]))
+def test_each_block_in_many_forms(block, dynamic_batch):
+    for number in range(8):
+        image = [("plain", number), (block, number), ("plain", 7)] if block in IMAGE_BLOCKS else []
+        tokens = [("linear", number), (block, number), ("mlp", 7)] if block in TOKEN_BLOCKS else []
+        assert prove(RandomNetwork(image, tokens, number), number, 0.5, dynamic_batch) <= 1e-9
+
+
+def prove_in_place(model):
+    """As the product does it: a free batch, the user's own module cut where it can be, float32."""
     network = trace_network(model.eval(), (torch.randn(2, 3, 4, 4),))
-    randomise_tensors(network, seed)
-    keep = random_keep(network, share, seed)
+    randomise_tensors(network, 1)
+    keep = random_keep(network, 0.5, 1)
     result = compact(network, keep)
-    check = check_masked_equals_compact(network, keep, result, seeds=(0,), dtype=torch.float64)
+    check = check_masked_equals_compact(network, keep, result, seeds=(0,))
     assert check.passed, check
-    single = check_masked_equals_compact(network, keep, result, seeds=(0,))
-    assert single.passed, single
-    return network
+    unknown = [f for f in network.frozen if "no rule" in f.reason or "does not cover" in f.reason]
+    assert network.groups
+    assert not unknown, unknown
+
+
+def prove(model, seed, share, dynamic_batch=False):
+    """Return the relative error between masked and compact in float64, with every tensor random."""
+    network = trace_quickly(model.eval(), dynamic_batch)
+    assert network.groups or network.frozen, "nothing pruned and no reason given"
+    randomise_tensors(network, seed)
+    network = copied_network(network, dtype=torch.float64)
+    keep = random_keep(network, share, seed)
+    result = compact(network, keep, in_place=False)
+    inputs = random_like(network.example_inputs, seed, torch.float64)
+    with torch.no_grad():
+        masked = leaves(MaskedNetwork(network, keep).eval()(*inputs))
+        return relative_error(masked, leaves(result.graph_module(*inputs)))
