@@ -8,6 +8,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,9 @@ from dtp_edge.graph import PrunableNetwork
 from dtp_edge.metrics import COUNTED, UNITS, quantity, title
 from dtp_edge.report import SCHEMA_VERSION
 from dtp_edge.summary_curves import curve_rows
-from dtp_edge.summary_layers import group_rows, layer_rows, memory_rows, suggestions
+from dtp_edge.summary_layers import layer_rows, memory_rows
+from dtp_edge.summary_next import suggestions
+from dtp_edge.summary_widths import OneWidth, group_rows
 
 if TYPE_CHECKING:
     from dtp_edge.deliver import Delivery
@@ -48,19 +52,19 @@ def build(
 ) -> dict[str, Any]:
     """Return the report of one run. Predictions, measurements and counts are named as such."""
     profile = cost.profile
-    groups = group_rows(network, keep, cost)
+    widths = OneWidth(network, keep, cost)
     budgets = _budgets(network, keep, cost, limits, delivery, context)
-    return {
+    report = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "dtp_edge", "version": dtp_edge.__version__},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "run": _run(training, context),
+        "run": _run(training, context, profile.name),
         "model": _model(network, keep, cost, context),
         "device": _device(profile),
         "budgets": budgets,
         "accuracy": _accuracy(training, delivery),
         "layers": layer_rows(network, keep, cost),
-        "groups": groups,
+        "groups": group_rows(widths),
         "memory": memory_rows(network, keep, cost, limits.get("peak_ram_bytes", profile.limits.ram_bytes)),
         "curves": curve_rows(training, network, cost, limits),
         "frozen": [{"name": f.name, "reason": f.reason} for f in network.frozen],
@@ -69,18 +73,25 @@ def build(
             for c in delivery.checks
         ],
         "files": _files(delivery.stage),
-        "suggestions": suggestions(groups, network, cost),
         "warnings": context.warnings + _slack(budgets) + _warnings(delivery, limits),
     }
+    return {**report, "suggestions": suggestions(report, widths, limits)}
 
 
-def _run(training: Any, context: RunContext) -> dict[str, Any]:
+def _call(context: RunContext, device: str) -> str:
+    """The call that made a run from Python, as far as it can be written down, and the script it was in."""
+    given = f"device={device!r}, budget=Budget({context.budget}), seed={context.seed}"
+    script = "" if not sys.argv[0].endswith(".py") else f"python {shlex.join(sys.argv)}\n"
+    return f"{script}dtp_edge.prune_for_device({context.model_name or 'model'}, ..., {given})"
+
+
+def _run(training: Any, context: RunContext, device: str) -> dict[str, Any]:
     settings: dict[str, Any] = {"int8": context.int8, "dynamic_batch": context.dynamic_batch}
     recipe = getattr(training, "recipe", None)
     if recipe is not None:
         settings |= recipe
     return {
-        "command": context.command or "dtp_edge.prune_for_device(...)",
+        "command": context.command or _call(context, device),
         "seed": context.seed,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "duration_s": context.seconds(),

@@ -9,6 +9,7 @@ import numpy as np
 from dtp_edge.cost import NetworkCost, Profile
 from dtp_edge.export import Check
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.metrics import title
 from dtp_edge.transport import Budget, Meter, caps_of, feasibility, harden, require_feasible
 
 __all__ = ["Task"]
@@ -51,7 +52,7 @@ class Task:
         """Check every limit and every layer's keep ratio on final integer widths."""
         meter = Meter(self.network, self.cost, self.limits)
         final = meter.costs(keep.astype(np.float64))
-        used = {f"{m} uses": final[m] / limit for m, limit in meter.limits.items()}
+        used = {f"{title(m)} uses": final[m] / limit for m, limit in meter.limits.items()}
         caps = caps_of(self.network, self.layer_keep)
         if caps is not None:
             shares = [

@@ -10,7 +10,9 @@ import numpy as np
 from dtp_edge.summary_curves import curve_rows
 
 NETWORK: Any = SimpleNamespace(n_atoms=10, layers=SimpleNamespace(sizes=np.sum))
-COST: Any = SimpleNamespace(evaluate=lambda sizes: {"latency_ms": 8.0, "macs": 100.0})
+COST: Any = SimpleNamespace(
+    evaluate=lambda sizes: {"latency_ms": 8.0, "macs": 100.0}, dense_sizes=lambda: None
+)
 
 
 def mask_row(step: int, latency: float, macs: float) -> dict[str, Any]:

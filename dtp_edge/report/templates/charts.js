@@ -4,7 +4,8 @@
   const { data, show, redraw, choice, clip, ms, percent, bytes, tip } = kit;
   const narrow = (width) => width < 520;
   const left = (width) => (narrow(width) ? 104 : 190);
-  const label = (width) => (text) => clip(text, narrow(width) ? 15 : 29);
+  /* On an axis names lose their beginning: layers of one network differ at the end. */
+  const label = (width) => (text) => { const most = narrow(width) ? 14 : 26; return text.length > most ? "…" + text.slice(1 - most) : text; };
   const scaleX = (svg) => svg.scale("x").apply;
 
   function budgets() {
@@ -31,10 +32,12 @@
     if (!rows.length) return;
     const values = rows.flatMap((r) => [r.value, r.low ?? r.value, r.high ?? r.value]);
     const room = Math.max(0.01, 0.08 * (Math.max(...values) - Math.min(...values)));
+    const low = Math.min(...values) - room, high = Math.max(...values) + room;
+    const best = Math.max(...values) <= 1 ? Math.min(1, high) : high;
     const text = (r) => `${r.name}: ${percent(r.value, 2)}` + (r.low === null ? "" : ` (${percent(r.low)} to ${percent(r.high)})`);
     show("chart-accuracy", (width) => ({
-      height: 26 * rows.length + 34, marginLeft: 84, marginRight: 56, marginBottom: 30,
-      x: { domain: [Math.min(...values) - room, Math.max(...values) + room], tickFormat: (v) => percent(v, room < 0.004 ? 1 : 0), label: null, grid: true, ticks: narrow(width) ? 3 : 7 },
+      height: 26 * rows.length + 34, marginLeft: 84, marginRight: 68, marginBottom: 30,
+      x: { domain: [low, best], tickFormat: (v) => percent(v, best - low < 0.06 ? 1 : 0), label: null, grid: true, ticks: narrow(width) ? 3 : 7 },
       y: { domain: rows.map((r) => r.name), label: null, tickSize: 0 },
       marks: [
         Plot.ruleY(rows.filter((r) => r.low !== null), { y: "name", x1: "low", x2: "high", stroke: "var(--quiet)", strokeWidth: 2 }),
@@ -60,7 +63,7 @@
 
   function kernelColours(rows) {
     const time = d3.rollups(rows, (v) => d3.sum(v, (r) => r.dense), (r) => r.kernel).sort((a, b) => b[1] - a[1]);
-    const names = time.map(([name]) => name);
+    const names = time.filter(([, spent]) => spent > 0).map(([name]) => name);
     const colour = new Map(names.map((name, i) => [name, `var(--c${Math.min(i, 6) + 1})`]));
     const legend = document.getElementById("kernels");
     const shown = names.length > 7 ? [...names.slice(0, 6), "other kernels"] : names;
@@ -71,7 +74,7 @@
       item.append(key, name);
       legend.append(item);
     });
-    return (row) => colour.get(row.kernel);
+    return (row) => colour.get(row.kernel) ?? "var(--dense)";
   }
 
   function strip({ rows, dense, pruned }) {
@@ -169,7 +172,7 @@
         marks: [
           Plot.line(group.stairs, { x: (s) => s[0], y: (s) => s[1], stroke: "var(--ink)", strokeWidth: 1.5, curve: "step-before" }),
           Plot.dot(marks, { x: (m) => m[0], y: (m) => at(m[0]), r: 5, fill: (m) => (m[1] === "kept" ? m[2] : "var(--paper)"), stroke: (m) => m[2], strokeWidth: 2 }),
-          Plot.text(marks, { x: (m) => m[0], y: (m) => at(m[0]), text: (m) => m[1], dy: 16, dx: 3, textAnchor: "start", fill: (m) => m[2], stroke: "var(--paper)", strokeWidth: 4, fontWeight: 600 }),
+          ...marks.map((m) => Plot.text([m], { x: m[0], y: at(m[0]), text: (m) => m[1], dy: m[1] === "kept" ? -14 : 16, dx: m[1] === "kept" ? -3 : 3, textAnchor: m[1] === "kept" ? (m[0] < group.total / 8 ? "start" : "end") : (m[0] > group.total * 0.9 ? "end" : "start"), fill: m[2], stroke: "var(--paper)", strokeWidth: 4, fontWeight: 600 })),
           Plot.tip(group.stairs, Plot.pointerX({ x: (s) => s[0], y: (s) => s[1], title: (s) => `${s[0]} channels: ${ms(s[1])}`, ...tip })),
         ],
       };
@@ -187,9 +190,9 @@
     const most = Math.max(limit ?? 0, ...m.dense.map((r) => r[1]), ...m.pruned.map((r) => r[1]));
     const unit = 1024 ** Math.min(3, Math.floor(Math.log(Math.max(most, 1)) / Math.log(1024)));
     show("chart-memory", (width) => ({
-      height: 240, marginLeft: 64, marginRight: 16, marginBottom: 34,
-      x: { label: "layers, in the order they run", ticks: narrow(width) ? 4 : 8, tickFormat: "d" },
-      y: { label: null, domain: [0, most * 1.04], ticks: d3.ticks(0, most / unit, 5).map((v) => v * unit), tickFormat: bytes, grid: true },
+      height: 248, marginLeft: 64, marginRight: 16, marginBottom: 42,
+      x: { label: "layers, in the order they run", labelOffset: 36, ticks: narrow(width) ? 4 : 8, tickFormat: "d" },
+      y: { label: null, domain: [0, most * 1.04], ticks: d3.ticks(0, most / unit, 5).map((v) => v * unit), tickFormat: (v) => `${kit.digits(v / unit)} ${kit.units[Math.round(Math.log(unit) / Math.log(1024))]}`, grid: true },
       marks: [
         Plot.areaY(dense, { x: "i", y: "live", fill: "var(--dense)", fillOpacity: 0.55, curve: "step" }),
         Plot.areaY(pruned, { x: "i", y: "live", fill: "var(--pruned)", fillOpacity: 0.8, curve: "step" }),
@@ -210,13 +213,13 @@
     const told = (r) => `${r.name} ${r.name === "loss" ? kit.digits(r.value) : percent(r.value)} at step ${r.step} (${r.phase})`;
     const targets = rows.filter((r) => r.target_fraction !== undefined).map((r) => ({ ...r, name: "cost of the masks" }));
     show("chart-training", (width) => ({
-      height: 112 * kinds.length + 70, marginLeft: 48, marginRight: 16, marginTop: 46, marginBottom: 34,
+      height: 112 * kinds.length + 90, marginLeft: 48, marginRight: narrow(width) ? 28 : 16, marginTop: 60, marginBottom: 40,
       x: { label: "step", ticks: narrow(width) ? 4 : 8, tickFormat: "d" },
       y: { label: null, domain: [0, 1], ticks: [0, 0.5, 1], tickFormat: (v) => percent(v, 0), grid: true },
       fy: { domain: kinds.map(([, name]) => name), label: null, axis: null, padding: 0.34 },
       marks: [
         Plot.ruleX(phases.slice(1), { x: "from", stroke: "var(--quiet)", strokeDasharray: "2 3" }),
-        Plot.text(phases, { x: "from", text: "phase", fy: () => kinds[0][1], frameAnchor: "top", dy: -34, dx: 2, textAnchor: "start", fill: "var(--quiet)" }),
+        ...phases.map((p, i) => Plot.text([p], { x: "from", text: "phase", fy: () => kinds[0][1], frameAnchor: "top", dy: narrow(width) && i % 2 ? -48 : -34, dx: 2, textAnchor: "start", fill: "var(--quiet)" })),
         Plot.text(kinds, { fy: (k) => k[1], text: (k) => (k[0] === "loss" ? `loss, 100 % = ${kit.digits(lossTop)}` : k[1]), frameAnchor: "top-left", dy: -16, fontWeight: 600, fill: "var(--ink)" }),
         Plot.line(targets, { fy: "name", x: "step", y: "target_fraction", stroke: "var(--limit)", strokeWidth: 1.2, strokeDasharray: "4 3" }),
         Plot.line(long, { fy: "name", x: "step", y: height, z: (r) => `${r.name} ${r.phase}`, stroke: "var(--pruned)", strokeWidth: 1.8 }),

@@ -8,10 +8,11 @@ const kit = (() => {
   const digits = (x, n = 3) => (x === 0 ? "0" : Math.abs(x) < 1e-4 ? x.toExponential(n - 1) : Number(x.toPrecision(n)).toLocaleString("en", { maximumFractionDigits: 8, useGrouping: false }));
   const ms = (x) => (x !== 0 && Math.abs(x) < 0.01 ? digits(1000 * x) + " µs" : digits(x) + " ms");
   const percent = (x, places = 1) => (100 * x).toFixed(places) + " %";
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const bytes = (x) => {
     let i = 0;
     while (x >= 1024 && i < 4) { x /= 1024; i += 1; }
-    return digits(x) + " " + ["B", "KiB", "MiB", "GiB", "TiB"][i];
+    return digits(x) + " " + units[i];
   };
   const tip = { fill: "var(--paper)", stroke: "var(--line)", textColor: "var(--ink)", lineWidth: 30, lineHeight: 1.3, fontSize: 12 };
 
@@ -95,5 +96,5 @@ const kit = (() => {
   });
   addEventListener("beforeprint", () => drawn.forEach((c) => draw(c, 660)));
   addEventListener("afterprint", () => redraw());
-  return { data, show, redraw, choice, clip, digits, ms, percent, bytes, tip };
+  return { data, show, redraw, choice, clip, digits, ms, percent, bytes, units, tip };
 })();
