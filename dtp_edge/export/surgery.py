@@ -17,8 +17,8 @@ from torch import fx, nn
 from dtp_edge.errors import CheckError, UnsupportedError
 from dtp_edge.export import gather  # noqa: F401  registers its rules
 from dtp_edge.export.compact_graph import CompactGraph, build_graph_module, plain_interface
-from dtp_edge.export.cut import cut_tensor
-from dtp_edge.export.kept import KeptIndices
+from dtp_edge.export.cut import cut_all
+from dtp_edge.export.kept import Kept, KeptIndices
 from dtp_edge.export.resize import RULES, Site, overloads
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import PrunableNetwork
@@ -119,15 +119,14 @@ def graph_tensors(network: PrunableNetwork) -> dict[str, torch.Tensor]:
 
 def cut_tensors(network: PrunableNetwork, kept: KeptIndices) -> dict[str, torch.Tensor]:
     """Return copies of all tensors, cut along labelled dimensions. Shared tensors stay shared."""
-    done: dict[tuple[int, tuple[bytes | None, ...]], torch.Tensor] = {}
-    result = {}
+    wanted: dict[tuple[int, tuple[bytes | None, ...]], tuple[torch.Tensor, list[Kept]]] = {}
+    keys = {}
     for name, tensor in graph_tensors(network).items():
         indices = kept.tensor(name)
-        key = (id(tensor), tuple(None if i is None else i.tobytes() for i in indices))
-        if key not in done:
-            done[key] = cut_tensor(tensor, indices)
-        result[name] = done[key]
-    return result
+        keys[name] = (id(tensor), tuple(None if i is None else i.tobytes() for i in indices))
+        wanted.setdefault(keys[name], (tensor, indices))
+    done = dict(zip(wanted, cut_all(list(wanted.values())), strict=True))
+    return {name: done[key] for name, key in keys.items()}
 
 
 def kept_by_tensor(network: PrunableNetwork, kept: KeptIndices) -> dict[str, dict[int, list[int]]]:
