@@ -27,6 +27,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from dtp_edge.errors import CheckError, UnsupportedError
+from dtp_edge.export.fusable import fuse_gelu
 from dtp_edge.export.onnx_attention import FlatAttention
 from dtp_edge.export.portable import make_portable
 
@@ -64,7 +65,7 @@ def export_onnx(
         if same_shapes(inputs, given):
             raise
         model = _to_proto(module, given, names, outs, dynamic_batch)
-    model = finish_proto(make_portable(_simplified(model)), metadata or {})
+    model = finish_proto(fuse_gelu(make_portable(_simplified(model))), metadata or {})
     write_onnx(model, path)
     return path
 
