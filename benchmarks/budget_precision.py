@@ -24,6 +24,19 @@ from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.transport import Budget, harden, initial_scores
 from dtp_edge.transport.smallest import steps_of
 
+Row = dict[str, object]
+SHARES = ("30%", "50%", "70%")
+COLUMNS = (
+    "network",
+    "device",
+    "latency",
+    "budget_ms",
+    "used",
+    "step",
+    "seconds",
+    "verdict",
+    "smallest_share",
+)
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = (
     "resnet20",
@@ -81,46 +94,65 @@ def main() -> None:
     parser.add_argument("--devices", nargs="*", default=None)
     parser.add_argument("--out", type=Path, default=RESULTS / "budget_precision.csv")
     options = parser.parse_args()
-    rows: list[dict[str, object]] = []
     for name in options.networks:
-        torch.manual_seed(0)
-        module, inputs, _ = zoo.resolve_model(name)
-        network = trace_network(module.eval(), inputs)
-        scores = initial_scores(network)
-        for device in options.devices or list_profiles():
-            try:
-                rows += [row(network, scores, name, device, share) for share in ("30%", "50%", "70%")]
-            except DtpEdgeError as error:
-                rows.append({"network": name, "device": device, "verdict": f"no cost: {error.what}"})
-        for r in rows:
-            if r["network"] == name:
-                used = f"{r['used']:.4f} step {r['step']:.4f}" if "used" in r else ""
-                print(
-                    f"{name:18} {r['device']:28} {r.get('latency', ''):4} {used} {r['verdict']}", flush=True
-                )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    columns = [
-        "network",
-        "device",
-        "latency",
-        "budget_ms",
-        "used",
-        "step",
-        "seconds",
-        "verdict",
-        "smallest_share",
-    ]
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        rows = measure(name, options.devices or list_profiles())
+        merge(options.out, rows)
+    if options.out.is_file():
+        summarise(list(csv.DictReader(options.out.open())))
+
+
+def measure(name: str, devices: list[str]) -> list[Row]:
+    """One network on all devices; a device that refuses it is a row with the reason."""
+    torch.manual_seed(0)
+    module, inputs, _ = zoo.resolve_model(name)
+    network = trace_network(module.eval(), inputs)
+    scores = initial_scores(network)
+    rows: list[Row] = []
+    for device in devices:
+        try:
+            rows += [row(network, scores, name, device, share) for share in SHARES]
+        except DtpEdgeError as error:
+            rows += [
+                {"network": name, "device": device, "latency": s, "verdict": f"no cost: {error.what}"}
+                for s in SHARES
+            ]
+    for r in rows:
+        used = f"{r['used']:.4f} step {r['step']:.4f}" if "used" in r else ""
+        print(f"{name:28} {r['device']:34} {r['latency']:4} {used} {r['verdict']}", flush=True)
+    return rows
+
+
+def merge(path: Path, rows: list[Row]) -> None:
+    """Put the rows into the table, in place of older rows of the same network and device."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = {(str(r["network"]), str(r["device"])) for r in rows}
+    old = (
+        [r for r in csv.DictReader(path.open()) if (r["network"], r["device"]) not in new]
+        if path.is_file()
+        else []
+    )
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows)
-    tried = [r for r in rows if "used" in r]
-    fine = [r for r in tried if float(str(r["step"])) < 0.02]
-    over = sum(float(str(r["used"])) > 1 for r in tried)
-    low = sum(float(str(r["used"])) < 0.98 for r in fine)
-    refused = sum(r["verdict"] == "refused" for r in rows)
-    print(f"{len(tried)} cases, {refused} refused as infeasible; over the budget: {over}")
-    print(f"{len(fine)} with a step below 2 % of the budget; of these below 98 % used: {low}")
+        writer.writerows([*old, *rows])
+
+
+def summarise(rows: list[dict[str, str]]) -> None:
+    """Print what the table says about the claim, network by network and in all."""
+    for name in [*dict.fromkeys(r["network"] for r in rows), ""]:
+        part = [r for r in rows if name in ("", r["network"])]
+        tried = [r for r in part if r["used"]]
+        fine = [r for r in tried if float(r["step"]) < 0.02]
+        over = sum(float(r["used"]) > 1 for r in tried)
+        low = sum(float(r["used"]) < 0.98 for r in fine)
+        least = min((float(r["used"]) for r in fine), default=1.0)
+        refused = sum(r["verdict"].startswith("refused") for r in part)
+        slowest = max((float(r["seconds"]) for r in tried), default=0.0)
+        print(
+            f"{name or 'all':28} {len(part):4} cases, {refused:3} refused as infeasible, "
+            f"{len(part) - refused - len(tried):2} without cost; over: {over}; {len(fine)} with a step "
+            f"below 2 %, of these below 98 % used: {low} (least {least:.4f}); slowest plan {slowest:.2f} s"
+        )
 
 
 if __name__ == "__main__":
