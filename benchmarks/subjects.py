@@ -55,7 +55,7 @@ def build(suite: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:
         import timm
 
         model = timm.create_model(name, pretrained=False)
-        return model, (torch.randn(2, *small_input(model)),)
+        return model, (torch.randn(2, *_accepted(model)),)
     model, shape = TASKS[name]()
     return model, (torch.randn(2, *shape),)
 
@@ -72,6 +72,17 @@ def small_input(model: nn.Module) -> tuple[int, ...]:
     if model.pretrained_cfg.get("fixed_input_size") or tokens or min(height, width) <= 128:
         return channels, height, width
     return channels, 128, 128
+
+
+def _accepted(model: nn.Module) -> tuple[int, ...]:
+    """Return the small input shape, or the configured one where the network refuses that."""
+    shape = small_input(model)
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape))
+    except (RuntimeError, AssertionError, ValueError):
+        return timm_input(model)
+    return shape
 
 
 def timm_smallest(limit: int = 288) -> dict[str, str]:

@@ -12,6 +12,8 @@ from dtp_edge.graph.network import Frozen, Group
 from dtp_edge.graph.values import Context, Value
 
 TAKEN_APART = "the dimension is taken apart"
+TIED = "its channels could only go all together"
+MADE_BY_NOBODY = "a table of constants, as an input is"
 
 
 @dataclass
@@ -49,10 +51,10 @@ def number_atoms(
     owned = owned[:-1]  # the last entry is what -1 addresses
     part = _partition(ctx, table, leaves, owned & (why < 0))
     groups, number = _number(ctx, table, part, members, leaves)
-    frozen = _frozen(ctx, why, reasons, owned)
-    tied = [g for g in groups if g.stop - g.start < 2]
+    frozen = _frozen(ctx, table, why, reasons, owned)
+    tied = [g for g in groups if g.stop - g.start < 2 or g.kind == "constants"]
     if tied:  # one atom alone can never go
-        frozen += [Frozen(g.name, "its channels could only go all together") for g in tied]
+        frozen += [Frozen(g.name, MADE_BY_NOBODY if g.kind == "constants" else TIED) for g in tied]
         alone = np.isin(part, [part[number[:-1] == g.start][0] for g in tied])
         part[alone] = -1
         groups, number = _number(ctx, table, part, members, leaves)
@@ -195,6 +197,8 @@ def _describe(ctx: Context, made: Mapping[int, int], found: Mapping[str, str]) -
         which = " " + next(iter(found)) if len(found) == 1 else ""
         return f"{next(iter(found.values()))}{which} inner", "inner", 1
     producers = list(dict.fromkeys(_module_of(o.name) for o in origins if o.kind == "channels"))
+    if all(o.kind == "constants" for o in origins):
+        return origins[0].name, "constants", 1
     if not producers:
         return origins[0].module or origins[0].name, "channels", 1
     name = producers[0] if len(producers) == 1 else f"{_stream(producers)} stream"
@@ -230,16 +234,25 @@ def _stream(producers: list[str]) -> str:
     return max(common, key=lambda path: (counts[path], path.count(".")), default=producers[-1])
 
 
-def _frozen(ctx: Context, why: np.ndarray, reasons: list[str], owned: np.ndarray) -> list[Frozen]:
+def _frozen(
+    ctx: Context, table: Rows, why: np.ndarray, reasons: list[str], owned: np.ndarray
+) -> list[Frozen]:
     """Name every part that stays, once, by the layer that makes it."""
-    kept = np.flatnonzero((why >= 0) & owned)
+    origins = ctx.atoms.origins(np.arange(ctx.atoms.count))
+    layers = np.array([made.kind == "channels" for made in ctx.origins], dtype=bool)
+    made_by_layer = np.zeros(len(table), dtype=bool)
+    made_by_layer[table[:-1][layers[origins]]] = True
+    kept = np.flatnonzero((why >= 0) & owned & made_by_layer[:-1])
     if not len(kept):
         return []
     keys = np.unique(ctx.atoms.origins(kept).astype(np.int64) * len(reasons) + why[kept])
+    sizes = np.bincount(origins, minlength=len(ctx.origins))
     found = []
     for key in keys.tolist():
         origin, reason = divmod(key, len(reasons))
         made = ctx.origins[origin]
+        if made.kind == "constants" or sizes[origin] < 2:
+            continue  # nothing there could go anyway
         if made.kind == "channels":
             found.append(Frozen(_module_of(made.name), reasons[reason]))
         elif not reasons[reason].startswith(TAKEN_APART):  # the q, k, v axis of a fused projection

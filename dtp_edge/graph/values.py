@@ -86,9 +86,17 @@ class Context:
         rows = value.labels[dim]
         if rows is UNSET:
             name = value.source or str(self.node)
-            rows = self.fresh(value.shape[dim], "channels", name)
+            rows = self.fresh(value.shape[dim], "constants" if self._constant(value) else "channels", name)
             value.labels[dim] = rows
         return rows
+
+    def _constant(self, value: Value) -> bool:
+        """Return whether a value is a buffer or a filling: it may follow channels, but makes none."""
+        if self.graph_module is None:
+            return False
+        return value.source is None or not isinstance(
+            lookup(self.graph_module, value.source), torch.nn.Parameter
+        )
 
     def fresh(self, size: int, kind: str, name: str | None = None, repeat: int = 1) -> Rows:
         """Return `[size, 1]` new atoms owned by the module of the current node."""

@@ -80,6 +80,31 @@ def test_no_tensor_is_left_empty_by_one_atom_a_group() -> None:
     assert (network.layers.sizes(keep.astype(float)) >= 1).all()
 
 
+def test_a_table_of_constants_is_an_input_and_no_group() -> None:
+    """The coordinates that a bias network reads: nobody made them, so nobody can stop making them."""
+
+    class Bias(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("coordinates", torch.randn(5, 4))
+            self.a, self.b, self.head = nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.relu(x + self.b(torch.relu(self.a(self.coordinates)))))
+
+    network = trace_network(Bias(), torch.randn(2, 5, 6))
+    assert [g.name for g in network.groups] == ["a"]
+    assert [f.reason for f in network.frozen if f.name == "coordinates"] == [
+        "a table of constants, as an input is"
+    ]
+
+
+def test_what_is_one_wide_is_not_listed_as_left_whole() -> None:
+    model, x = build("OneChannelAttention")
+    network = trace_network(model, x)
+    assert [f.name for f in network.frozen] == ["head"]
+
+
 def test_layer_list_counts_what_convolutions_do() -> None:
     model, x = build("Depthwise")
     network = trace_network(model, x)

@@ -65,6 +65,8 @@ def attention_roles(ctx: Context, x: Value, y: Value) -> None:
 
 def multiply(ctx: Context, x: Value, x_dim: int, y: Value, y_dim: int, first: int = 0) -> None:
     """Contract dimension `x_dim` of x with `y_dim` of y, arguments `first` and `first + 1` of the node."""
+    if x.source is not None:  # a table: what it holds is its own, not made by the weight that reads it
+        ctx.read(x, x_dim)
     if x.labels[x_dim] is UNSET:
         ctx.bind(x, x_dim, ctx.read(y, y_dim))
     ctx.bind(y, y_dim, x.labels[x_dim])
