@@ -19,6 +19,7 @@ QUANTIZED_OPS = frozenset((*_COMPUTE, *_ACTIVATION, *_SHAPE))
 def finish_model(raw: Path, fp32_path: Path, method: str) -> Path:
     """Rewrite the quantiser's file: checked, deterministic, with the fp32 file's metadata, names and IR."""
     model = onnx.load(str(raw))
+    leave_float_to_float(model)
     source = onnx.load(str(fp32_path), load_external_data=False)
     model.ir_version = min(source.ir_version, MAX_IR)
     used = {node.domain for node in model.graph.node}
@@ -34,3 +35,65 @@ def finish_model(raw: Path, fp32_path: Path, method: str) -> Path:
     onnx.checker.check_model(model, full_check=True)
     raw.write_bytes(model.SerializeToString(deterministic=True))
     return raw
+
+
+def leave_float_to_float(model: onnx.ModelProto) -> int:
+    """Take away, in place, the rounding of tensors that only float operators read; return how many.
+
+    The quantiser rounds every output of an operator that it knows. Before Softmax or a norm, which compute in
+    float, that costs accuracy for nothing; tract 0.23.9 is then wrong on Softmax (by half its range), and
+    OpenVINO 2026.4 crashes on a Concat that a batch norm reads.
+    """
+    count = 0
+    while (found := _float_only(model)) is not None:
+        node, back, users = found
+        names = {d.output[0]: node.input[0] for d in back}
+        for user in users:
+            for i, name in enumerate(user.input):
+                user.input[i] = names.get(name, name)
+        _remove(model, [node, *back])
+        count += 1
+    return count
+
+
+def _float_only(
+    model: onnx.ModelProto,
+) -> tuple[onnx.NodeProto, list[onnx.NodeProto], list[onnx.NodeProto]] | None:
+    """Return a rounding (QuantizeLinear, its DequantizeLinear nodes, their readers) that nothing needs."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def floats(node: onnx.NodeProto) -> bool:
+        if node.op_type in _SHAPE:
+            after = [reader for name in node.output for reader in readers.get(name, [])]
+            return bool(after) and all(map(floats, after))
+        return node.op_type not in QUANTIZED_OPS and node.op_type != "QuantizeLinear"
+
+    constants = {i.name for i in model.graph.initializer}
+    kept = {o.name for o in model.graph.output}
+    for node in reversed(model.graph.node):
+        if node.op_type != "QuantizeLinear" or node.input[0] in constants:
+            continue
+        back = readers.get(node.output[0], [])
+        users = [user for d in back for user in readers.get(d.output[0], [])]
+        whole = all(d.op_type == "DequantizeLinear" and d.output[0] not in kept for d in back)
+        if users and whole and all(map(floats, users)):
+            return node, back, users
+    return None
+
+
+def _remove(model: onnx.ModelProto, dropped: list[onnx.NodeProto]) -> None:
+    """Remove nodes, and the constants that nobody reads afterwards."""
+    names = {node.output[0] for node in dropped}
+    left = [node for node in model.graph.node if node.output[0] not in names]
+    del model.graph.node[:]
+    model.graph.node.extend(left)
+    used = {name for node in left for name in node.input} | {o.name for o in model.graph.output}
+    constants = [i for i in model.graph.initializer if i.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
+    infos = [v for v in model.graph.value_info if v.name not in names]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(infos)

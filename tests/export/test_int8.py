@@ -176,6 +176,32 @@ def test_a_network_without_int8_operators_is_refused(tmp_path) -> None:
         quantize_onnx(tmp_path / "erf.onnx", tmp_path / "q.onnx", [np.zeros((4, 4), np.float32)])
 
 
+def test_what_only_float_operators_read_is_not_rounded(tmp_path) -> None:
+    random = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["a"]),
+        onnx.helper.make_node("Softmax", ["a"], ["b"], axis=-1),
+        onnx.helper.make_node("MatMul", ["b", "v"], ["y"]),
+    ]
+    weights = [
+        onnx.numpy_helper.from_array(random.normal(size=(6, 6)).astype(np.float32), n) for n in ("w", "v")
+    ]
+    info = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 6]) for n in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", info[:1], info[1:], weights)
+    opset = [onnx.helper.make_opsetid("", 18)]
+    path = tmp_path / "attention.onnx"
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opset), str(path))
+    samples = random.normal(size=(32, 6)).astype(np.float32)
+    result = quantize_onnx(path, tmp_path / "q.onnx", [samples], "minmax")
+    graph = onnx.load(str(result.path)).graph
+    made = {out: node for node in graph.node for out in node.output}
+    (softmax,) = [n for n in graph.node if n.op_type == "Softmax"]
+    assert made[softmax.input[0]].op_type == "MatMul"  # read as it was computed
+    (last,) = [n for n in graph.node if n.op_type == "MatMul" and n is not made[softmax.input[0]]]
+    assert made[last.input[0]].op_type == "DequantizeLinear"  # an int8 operator still reads int8
+    assert result.agreement.relative_error < 0.05
+
+
 def test_int8_is_refused_with_a_reason_for_a_float_profile() -> None:
     board = SimpleNamespace(name="board", precision="fp32")
     assert "no int8 kernels" in (precision_refusal(board) or "")
