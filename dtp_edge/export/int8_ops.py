@@ -42,7 +42,8 @@ def leave_float_to_float(model: onnx.ModelProto) -> int:
 
     The quantiser rounds every output of an operator that it knows. Before Softmax or a norm, which compute in
     float, that costs accuracy for nothing; tract 0.23.9 is then wrong on Softmax (by half its range), and
-    OpenVINO 2026.4 crashes on a Concat that a batch norm reads.
+    OpenVINO 2026.4 crashes on a Concat that a batch norm reads. Convolutions keep theirs: ONNX Runtime's int8
+    convolution writes int8 only, and would give way to the float one.
     """
     count = 0
     while (found := _float_only(model)) is not None:
@@ -71,10 +72,11 @@ def _float_only(
             return bool(after) and all(map(floats, after))
         return node.op_type not in QUANTIZED_OPS and node.op_type != "QuantizeLinear"
 
-    constants = {i.name for i in model.graph.initializer}
+    fixed = {i.name for i in model.graph.initializer}
+    fixed |= {o for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose") for o in n.output}
     kept = {o.name for o in model.graph.output}
     for node in reversed(model.graph.node):
-        if node.op_type != "QuantizeLinear" or node.input[0] in constants:
+        if node.op_type != "QuantizeLinear" or node.input[0] in fixed:
             continue
         back = readers.get(node.output[0], [])
         users = [user for d in back for user in readers.get(d.output[0], [])]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError, UnsupportedError
-from dtp_edge.export import int8
+from dtp_edge.export import export_onnx, int8
 from dtp_edge.export.agreement import compare_onnx, evaluate_onnx
 from dtp_edge.export.int8 import is_quantized, precision_refusal, quantize_onnx
 
@@ -200,6 +200,15 @@ def test_what_only_float_operators_read_is_not_rounded(tmp_path) -> None:
     (last,) = [n for n in graph.node if n.op_type == "MatMul" and n is not made[softmax.input[0]]]
     assert made[last.input[0]].op_type == "DequantizeLinear"  # an int8 operator still reads int8
     assert result.agreement.relative_error < 0.05
+
+
+def test_a_convolution_before_a_float_operator_still_writes_int8(images, tmp_path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Hardswish(), nn.Conv2d(4, 4, 3)).eval()
+    path = export_onnx(net, torch.zeros(1, 1, 12, 12), tmp_path / "m.onnx", input_names=["image"])
+    graph = onnx.load(str(quantize_onnx(path, tmp_path / "q.onnx", batches(images), "minmax").path)).graph
+    for conv in (n for n in graph.node if n.op_type == "Conv"):
+        assert {n.op_type for n in graph.node if conv.output[0] in n.input} == {"QuantizeLinear"}
 
 
 def test_int8_is_refused_with_a_reason_for_a_float_profile() -> None:
