@@ -53,6 +53,7 @@ def deliver(
     **Raises:** `CheckError` if ONNX Runtime disagrees with torch on the file as read back.
     """
     delivery = Delivery(checks=list(checks), stage=stage)
+    context.begin("exporting ONNX, and comparing it in ONNX Runtime")
     with _folder(stage) as folder:
         path = export_onnx(
             compacted.module,
@@ -65,8 +66,10 @@ def deliver(
         require(delivery.checks)
         save_pruned(folder, compacted, network, keep, {"seed": context.seed, "device": cost.profile.name})
         if context.int8:
+            context.begin("calibrating int8")
             delivery.int8 = _quantise(path, context)
         if context.measure and is_this_machine(cost.profile):
+            context.begin("timing dense and pruned in turns")
             delivery.measured = _measure(network, path, cost, delivery)
     return delivery
 

@@ -10,7 +10,7 @@ import copy
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,10 +58,16 @@ class RunContext:
     dynamic_batch: bool = False
     measure: bool = True
     progress: Progress = None
+    stage: Callable[[str], None] | None = None  # told what begins, of the parts that are no training
     tensorboard: bool = False
     warnings: list[str] = field(default_factory=list)
     dense_sha256: str = ""
     started: float = field(default_factory=time.monotonic)
+
+    def begin(self, text: str) -> None:
+        """Say what the run does from here on."""
+        if self.stage is not None:
+            self.stage(text)
 
     def seconds(self) -> float:
         """Seconds since the run began."""
@@ -114,9 +120,11 @@ def prune_for_device(
     profile = load_profile(device)
     if context.int8:
         refuse_int8(profile, data)
+    context.begin("tracing the network")
     network = trace_network(model, inputs, exclude=exclude)
     task = Task.of(network, profile, budget).require_feasible()
     if data is None:
+        context.begin("choosing the widths")
         return finish_task(task, task.harden(initial_scores(network)), out=out, context=context)
     return _train_and_finish(
         task, data, recipe=recipe, epochs=epochs, out=out, resume=resume, context=context
@@ -220,6 +228,7 @@ def finish_task(
     out = Path(out) if out is not None else None
     network, cost, limits = task.network, task.cost, task.limits
     refuse_nonfinite(network.module if compacted is None else compacted.module)
+    context.begin("cutting, and proving that the result is the same")
     checks: list[Check] = []
     if compacted is None:
         compacted, checks = cut_and_prove(network, keep)
@@ -245,6 +254,7 @@ def finish_task(
     where: AbstractContextManager[Path | None] = staged(out) if out is not None else nullcontext()
     with where as stage:
         delivery = deliver(network, keep, compacted, cost, context=context, stage=stage, checks=checks)
+        context.begin("writing the report")
         result.report = summary.build(
             network, keep, cost, limits, delivery=delivery, training=training, context=context
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dtp_edge.cli.console import print_json, style, table
+from dtp_edge.cli.console import print_json, style, table, wrapped
 from dtp_edge.errors import CheckError, InputError
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def check(
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        headers = ["runtime", "version", "status", "difference", "latency", ""]
-        click.echo(table(headers, [_cells(row) for row in rows]))
+        _show(rows)
     wrong = [row.runtime for row in rows if row.status not in ("ok", "missing")]
     if wrong:
         raise CheckError(f"{', '.join(wrong)} failed or disagrees", where=file, hint="The table says how.")
@@ -68,6 +67,20 @@ def _interpreters(pythons: tuple[str, ...]) -> dict[str, str]:
     return {name: path for name, _, path in pairs}
 
 
+def _show(rows: list[RuntimeRow]) -> None:
+    ran = [row for row in rows if row.status != "missing"]
+    if ran:
+        headers = ["runtime", "version", "status", "difference", "latency"]
+        click.echo(table(headers, [_cells(row) for row in ran]))
+    for row in ran:
+        if row.detail:
+            click.echo(wrapped(f"{row.runtime}:", row.detail))
+    for row in rows:
+        if row.status == "missing":
+            label = style(f"{row.runtime} is not here:", fg=COLOURS["missing"])
+            click.echo(wrapped(label, row.detail if row.detail.startswith("it reads") else row.install))
+
+
 def _cells(row: RuntimeRow) -> list[str]:
     return [
         row.runtime,
@@ -75,5 +88,4 @@ def _cells(row: RuntimeRow) -> list[str]:
         style(row.status, fg=COLOURS.get(row.status, "red")),
         "-" if row.relative_diff is None else f"{row.relative_diff:.1e}",
         "-" if row.latency_ms is None else f"{row.latency_ms:.3g} ms",
-        row.install if row.status == "missing" else row.detail,
     ]

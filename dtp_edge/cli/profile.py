@@ -18,15 +18,15 @@ def profile() -> None:
     """Make or check a device profile.
 
     \b
-    dtp-edge profile measure --out mine.json         this machine, under ten minutes
-    dtp-edge profile kit kit.zip                     take this to the board, run it,
-    dtp-edge profile import results.json --name b1   and bring its results back
-    dtp-edge profile fit own.csv --like rpi4-ncnn-fp32-1t --out mine.json
+    dtp-edge profile measure --out mine.json        this machine, in ten minutes
+    dtp-edge profile kit kit.zip                    take this to the board, run it
+    dtp-edge profile import results.json --name b1  and bring its results back
+    dtp-edge profile fit own.csv --like rpi4-tflite-fp32 --out mine.json
     dtp-edge profile check host
     """
 
 
-@profile.command()
+@profile.command(short_help="Measure this machine with ONNX Runtime.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="Under a minute, with a larger error.")
 @click.option("--out", metavar="FILE", help="Also write the profile here.")
@@ -50,7 +50,7 @@ def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
         click.echo(f"wrote {save_profile(made.document, out)}")
 
 
-@profile.command()
+@profile.command(short_help="Fit a profile to latencies that you have.")
 @click.argument("table", metavar="[CSV]", required=False)
 @click.option("--like", metavar="NAME", help="Profile whose kernels and priors to start from.")
 @click.option("--layers", metavar="CSV", help="Layer table of the networks, where they cannot be built here.")
@@ -107,7 +107,7 @@ def _fit_own(table: Path, like: str, layers: str | None, *, name: str) -> dict[s
     return document
 
 
-@profile.command()
+@profile.command(short_help="Predicted against measured on this machine.")
 @click.argument("name", metavar="PROFILE")
 @click.argument("models", nargs=-1, metavar="[MODEL …]")
 @click.option("--picture", metavar="FILE.svg", help="Draw predicted against measured.")
@@ -117,26 +117,30 @@ def check(name: str, models: tuple[str, ...], picture: str | None, seconds: floa
     """Predicted against measured on this machine, for networks that you name (zoo networks if none)."""
     import tempfile
 
-    import numpy as np
-
     from dtp_edge.cli.console import print_json
     from dtp_edge.cost import NetworkCost, check_profile, load_profile
     from dtp_edge.export import export_onnx
     from dtp_edge.graph import trace_network
     from dtp_edge.zoo import resolve_model
 
-    loaded = load_profile(name)
+    loaded, bar = load_profile(name), Bar(quiet=as_json)
     with tempfile.TemporaryDirectory() as folder:
         jobs = []
         for i, spec in enumerate(models or ("resnet8", "dscnn", "resnet20", "mobilenetv2", "vgg19")):
+            bar.stage(f"building {spec}")
             module, inputs, _ = resolve_model(spec)
-            network = trace_network(module, inputs)
-            predicted = NetworkCost(network.layers, loaded).evaluate(
-                network.layers.sizes(np.ones(network.n_atoms))
-            )
+            cost = NetworkCost(trace_network(module, inputs).layers, loaded)
+            predicted = cost.evaluate(cost.dense_sizes())
             path = export_onnx(module, inputs, Path(folder) / f"{i}.onnx")
             jobs.append((spec, path, predicted["latency_ms"]))
-        result = check_profile(jobs, loaded.name, loaded.threads, seconds=seconds)
+        bar.stage(f"timing {len(jobs)} networks in turns, about {seconds:.0f} s")
+        result = check_profile(
+            jobs,
+            loaded.name,
+            loaded.threads,
+            seconds=seconds,
+            reference_ms=loaded.provenance.reference_ms,
+        )
     if as_json:
         print_json([asdict(row) for row in result.rows])
     else:
@@ -147,7 +151,7 @@ def check(name: str, models: tuple[str, ...], picture: str | None, seconds: floa
         click.echo(f"wrote {picture}")
 
 
-@profile.command()
+@profile.command(short_help="Write a zip that measures a board.")
 @click.argument("out", metavar="ZIP")
 @click.option("-q", "--quiet", is_flag=True)
 def kit(out: str, quiet: bool) -> None:
@@ -160,7 +164,7 @@ def kit(out: str, quiet: bool) -> None:
     click.echo(f"wrote {path}: unpack it on the board and run `python measure.py`")
 
 
-@profile.command("import")
+@profile.command("import", short_help="Make a profile from what the kit measured.")
 @click.argument("results", metavar="RESULTS.json")
 @click.option("--name", required=True, help="Name of the new profile.")
 @click.option("--out", metavar="FILE", help="Where to write it (default: NAME.json).")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from dtp_edge.cli.console import style
 from dtp_edge.metrics import duration
 
 EVERY_SECONDS = 30.0  # between two lines of one phase where there is no terminal
@@ -40,6 +41,12 @@ class Bar:
             self._line(phase, done, total, info or {})
         if done >= total:
             self._finish(phase, total, info or {})
+
+    def stage(self, text: str) -> None:
+        """Say what begins, of the parts that have no steps to count."""
+        if not self.quiet:
+            self.close()
+            click.echo(style(f"{text} …", dim=True), err=True)
 
     def _open(self, phase: str, done: int, total: int) -> None:
         from tqdm import tqdm

@@ -42,6 +42,7 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         int8=request["int8"],
         dynamic_batch=request["dynamic_batch"],
         progress=progress,
+        stage=progress.stage,
         tensorboard=request["tensorboard"],
     )
     if info.assumed_input:
@@ -173,8 +174,9 @@ def _show_fleet(plans: list[dict[str, Any]]) -> None:
                 continue
             metric = row["metric"]
             expected = quantity(metric, entry["expected"].get(metric))
-            asked = [quantity(metric, row[key]) for key in ("dense", "smallest", "asked")]
+            asked = [quantity(metric, row[key]) for key in ("smallest", "asked")]
             verdict = style("yes", fg="green") if row["feasible"] else style("no", fg="red")
             rows.append([entry["device"], metrics.title(metric), *asked, expected, verdict])
-    click.echo(table(["device", "metric", "dense", "smallest", "asked", "expected", "fits"], rows))
+    headers = ["device", "metric", "smallest", "asked", "expected", "fits"]
+    click.echo(table(headers, rows, whole=range(len(headers))))
     click.echo("-v shows every device with its widths.")
