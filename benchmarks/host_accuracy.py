@@ -1,10 +1,12 @@
 """How right is the profile of this machine? Held-out networks, dense and pruned to odd widths.
 
-    python benchmarks/host_accuracy.py [--quick] [--threads 1] [--only resnet]
+    python benchmarks/host_accuracy.py [--threads 1] [--models FOLDER] [--save PROFILE.json] [--only resnet]
 
-Measures the machine, then predicts torchvision and timm networks that no fit has seen and times them in
-ONNX Runtime, interleaved, in the same process. Writes benchmarks/results/host_accuracy-*.{csv,svg,txt}.
-Needs torchvision and timm.
+Measures the machine and, between the probes, calls torchvision and timm networks that no fit sees: both
+are timed in the same minutes, by the same rule (two untimed calls, then timed ones; of those the quiet
+part; to the median speed of the reference kernel). Then predicts the networks from the profile. Also adds
+up each network's measured kernels (profiler, less what the profiler adds) and compares the sum with its
+latency. Writes benchmarks/results/host_accuracy-*.{csv,svg,txt}. Needs torchvision and timm.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import pickle
 import platform
 import tempfile
 import time
@@ -19,13 +22,17 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import torch
 
-from dtp_edge.cost import NetworkCost, load_profile
-from dtp_edge.cost.check import CheckResult, check_profile
-from dtp_edge.cost.machine import cpu_model
-from dtp_edge.cost.measure import measure_host
-from dtp_edge.cost.profile import Profile, save_profile
+from dtp_edge.cost import NetworkCost
+from dtp_edge.cost.check import CheckedNetwork, CheckResult
+from dtp_edge.cost.machine import cpu_model, machine_facts
+from dtp_edge.cost.measure import Plan, calibrate, collect, digest, profile_document
+from dtp_edge.cost.node_times import NetworkTimes, network_times, quiet_mean
+from dtp_edge.cost.profile import Profile, parse_profile, save_profile
+from dtp_edge.cost.table import FLOOR_US
+from dtp_edge.cost.timing import WARM, bind, make_session, random_feed, relative_spread
 from dtp_edge.export import compact, export_onnx
 from dtp_edge.graph import trace_network
 from dtp_edge.graph.layers import LayerGraph
@@ -68,18 +75,21 @@ TIMM = [
     "regnety_004",
 ]
 PRUNED = 3  # every third network is also pruned
+NODES_EVERY = 3  # of every third network, the kernels are timed too
+Case = tuple[str, Path, LayerGraph, np.ndarray]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the quick profile")
-    parser.add_argument("--profile", help="a profile file in place of measuring")
-    parser.add_argument("--save", help="write the measured profile here")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--probes", type=int, default=400)
+    parser.add_argument("--visits", type=int, default=3, help="rounds of calls of each probe")
     parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--models", default="", help="folder that keeps the exported networks")
     parser.add_argument("--prepare", action="store_true", help="only export the networks")
-    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--name", default="host", help="name of the profile")
+    parser.add_argument("--machine", default="this machine", help="what the profile calls the machine")
+    parser.add_argument("--save", help="write the measured profile here")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
@@ -89,16 +99,87 @@ def main() -> None:
         cases = prepare(folder, options.only)
         if options.prepare:
             return
-        known = [(name, path, *layers_of(path)) for name, path in cases if path.exists()]
-        profile = (
-            load_profile(options.profile)
-            if options.profile
-            else measure_host(options.threads, quick=options.quick, progress=show)
-        )
-        if options.save:
-            save_profile(profile.document, options.save)
-        result = compare(known, profile, options)
-    report(result, profile, options)
+        known = load_cases(folder, cases)
+        held_out = HeldOut([str(case[1]) for case in known], options.threads)
+        plan = Plan(options.probes, batch=40, visits=options.visits, runs=3)
+        times, reference = collect(options.threads, plan, show, beside=held_out.visit)
+        sums = held_out.node_sums(times)
+    name = f"{options.name}-onnxruntime-fp32-{options.threads}t"
+    facts = machine_facts() | {"name": options.machine}
+    digested = digest(times, reference)
+    document = profile_document(digested, facts, options.threads, name, time.strftime("%Y-%m-%d"))
+    profile = parse_profile(document)
+    if options.save:
+        save_profile(document, options.save)
+    result = compare(known, profile, held_out.latencies(reference, plan), reference)
+    report(result, profile, sums, options)
+
+
+class HeldOut:
+    """Networks called in turns between the probes: `visit` calls the next one."""
+
+    def __init__(self, paths: list[str], threads: int) -> None:
+        self._scratch = tempfile.TemporaryDirectory()
+        self._free, self._watched, self._sessions = [], {}, {}
+        for index, path in enumerate(paths):
+            session = make_session(path, threads)
+            feed = random_feed(session)
+            self._free.append(bind(session, feed))
+            if index % NODES_EVERY == 0:
+                prefix = f"{self._scratch.name}/{index}"
+                self._sessions[index] = make_session(path, threads, profile_prefix=prefix)
+                self._watched[index] = bind(self._sessions[index], feed)
+        self.calls: list[list[tuple[int, float]]] = [[] for _ in paths]  # (visit of a probe, us)
+        self._visits = 0
+
+    def visit(self) -> None:
+        index = self._visits % len(self.calls)
+        run, calls = self._free[index], self.calls[index]
+        for _ in range(WARM):
+            run()
+        start = time.perf_counter()
+        run()
+        calls.append((self._visits, 1e6 * (time.perf_counter() - start)))
+        if index in self._watched:
+            for _ in range(WARM + 1):
+                self._watched[index]()
+        self._visits += 1
+
+    def latencies(self, reference: list[float], plan: Plan) -> list[np.ndarray]:
+        """Return each network's samples in microseconds, to the median speed of the reference."""
+        slow = np.array(reference) / np.median(reference)
+        per_batch = plan.batch * plan.visits
+        last = len(slow) - 1
+        return [
+            np.array([us / slow[min(visit // per_batch * plan.batch, last)] for visit, us in calls])
+            for calls in self.calls
+        ]
+
+    def node_sums(self, times: list[NetworkTimes]) -> np.ndarray:
+        """Return, for every third network, the sum of its kernels' times over its latency; what the
+        profiler adds to a kernel is that of the probes."""
+        total = np.array([sum(n.us for n in t.nodes) for t in times])
+        count = np.array([len(t.nodes) for t in times], dtype=float)
+        per_node, call_us = calibrate(total, count, np.array([t.latency_us for t in times]))
+        ratios = []
+        for index, session in self._sessions.items():
+            found = network_times(session, np.array([us for _, us in self.calls[index]]), runs=1)
+            kernels = sum(max(n.us + per_node, FLOOR_US) for n in found.nodes)
+            ratios.append((kernels + call_us) / found.latency_us)
+        return np.array(ratios)
+
+
+def load_cases(folder: Path, cases: list[tuple[str, Path]]) -> list[Case]:
+    """Return every exported network with its layer list, traced anew where its file is."""
+    cache = folder / "layers.pickle"  # written and read by this benchmark only
+    known: dict[str, tuple[LayerGraph, np.ndarray]] = {}
+    if cache.exists():
+        known = pickle.loads(cache.read_bytes())
+    for _, path in cases:
+        if path.exists() and path.name not in known:
+            known[path.name] = layers_of(path)
+    cache.write_bytes(pickle.dumps(known))
+    return [(name, path, *known[path.name]) for name, path in cases if path.exists()]
 
 
 def prepare(folder: Path, only: str) -> list[tuple[str, Path]]:
@@ -166,29 +247,41 @@ def layers_of(path: Path) -> tuple[LayerGraph, np.ndarray]:
 
 
 def compare(
-    cases: list[tuple[str, Path, LayerGraph, np.ndarray]], profile: Profile, options: argparse.Namespace
+    cases: list[Case], profile: Profile, samples: list[np.ndarray], reference: list[float]
 ) -> CheckResult:
-    """Predict every case, then time them all interleaved."""
-    models = [
-        (name, path, NetworkCost(layers, profile).evaluate(sizes)["latency_ms"])
-        for name, path, layers, sizes in cases
+    """Predict every network and set it beside what was measured."""
+    rows = [
+        CheckedNetwork(
+            name,
+            NetworkCost(layers, profile).evaluate(sizes)["latency_ms"],
+            float(quiet_mean(us)) / 1e3,
+            float(np.median(us)) / 1e3,
+            relative_spread(us),
+        )
+        for (name, _, layers, sizes), us in zip(cases, samples, strict=True)
     ]
-    return check_profile(models, profile.name, options.threads, seconds=options.seconds)
+    slow = np.array(reference) / np.min(reference)
+    return CheckResult(
+        profile.name, tuple(rows), float(np.median(reference)), float((slow < 1.1).mean()), ort.__version__
+    )
 
 
 def show(done: int, total: int, what: str) -> None:
     print(f"\r{what}: {done}/{total}", end="" if done < total else "\n", flush=True)
 
 
-def report(result: CheckResult, profile: Profile, options: argparse.Namespace) -> None:
+def report(result: CheckResult, profile: Profile, sums: np.ndarray, options: argparse.Namespace) -> None:
     RESULTS.mkdir(exist_ok=True)
     name = f"host_accuracy-{profile.name}"
-    head = (
+    off = np.abs(sums - 1.0)
+    text = (
         f"{time.strftime('%Y-%m-%d %H:%M')}  {cpu_model()} x {os.cpu_count()}, {platform.platform()}\n"
         f"ONNX Runtime {result.runtime}, torch {torch.__version__}, {options.threads} thread(s), "
         f"load average {os.getloadavg()[0]:.1f}\nprofile error as stated: {profile.error.text()}\n"
+        f"{result.table()}\n"
+        f"sum of a network's measured kernels over its latency, {len(sums)} networks: median "
+        f"{np.median(sums):.3f}; off by {np.median(off):.1%} in the median, at most {off.max():.1%}\n"
     )
-    text = head + result.table() + "\n"
     (RESULTS / f"{name}.txt").write_text(text)
     (RESULTS / f"{name}.csv").write_text(result.csv())
     (RESULTS / f"{name}.svg").write_text(result.picture())

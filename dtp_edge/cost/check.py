@@ -37,13 +37,16 @@ class CheckedNetwork:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """`quiet_share` is the share of reference samples that nothing disturbed; `reference_ms` their time."""
+    """`quiet_share` is the share of reference samples that nothing disturbed; `reference_ms` their time;
+    `slowdown` that time over the one when the profile was measured (measured latencies are divided by it).
+    """
 
     profile: str
     rows: tuple[CheckedNetwork, ...]
     reference_ms: float
     quiet_share: float
     runtime: str
+    slowdown: float = 1.0
 
     @property
     def error(self) -> np.ndarray:
@@ -71,10 +74,15 @@ class CheckResult:
 
     def summary(self) -> str:
         bias = float(np.median([row.ratio for row in self.rows])) - 1.0
+        now = (
+            f"; the machine runs at {self.slowdown:.2f} of the profile's times, taken into account"
+            if abs(self.slowdown - 1.0) > 0.005
+            else ""
+        )
         return (
             f"{len(self.rows)} networks: median error {self.median_error:.1%}, within 10 %: "
             f"{self.within():.0%}, worst {self.error.max():.1%}, bias {bias:+.1%}; "
-            f"{self.quiet_share:.0%} of the reference samples were undisturbed"
+            f"{self.quiet_share:.0%} of the reference samples were undisturbed{now}"
         )
 
     def csv(self) -> str:
@@ -101,6 +109,7 @@ def check_profile(
     *,
     seconds: float = 30.0,
     repeats: int | None = None,
+    reference_ms: float | None = None,
 ) -> CheckResult:
     """Time networks against each other, interleaved with a reference kernel, and compare.
 
@@ -108,6 +117,8 @@ def check_profile(
 
     - `models`: (name, ONNX path or bytes, predicted latency_ms) of each network.
     - `seconds`: about how long the timing takes; or `repeats` rounds.
+    - `reference_ms`: the reference kernel's time when the profile was measured (`Provenance.reference_ms`);
+      with it, a machine that is slower now than it was then is told from a profile that is wrong.
 
     **Raises:** `InputError` for a model that ONNX Runtime refuses, or no model.
     """
@@ -115,11 +126,13 @@ def check_profile(
     sessions = [make_session(model, threads) for _, model, _ in models]
     runners = [bind(s, random_feed(s)) for s in sessions]
     samples = time_interleaved([*runners, watch.sample], repeats=repeats, seconds=seconds)
+    now = watch.quiet_ms()
+    slowdown = now / reference_ms if reference_ms else 1.0
     rows = [
-        CheckedNetwork(name, predicted, float(quiet_mean(row)), float(np.median(row)), relative_spread(row))
-        for (name, _, predicted), row in zip(models, samples[:-1], strict=True)
+        CheckedNetwork(name, predicted, float(quiet_mean(us)), float(np.median(us)), relative_spread(us))
+        for (name, _, predicted), us in zip(models, samples[:-1] / slowdown, strict=True)
     ]
-    return CheckResult(profile_name, tuple(rows), watch.quiet_ms(), watch.quiet_share(), ort.__version__)
+    return CheckResult(profile_name, tuple(rows), now, watch.quiet_share(), ort.__version__, slowdown)
 
 
 def scatter_svg(rows: Sequence[CheckedNetwork], title: str, caption: str) -> str:

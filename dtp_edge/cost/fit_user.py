@@ -19,11 +19,11 @@ import numpy as np
 from dtp_edge.cost.fit import HeldOut, solve
 from dtp_edge.cost.fit_rows import LayerRow, read_csv, read_layer_table
 from dtp_edge.cost.kernels import lower
-from dtp_edge.cost.latency import resolve
 from dtp_edge.cost.memory import activation_bytes, weight_bytes
 from dtp_edge.cost.profile import Profile, RateModel
 from dtp_edge.cost.recipes.ncnn import kernel_key as ncnn_key
 from dtp_edge.cost.recipes.tflite_tables import kernel_key as tflite_key
+from dtp_edge.cost.resolve import resolve
 from dtp_edge.cost.work import products
 from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import LayerGraph

@@ -153,10 +153,12 @@ class _Lowering:
         return False
 
     def _kernel(self, layer: Layer) -> Kernel:
+        op = op_name(layer)
+        as_convolution = op in BATCH_NORMS and self.fusion.norm_is_convolution
         return Kernel(
             name=layer.name,
-            family=family_of(layer, self.graph, self.static),
-            op=op_name(layer),
+            family="depthwise" if as_convolution else family_of(layer, self.graph, self.static),
+            op=op,
             module=layer.module,
             layers=[layer],
             inputs=[n for n in layer.inputs if n not in self.static],
@@ -167,12 +169,17 @@ class _Lowering:
 
     def _absorb(self, kernel: Kernel, index: int) -> int:
         """Take the layers that fold into `kernel` along; return the position at which it then runs."""
-        is_convolution = kernel.op in CONVOLUTIONS
+        is_convolution = kernel.op in CONVOLUTIONS or kernel.family == "depthwise"
         is_product = is_convolution or kernel.family == "linear"
         activated = added = False
         while (found := self._only_reader(kernel)) is not None:
             layer = self.graph.layers[found]
             op = op_name(layer)
+            if _does_nothing(layer):
+                self.free[layer.name] = "view: no data moves"
+                self.taken.add(found)
+                kernel.outputs = list(layer.outputs)
+                continue
             if op in BATCH_NORMS and is_product and self.fusion.norm and not activated and not added:
                 kernel.folded += [n for n in layer.inputs if n in self.static]
                 kernel.new_bias = True

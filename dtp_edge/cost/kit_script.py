@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-RUNS, WARM = 4, 1
+RUNS, WARM = 4, 2
 LOW, HIGH = 0.1, 0.4  # quantiles between which a sample counts: nothing else ran then
 
 
@@ -93,25 +93,35 @@ def measure(path, threads, reference, visits):
 
 
 def nodes_of(events):
+    """Return the nodes with their times, from the runs that nothing disturbed."""
     found = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             found.setdefault((event["args"]["node_index"], event["name"]), []).append(event)
+    times = np.array([[e["dur"] for e in seen] for seen in found.values()], dtype=float)
+    times = times[:, np.arange(times.shape[1]) % (RUNS + WARM) >= WARM]
+    order, count = np.argsort(times.sum(axis=0)), times.shape[1]
+    low = int(LOW * count)
+    times = times[:, order[low : max(low + 1, round(HIGH * count))]].mean(axis=1)
     result = []
-    for (_, name), seen in found.items():
-        kept = [e["dur"] for k, e in enumerate(seen) if k % (RUNS + WARM) >= WARM]
+    for index, ((_, name), seen) in enumerate(found.items()):
+        blocked = name.endswith("_nchwc_kernel_time")
         args = seen[0]["args"]
         result.append(
             {
                 "op": args["op_name"],
-                "activation": name.split("_act_")[1].split("_")[0] if "_act_" in name else "",
-                "blocked": name.endswith("_nchwc_kernel_time"),
+                "activation": activation(name) if blocked or args["op_name"].startswith("Fused") else "",
+                "blocked": blocked,
                 "inputs": shapes(args.get("input_type_shape", [])),
                 "outputs": shapes(args.get("output_type_shape", [])),
-                "us": quiet(kept) + 0.5,  # the profiler rounds whole microseconds down
+                "us": float(times[index]) + 0.5,  # the profiler rounds whole microseconds down
             }
         )
     return result
+
+
+def activation(name):
+    return name.split("_act_")[1].split("_")[0] if "_act_" in name else ""
 
 
 def shapes(entries):
@@ -119,7 +129,8 @@ def shapes(entries):
 
 
 def samples(run, count):
-    run()
+    for _ in range(WARM):
+        run()
     result = []
     for _ in range(count):
         start = time.perf_counter()

@@ -7,7 +7,8 @@ it can. Rules, found by looking at the graphs that it optimises (versions 1.20 t
   otherwise its input channels must be a multiple of `align` (4), or it runs on plain data, slower;
 - depthwise: channels a multiple of `align`; grouped: both channel counts of a group whole blocks;
 - pooling and concatenation: whole blocks; the global ones and concatenation only on data that is blocked;
-- add, mul of equal shapes, relu, sigmoid, tanh, silu, batch norm, nearest resize follow blocked data;
+- add, mul of equal shapes, relu, sigmoid, tanh, silu, nearest resize follow blocked data, and so does a
+  batch norm of its own, as a depthwise 1x1 convolution;
 - everything else, and every output of the graph, needs plain data.
 
 So what a width costs depends on its neighbours, and a tensor that both kinds read is copied once.
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtp_edge.cost.kernels import Kernel, op_name
+from dtp_edge.cost.ops import BATCH_NORMS
 from dtp_edge.cost.profile import Layout
 from dtp_edge.graph.layers import Dim, LayerGraph
 
@@ -36,7 +38,6 @@ _FOLLOW = frozenset(
         "silu",
         "hardswish",
         "hardsigmoid",
-        "batch_norm",
         "upsample_nearest2d",
     )
 )
@@ -195,6 +196,8 @@ class BlockedLayout:
         rank = len(self._shapes[kernel.outputs[0]])
         if rank != 4:
             return "plain"
+        if kernel.op in BATCH_NORMS:
+            return "follow"
         if kernel.family in _CONV:
             return kernel.family if kernel.family in ("depthwise", "grouped") else "dense"
         if kernel.op in _WINDOW_POOLS:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.cost.node_times import quiet_mean
-from dtp_edge.cost.probes import Builder
+from dtp_edge.cost.probe_builder import Builder
 from dtp_edge.cost.timing import bind, make_session, random_feed
 from dtp_edge.errors import InputError
 

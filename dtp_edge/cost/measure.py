@@ -19,9 +19,9 @@ import numpy as np
 import onnxruntime as ort
 
 from dtp_edge.cost.machine import Reference, machine_facts
-from dtp_edge.cost.node_features import Features, columns, node_features
+from dtp_edge.cost.node_features import Features, columns, node_features, weights_of
 from dtp_edge.cost.node_times import NetworkTimes, measure_networks
-from dtp_edge.cost.probes import probe_network
+from dtp_edge.cost.probe_nets import probe_network
 from dtp_edge.cost.profile import Profile, parse_profile
 from dtp_edge.cost.table import FLOOR_US, TableKernel
 from dtp_edge.cost.table_fit import BLOCKED, BYTES, DEPTHWISE, LINEAR, MATMUL, PLAIN, Shape, fit_table
@@ -48,6 +48,7 @@ _FAMILY_ALIASES = {  # what else a measured family stands for
     "layout.permute": ("layout.transpose",),
     "layout.split": ("layout",),
     "norm.layer_norm": ("norm",),
+    "norm.batch_norm": ("depthwise_plain.batch_norm",),
     "pool.max_pool2d": ("pool",),
     "pool_plain.max_pool2d": ("pool_plain",),
 }
@@ -108,18 +109,31 @@ def measure_host(
 
 
 def collect(
-    threads: int, plan: Plan, progress: Progress | None = None, networks: Sequence[bytes] | None = None
+    threads: int,
+    plan: Plan,
+    progress: Progress | None = None,
+    networks: Sequence[bytes] | None = None,
+    beside: Callable[[], object] | None = None,
 ) -> tuple[list[NetworkTimes], list[float]]:
-    """Run the probes; return their times and, for each, the reference kernel's quiet time in its batch."""
+    """Run the probes; return their times and, for each, the reference kernel's quiet time in its batch.
+
+    `beside` is called before every visit of a probe: what it times, it times in the same minutes.
+    """
     count = plan.probes if networks is None else len(networks)
     watch = Reference(threads)
+
+    def between() -> None:
+        watch.sample()
+        if beside is not None:
+            beside()
+
     times: list[NetworkTimes] = []
     reference: list[float] = []
     for start in range(0, count, plan.batch):
         batch = range(start, min(count, start + plan.batch))
         models = [probe_network(i) if networks is None else networks[i] for i in batch]
         watch.forget()
-        times += measure_networks(models, threads, visits=plan.visits, runs=plan.runs, between=watch.sample)
+        times += measure_networks(models, threads, visits=plan.visits, runs=plan.runs, between=between)
         watch.refuse_if_busy()
         reference += [watch.quiet_ms()] * len(models)
         if progress is not None:
@@ -129,19 +143,21 @@ def collect(
 
 def digest(times: Sequence[NetworkTimes], reference: Sequence[float]) -> Measured:
     """Turn node times into kernel rows: to one machine speed, without what the profiler adds."""
-    slow = np.asarray(reference) / np.percentile(reference, 25)
+    slow = np.asarray(reference) / np.median(reference)
     total = np.array([sum(n.us for n in t.nodes) for t in times]) / slow
     count = np.array([len(t.nodes) for t in times], dtype=float)
     latency = np.array([t.latency_us for t in times]) / slow
-    scale, per_node, call_us = calibrate(total, count, latency)
+    per_node, call_us = calibrate(total, count, latency)
     rows: dict[str, list[tuple[Features, float, int]]] = defaultdict(list)
     activated: dict[str, list[str]] = defaultdict(list)
     channels: list[int] = []
     for index, network in enumerate(times):
+        network_bytes = weights_of(network.nodes)
         for node in network.nodes:
             found = node_features(node)
             if found is not None:
-                us = max(scale * node.us / slow[index] + per_node, FLOOR_US)
+                found[1]["network_bytes"] = network_bytes
+                us = max(node.us / slow[index] + per_node, FLOOR_US)
                 rows[found[0]].append((found[1], us, index))
                 activated[found[0]].append(node.activation)
             if node.blocked and node.op == "Conv":
@@ -160,7 +176,7 @@ def digest(times: Sequence[NetworkTimes], reference: Sequence[float]) -> Measure
         activation_ns={op: extra[name] for name, ops in _ATEN.items() for op in ops if name in extra},
         latency_us=latency,
         call_us=max(call_us, 0.0),
-        reference_ms=float(np.percentile(reference, 25)),
+        reference_ms=float(np.median(reference)),
         spread=float(np.median([t.spread for t in times])),
         block=int(np.gcd.reduce(channels)) if channels else None,
     )
@@ -192,17 +208,18 @@ def _values(features: Features) -> float:
     return features["cout"] * features["out_h"] * features["out_w"]
 
 
-def calibrate(total: np.ndarray, count: np.ndarray, latency: np.ndarray) -> tuple[float, float, float]:
-    """Return (scale, microseconds a node, microseconds a call) with latency ~ scale * total + per_node *
-    count + call; the profiler's own cost makes `per_node` negative."""
-    matrix = np.stack([total, count, np.ones_like(total)], axis=1)
+def calibrate(total: np.ndarray, count: np.ndarray, latency: np.ndarray) -> tuple[float, float]:
+    """Return (microseconds a node, microseconds a call) with latency ~ total + per_node * count + call;
+    the profiler's own cost makes `per_node` negative."""
+    matrix = np.stack([count, np.ones_like(count)], axis=1)
+    rest = latency - total
     weight = 1.0 / latency
-    solution = np.array([1.0, 0.0, 0.0])
-    for _ in range(10):
-        solution = np.linalg.lstsq(matrix * weight[:, None], latency * weight, rcond=None)[0]
-        error = matrix @ solution / latency - 1.0
+    solution = np.zeros(2)
+    for _ in range(20):
+        solution = np.linalg.lstsq(matrix * weight[:, None], rest * weight, rcond=None)[0]
+        error = (matrix @ solution - rest) / latency
         weight = 1.0 / (latency * np.sqrt(1.0 + (error / 0.03) ** 2))
-    return float(solution[0]), float(min(solution[1], 0.0)), float(solution[2])
+    return float(min(solution[0], 0.0)), float(solution[1])
 
 
 def profile_document(
@@ -245,6 +262,7 @@ def profile_document(
                 "tanh",
             ],
             "add": True,
+            "norm_is_convolution": measured.block is not None,
             "activation_ns_per_value": {op: round(ns, 5) for op, ns in measured.activation_ns.items()},
         },
         "graph_overhead_ms": 1e-3 * measured.call_us,
@@ -252,7 +270,8 @@ def profile_document(
             "source": "dtp-edge profile measure",
             "licence": "measured facts; no rights claimed",
             "date": date,
-            "how": how + f"; reference kernel {measured.reference_ms:.4g} ms",
+            "how": how,
+            "reference_ms": measured.reference_ms,
             "spread": f"median interquartile range of a probe's calls {measured.spread:.1%}",
             "recipe": f"dtp-edge profile measure --threads {threads}",
         },

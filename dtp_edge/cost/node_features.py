@@ -82,6 +82,18 @@ def node_features(node: NodeTime) -> tuple[str, Features] | None:
     }
 
 
+def weights_of(nodes: Iterable[NodeTime]) -> float:
+    """Return the bytes of all matrices and convolution kernels that a network's nodes read."""
+    total = 0.0
+    for node in nodes:
+        found = node_features(node)
+        if found is None or not found[0].startswith(("conv", "depthwise", "grouped", "linear")):
+            continue
+        f = found[1]
+        total += 4.0 * f["cin"] * f["cout"] * (f["kh"] * f["kw"] / f["groups"] if "kh" in f else 1.0)
+    return total
+
+
 def columns(rows: Iterable[Features]) -> dict[str, np.ndarray]:
     """Return features as arrays `[n]`."""
     found = list(rows)

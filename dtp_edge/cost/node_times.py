@@ -1,7 +1,8 @@
 """Per-kernel times inside a running network, from ONNX Runtime's own profiler, on a shared machine.
 
-Several networks are visited in turns, so that a busy minute touches all of them; of each kernel the
-runs between the 10th and the 40th percentile count: those that nothing else disturbed. ONNX Runtime
+Several networks are visited in turns, so that a busy minute touches all of them; of each network the runs
+between the 10th and the 40th percentile count: those that nothing else disturbed. Whole runs are chosen,
+not runs of each kernel: the lowest times of single kernels would not add up to any call. ONNX Runtime
 reports whole microseconds, rounded down, for every node of every run; the mean over the runs that count
 plus half a microsecond undoes the rounding.
 """
@@ -17,9 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnxruntime as ort
 
-from dtp_edge.cost.probes import ACTIVATION_MARK
-from dtp_edge.cost.timing import bind, make_session, random_feed
+from dtp_edge.cost.probe_builder import ACTIVATION_MARK
+from dtp_edge.cost.timing import WARM, bind, make_session, random_feed
 from dtp_edge.errors import InputError
 
 QUIET = (0.1, 0.4)  # quantiles
@@ -78,27 +80,32 @@ def measure_networks(
             for k, (with_profiler, without) in enumerate(zip(profiled, free, strict=True)):
                 if between is not None:
                     between()
-                for _ in range(runs + 1):  # the first call of a visit finds cold caches: dropped below
+                for _ in range(runs + WARM):  # the first ones are dropped below
                     with_profiler()
-                without()
+                for _ in range(WARM):
+                    without()
                 for _ in range(runs):
                     start = time.perf_counter()
                     without()
                     calls[k].append(1e6 * (time.perf_counter() - start))
-        events = [_read(s.end_profiling()) for s in watched]
-    return [_network(e, np.array(c), runs) for e, c in zip(events, calls, strict=True)]
+        return [network_times(s, np.array(c), runs) for s, c in zip(watched, calls, strict=True)]
 
 
 def quiet_mean(samples: np.ndarray) -> np.ndarray:
     """Return the mean between the 10th and the 40th percentile of the last axis: what a sample is when
     nothing else runs on the machine."""
-    ordered = np.sort(samples, axis=-1)
-    low = int(QUIET[0] * ordered.shape[-1])
-    high = max(low + 1, round(QUIET[1] * ordered.shape[-1]))
-    return ordered[..., low:high].mean(axis=-1)
+    return np.sort(samples, axis=-1)[..., _quiet(samples.shape[-1])].mean(axis=-1)
 
 
-def _network(events: list[dict], calls: np.ndarray, runs: int) -> NetworkTimes:
+def _quiet(count: int) -> slice:
+    low = int(QUIET[0] * count)
+    return slice(low, max(low + 1, round(QUIET[1] * count)))
+
+
+def network_times(session: ort.InferenceSession, calls: np.ndarray, runs: int) -> NetworkTimes:
+    """End the profiling of `session`, which ran `WARM` + `runs` times a visit; `calls` are the microseconds
+    of calls without the profiler. Raises `InputError` if the runtime recorded no kernel."""
+    events = _read(session.end_profiling())
     nodes: dict[tuple[str, str], list[dict]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX):
@@ -106,8 +113,9 @@ def _network(events: list[dict], calls: np.ndarray, runs: int) -> NetworkTimes:
     if not nodes:
         raise InputError("ONNX Runtime's profiler recorded no kernel", where="profiling")
     durations = np.array([[e["dur"] for e in found] for found in nodes.values()], dtype=np.float64)
-    warm = np.arange(durations.shape[1]) % (runs + 1) != 0
-    durations = quiet_mean(durations[:, warm]) + _ROUNDING_US
+    durations = durations[:, np.arange(durations.shape[1]) % (runs + WARM) >= WARM]
+    undisturbed = np.argsort(durations.sum(axis=0))[_quiet(durations.shape[1])]
+    durations = durations[:, undisturbed].mean(axis=1) + _ROUNDING_US
     low, middle, high = np.percentile(calls, [25, 50, 75])
     found = [
         _node(name, seen[0]["args"], float(us))
@@ -117,13 +125,14 @@ def _network(events: list[dict], calls: np.ndarray, runs: int) -> NetworkTimes:
 
 
 def _node(name: str, args: dict, us: float) -> NodeTime:
+    blocked = name.endswith("_nchwc" + _SUFFIX)
     return NodeTime(
         op=args["op_name"],
-        blocked=name.endswith("_nchwc" + _SUFFIX),
+        blocked=blocked,
         inputs=_shapes(args.get("input_type_shape", ())),
         outputs=_shapes(args.get("output_type_shape", ())),
         us=us,
-        activation=_activation(name),
+        activation=_activation(name) if blocked or args["op_name"].startswith("Fused") else "",
     )
 
 

@@ -21,7 +21,7 @@ pool: mean sum amax amin max min var std var_mean logsumexp argmax argmin cumsum
 layout: cat concat stack permute transpose t slice narrow select split split_with_sizes chunk unbind pad
 layout: constant_pad_nd reflection_pad2d replication_pad2d roll flip pixel_shuffle pixel_unshuffle
 layout: channel_shuffle repeat tile unfold im2col fold col2im movedim moveaxis swapaxes swapdims numpy_T mT
-layout: tril triu slice_scatter select_scatter copy repeat_interleave meshgrid
+layout: index_select tril triu slice_scatter select_scatter copy repeat_interleave meshgrid
 
 resize: upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d upsample_linear1d
 resize: upsample_nearest3d upsample_trilinear3d interpolate grid_sampler grid_sampler_2d
@@ -34,7 +34,7 @@ norm: group_norm native_group_norm instance_norm rms_norm local_response_norm li
 
 matmul: matmul mm bmm addmm baddbmm einsum scaled_dot_product_attention outer dot mv
 recurrent: lstm gru rnn_tanh rnn_relu lstm_cell gru_cell
-embedding: embedding index_select gather index take take_along_dim embedding_bag scatter index_put
+embedding: embedding gather index take take_along_dim embedding_bag scatter index_put
 convolution: conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d conv_transpose3d
 """
 

@@ -44,14 +44,16 @@ class Fusion:
     `norm`: batch norm into convolution or linear. `activations`: op names that become part of the
     producing kernel. `add`: a residual add (and the activation after it) becomes part of a convolution.
     `elementwise_activations`: an activation becomes part of the add or mul before it.
-    `activation_ns_per_value`: what a fused activation adds to its kernel for every output value
-    (nanoseconds; an activation that is not listed adds nothing, as ReLU does).
+    `norm_is_convolution`: a batch norm that folds into nothing runs as a depthwise 1x1 convolution, and
+    takes along what one does. `activation_ns_per_value`: what a fused activation adds to its kernel for
+    every output value (nanoseconds; an activation that is not listed adds nothing, as ReLU does).
     """
 
     norm: bool = True
     activations: tuple[str, ...] = ()
     add: bool = False
     elementwise_activations: bool = False
+    norm_is_convolution: bool = False
     activation_ns_per_value: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -115,6 +117,8 @@ KernelModel = RateModel | TableModel
 
 @dataclass(frozen=True)
 class Provenance:
+    """`reference_ms`: time of the reference kernel (see `machine.Reference`) during the measurement."""
+
     source: str
     licence: str
     date: str
@@ -122,6 +126,7 @@ class Provenance:
     url: str = ""
     spread: str = ""
     recipe: str = ""
+    reference_ms: float | None = None
 
 
 @dataclass(frozen=True)

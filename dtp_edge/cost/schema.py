@@ -117,22 +117,68 @@ _REQUIRED = (
     "provenance",
     "error",
 )
+_KERNEL = {
+    "type": "object",
+    "required": ["form"],
+    "properties": {"form": {"enum": ["additive", "analytical", "table"]}},
+    "allOf": [
+        {
+            "if": {"properties": {"form": {"const": name}}, "required": ["form"]},
+            "then": {"$ref": f"#/$defs/{name}"},
+        }
+        for name in ("additive", "analytical", "table")
+    ],
+}
+_FUSION = _object(
+    ("norm", "activations", "add"),
+    norm={"type": "boolean"},
+    activations={"type": "array", "items": _TEXT, "maxItems": 100},
+    add={"type": "boolean"},
+    elementwise_activations={"type": "boolean"},
+    norm_is_convolution={"type": "boolean"},
+    activation_ns_per_value={
+        "type": "object",
+        "maxProperties": 50,
+        "additionalProperties": _NON_NEGATIVE,
+    },
+)
+_LAYOUT = _object(
+    ("kind", "block", "align"),
+    kind={"const": "blocked"},
+    block={"type": "integer", "minimum": 2, "maximum": 64},
+    align={"type": "integer", "minimum": 1, "maximum": 64},
+)
+_MEMORY = _object(
+    (),
+    in_place={"type": "boolean"},
+    arena_bytes=_NON_NEGATIVE,
+    flash_overhead_bytes=_NON_NEGATIVE,
+    notes=_TEXT,
+)
+_PROVENANCE = _object(
+    ("source", "licence", "date", "how"),
+    source=_TEXT,
+    url=_TEXT,
+    licence=_TEXT,
+    date=_TEXT,
+    how=_TEXT,
+    spread=_TEXT,
+    recipe=_TEXT,
+    reference_ms=_POSITIVE,
+)
+_ERROR = _object(
+    ("status", "how"),
+    status={"enum": ["measured", "fitted", "indicative", "analytical"]},
+    median_relative=_NON_NEGATIVE,
+    p90_relative=_NON_NEGATIVE,
+    n={"type": "integer", "minimum": 0},
+    how=_TEXT,
+    notes=_TEXT,
+)
 
 
 def profile_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a device profile."""
-    kernel = {
-        "type": "object",
-        "required": ["form"],
-        "properties": {"form": {"enum": ["additive", "analytical", "table"]}},
-        "allOf": [
-            {
-                "if": {"properties": {"form": {"const": name}}, "required": ["form"]},
-                "then": {"$ref": f"#/$defs/{name}"},
-            }
-            for name in ("additive", "analytical", "table")
-        ],
-    }
     body = _object(
         _REQUIRED,
         schema_version={"const": SCHEMA_VERSION},
@@ -150,53 +196,14 @@ def profile_schema() -> dict[str, Any]:
             "type": "object",
             "minProperties": 1,
             "propertyNames": {"pattern": KERNEL_KEY},
-            "additionalProperties": kernel,
+            "additionalProperties": _KERNEL,
         },
-        fusion=_object(
-            ("norm", "activations", "add"),
-            norm={"type": "boolean"},
-            activations={"type": "array", "items": _TEXT, "maxItems": 100},
-            add={"type": "boolean"},
-            elementwise_activations={"type": "boolean"},
-            activation_ns_per_value={
-                "type": "object",
-                "maxProperties": 50,
-                "additionalProperties": _NON_NEGATIVE,
-            },
-        ),
-        layout=_object(
-            ("kind", "block", "align"),
-            kind={"const": "blocked"},
-            block={"type": "integer", "minimum": 2, "maximum": 64},
-            align={"type": "integer", "minimum": 1, "maximum": 64},
-        ),
-        memory=_object(
-            (),
-            in_place={"type": "boolean"},
-            arena_bytes=_NON_NEGATIVE,
-            flash_overhead_bytes=_NON_NEGATIVE,
-            notes=_TEXT,
-        ),
+        fusion=_FUSION,
+        layout=_LAYOUT,
+        memory=_MEMORY,
         graph_overhead_ms=_NON_NEGATIVE,
-        provenance=_object(
-            ("source", "licence", "date", "how"),
-            source=_TEXT,
-            url=_TEXT,
-            licence=_TEXT,
-            date=_TEXT,
-            how=_TEXT,
-            spread=_TEXT,
-            recipe=_TEXT,
-        ),
-        error=_object(
-            ("status", "how"),
-            status={"enum": ["measured", "fitted", "indicative", "analytical"]},
-            median_relative=_NON_NEGATIVE,
-            p90_relative=_NON_NEGATIVE,
-            n={"type": "integer", "minimum": 0},
-            how=_TEXT,
-            notes=_TEXT,
-        ),
+        provenance=_PROVENANCE,
+        error=_ERROR,
     )
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

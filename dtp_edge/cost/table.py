@@ -27,7 +27,8 @@ FLOOR_US = 0.1  # no launch is shorter
 MAX_CORRECTION = 1.5
 TILE = 6  # output pixels that a blocked convolution kernel keeps in registers
 BLOCK = 16  # channels in a block
-NEAR = 250_000.0  # weights that stay in a core's own cache (1 MB)
+NEAR = 250_000.0  # values that stay in a core's own cache (1 MB)
+COLD_BYTES = (6e6, 20e6)  # weights of a network that all, or none, stay in the last cache
 
 
 def _pixels(f: Features) -> np.ndarray:
@@ -50,7 +51,16 @@ def _sets(f: Features, kind: int) -> np.ndarray:
 
 
 def _tiled(f: Features) -> np.ndarray:
-    return f["out_h"] * np.ceil(f["out_w"] / TILE) * TILE
+    """Output pixels in whole register tiles: a line at a time, but a 1x1 kernel of stride 1 takes all
+    lines as one."""
+    flat = (f["kh"] * f["kw"] == 1) & (f["stride"] == 1)
+    lines = f["out_h"] * np.ceil(f["out_w"] / TILE) * TILE
+    return np.where(flat, np.ceil(_pixels(f) / TILE) * TILE, lines)
+
+
+def _cold(f: Features) -> np.ndarray:
+    """Share of a network's weights that come from memory, not from the last cache, in a loop of calls."""
+    return np.clip((f["network_bytes"] - COLD_BYTES[0]) / (COLD_BYTES[1] - COLD_BYTES[0]), 0.0, 1.0)
 
 
 def _copied(f: Features) -> np.ndarray:
@@ -84,6 +94,10 @@ TERMS: dict[str, Callable[[Features], np.ndarray]] = {
     "batches": lambda f: f["batch"],
     "far_weights": lambda f: np.maximum(_depth(f) * f["cout"] - NEAR, 0.0),
     "far_matrix": lambda f: np.maximum(f["batch"] * f["cin"] * f["cout"] - NEAR, 0.0),
+    "cold_weights": lambda f: _depth(f) * f["cout"] * _cold(f),
+    "cold_matrix": lambda f: f["batch"] * f["cin"] * f["cout"] * _cold(f),
+    "far_read": lambda f: np.maximum(f["in_bytes"] / 4.0 - NEAR, 0.0),
+    "far_written": lambda f: np.maximum(f["out_bytes"] / 4.0 - NEAR, 0.0),
     "vectors": lambda f: f["out_bytes"] / (4.0 * f["last"]),
     "read": lambda f: f["in_bytes"] / 4.0,
     "written": lambda f: f["out_bytes"] / 4.0,
@@ -178,11 +192,8 @@ class TableKernel:
 
 def place(features: Features, coordinates: Mapping[str, float]) -> np.ndarray:
     """Return points in interpolation space, `[n, n_coordinates]`: weight * log2(1 + feature)."""
-    columns = [
-        weight * np.log2(1.0 + (_DERIVED[name](features) if name in _DERIVED else features[name]))
-        for name, weight in coordinates.items()
-    ]
-    return np.stack(columns, axis=1)
+    columns = np.array([_DERIVED[n](features) if n in _DERIVED else features[n] for n in coordinates])
+    return np.log2(1.0 + columns).T * np.array(list(coordinates.values()))
 
 
 def _numbers(base: Mapping[str, Any], name: str, where: str, known: Mapping[str, object]) -> dict[str, float]:

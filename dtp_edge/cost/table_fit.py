@@ -30,7 +30,10 @@ class Shape:
     channel_step: tuple[int, int] = (1, 1)
 
 
-_CONV = ("cin", "cout", "groups", "kh", "kw", "stride", "in_h", "in_w", "out_h", "out_w", "extra_bytes")
+_CONV = (
+    *("cin", "cout", "groups", "kh", "kw", "stride", "in_h", "in_w", "out_h", "out_w"),
+    *("extra_bytes", "network_bytes"),
+)
 BLOCKED = Shape(
     _CONV,
     (
@@ -42,7 +45,7 @@ BLOCKED = Shape(
         "outputs",
         "inputs",
         "weights",
-        "far_weights",
+        "cold_weights",
         "line_starts",
         "added",
     ),
@@ -57,12 +60,12 @@ DEPTHWISE = Shape(
 )
 PLAIN = Shape(
     _CONV,
-    ("one", "macs", "copied", "outputs", "weights", "groups", "group_lines", "added"),
+    ("one", "macs", "copied", "outputs", "weights", "cold_weights", "groups", "group_lines", "added"),
     {"cin_of_group": 0.5, "cout_of_group": 0.5, "pixels": 0.5, "groups": 0.35, "kernel": 0.4, "stride": 0.8},
 )
 LINEAR = Shape(
-    ("rows", "cin", "cout", "batch"),
-    ("one", "product", "matrix", "far_matrix", "rows_in", "rows_out", "channels"),
+    ("rows", "cin", "cout", "batch", "network_bytes"),
+    ("one", "product", "matrix", "cold_matrix", "rows_in", "rows_out", "channels"),
     {"rows": 0.5, "cin": 0.5, "cout": 0.5},
 )
 MATMUL = Shape(
@@ -72,7 +75,7 @@ MATMUL = Shape(
 )
 BYTES = Shape(
     ("last", "rank", "in_bytes", "out_bytes"),
-    ("one", "read", "written", "vectors"),
+    ("one", "read", "written", "far_read", "far_written", "vectors"),
     {"last": 0.35, "rank": 3.0, "in_bytes": 0.5, "out_bytes": 0.5},
 )
 

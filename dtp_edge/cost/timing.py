@@ -1,7 +1,7 @@
 """Time ONNX files in ONNX Runtime, interleaved, so that their ratio survives a noisy machine.
 
 Every round times each file once, one after the other: a slow minute hits all of them alike. A sample is
-the mean of a short burst of calls after one untimed call (warm caches, the state of a loop over frames),
+the mean of a short burst of calls after two untimed ones (warm caches, the state of a loop over frames),
 and a file's latency is the median of its samples. `latency_ms` includes the call overhead of the runtime.
 """
 
@@ -19,6 +19,7 @@ import onnxruntime as ort
 from dtp_edge.errors import InputError
 
 BURST_SECONDS = 1e-3  # a sample is at least this long, so that the clock's own cost and grain vanish
+WARM = 2  # calls before the timed ones: the second still misses what other networks evicted
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -110,7 +111,7 @@ def time_interleaved(
             run()
         bursts.append(max(1, int(np.ceil(burst_seconds / max(_seconds(run, 1), 1e-7)))))
     if repeats is None:
-        one_round = sum(_sample(r, n) * (n + 1) for r, n in zip(runners, bursts, strict=True))
+        one_round = sum(_sample(r, n) * (n + WARM) for r, n in zip(runners, bursts, strict=True))
         repeats = int(np.clip(seconds / max(one_round, 1e-6), 7, 200))
     samples = np.empty((len(runners), repeats))
     for k in range(repeats):
@@ -176,5 +177,6 @@ def _seconds(run: Runner, count: int) -> float:
 
 
 def _sample(run: Runner, count: int) -> float:
-    run()  # untimed: another file's run has just emptied the caches
+    for _ in range(WARM):  # untimed: another file's run has just emptied the caches
+        run()
     return _seconds(run, count) / count

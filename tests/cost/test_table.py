@@ -19,6 +19,7 @@ def linear_data(n: int = 300, noise: float = 0.0, seed: int = 0):
         "cin": np.exp(rng.uniform(2, 7, n)).round(),
         "cout": np.exp(rng.uniform(2, 7, n)).round(),
         "batch": np.ones(n),
+        "network_bytes": np.full(n, 1e7),
     }
     us = 2.0 + 1e-5 * features["rows"] * features["cin"] * features["cout"]
     return features, us * np.exp(noise * rng.standard_normal(n))
@@ -91,6 +92,7 @@ def test_blocked_sets_are_monotone_and_exact_at_whole_blocks():
         **dict.fromkeys(("kh", "kw"), 3 * one),
         **dict.fromkeys(("in_h", "in_w", "out_h", "out_w"), 14 * one),
         "extra_bytes": 0 * one,
+        "network_bytes": 1e6 * one,
     }
     blocks = features["cout"] / 16
     sets = np.floor(blocks / 4) + 0.7 * (blocks % 4) / 4 + 0.3 * (blocks % 4 > 0)

@@ -1,0 +1,129 @@
+"""Are widths that were chosen on this machine's profile as fast as it says? Seven networks, three budgets.
+
+    python benchmarks/pruned_prediction.py [--profile host] [--models FOLDER] [--seconds 60]
+
+Prunes every network in one shot (weight norms, random weights) to 70, 50 and 35 % of its predicted latency,
+exports dense and pruned, and times all of them in ONNX Runtime, interleaved with the reference kernel,
+which tells how fast the machine is now against the minutes when the profile was measured. Writes
+benchmarks/results/pruned_prediction.{csv,svg,txt}. Needs torchvision and timm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dtp_edge import zoo
+from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.cost.check import CheckResult, check_profile
+from dtp_edge.cost.machine import cpu_model
+from dtp_edge.cost.profile import Profile
+from dtp_edge.errors import BudgetError
+from dtp_edge.export import compact, export_onnx
+from dtp_edge.graph import trace_network
+from dtp_edge.transport import Budget, harden, initial_scores
+
+RESULTS = Path(__file__).parent / "results"
+NETWORKS = (
+    "torchvision:resnet18",
+    "torchvision:mobilenet_v2",
+    "torchvision:mobilenet_v3_large",
+    "torchvision:regnet_x_400mf",
+    "torchvision:squeezenet1_1",
+    "timm:efficientnet_lite0",
+    "timm:resnet26d",
+)
+BUDGETS = ("70%", "50%", "35%")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--profile", default="host")
+    parser.add_argument("--models", default="", help="folder that keeps the exported networks")
+    parser.add_argument("--prepare", action="store_true", help="only prune and export")
+    parser.add_argument("--seconds", type=float, default=60.0, help="about how long to time")
+    parser.add_argument("--only", default="", help="networks whose name contains this")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    profile = load_profile(options.profile)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(options.models or scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        cases = [case for name in NETWORKS if options.only in name for case in pruned(name, profile, folder)]
+        if options.prepare:
+            return
+        result = check_profile(
+            cases,
+            profile.name,
+            profile.threads,
+            seconds=options.seconds,
+            reference_ms=profile.provenance.reference_ms,
+        )
+    report(result, profile)
+
+
+def pruned(name: str, profile: Profile, folder: Path) -> list[tuple[str, Path, float]]:
+    """Return (label, ONNX file, predicted ms) of a network, dense and at every budget that it can reach;
+    what `folder` already holds for this profile is taken from there."""
+    index = folder / (name.replace(":", "_") + f".{profile.name}.json")
+    if index.exists():
+        return [(label, folder / file, ms) for label, file, ms in json.loads(index.read_text())]
+    torch.manual_seed(0)
+    module, inputs, _ = zoo.resolve_model(name)
+    network = trace_network(module.eval(), inputs)
+    scores, cost = initial_scores(network), NetworkCost(network.layers, profile)
+    dense = cost.evaluate(cost.dense_sizes())
+    found: list[tuple[str, Path, float]] = []
+    for budget in (None, *BUDGETS):
+        keep = np.ones(network.n_atoms, dtype=bool)
+        if budget is not None:
+            try:
+                keep = harden(scores, network, cost, Budget(latency=budget).limits(dense))
+            except BudgetError as error:
+                print(f"{name} {budget}: {error.what}", flush=True)
+                continue
+        path = folder / f"{name.replace(':', '_')}_{(budget or 'dense').rstrip('%')}.onnx"
+        chosen = compact(network, keep, in_place=False).module if budget else network.module
+        export_onnx(chosen, network.example_inputs, path)
+        ms = cost.evaluate(network.layers.sizes(keep.astype(float)))["latency_ms"]
+        found.append((f"{name} {budget or 'dense'}", path, ms))
+        print(f"{name} {budget or 'dense'}: {ms:.3f} ms predicted", flush=True)
+    index.write_text(json.dumps([(label, path.name, ms) for label, path, ms in found]))
+    return found
+
+
+def report(result: CheckResult, profile: Profile) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    ratios = {
+        kind: np.array([1.0 / r.ratio for r in result.rows if r.name.endswith("dense") == kind])
+        for kind in (True, False)
+    }
+    text = (
+        f"{time.strftime('%Y-%m-%d %H:%M')}  {cpu_model()} x {os.cpu_count()}, {platform.platform()}\n"
+        f"ONNX Runtime {result.runtime}, torch {torch.__version__}, {profile.threads} thread(s); profile "
+        f"{profile.name} of {profile.provenance.date}\n{result.table()}\n"
+    )
+    for kind, label in ((False, "pruned"), (True, "dense")):
+        r = ratios[kind]
+        text += (
+            f"{label}: measured / predicted of {len(r)} networks: median {np.median(r):.3f}, quartiles "
+            f"{np.quantile(r, 0.25):.3f} and {np.quantile(r, 0.75):.3f}, {r.min():.3f} to {r.max():.3f}\n"
+        )
+    (RESULTS / "pruned_prediction.txt").write_text(text)
+    (RESULTS / "pruned_prediction.csv").write_text(result.csv())
+    (RESULTS / "pruned_prediction.svg").write_text(result.picture())
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
