@@ -26,6 +26,7 @@ COLOURS = {"ok": "green", "missing": "bright_black"}
     "--python", "pythons", metavar="NAME=PATH", multiple=True, help="The Python that has a runtime."
 )
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds each.")
+@click.option("--memory", "memory_mib", type=int, default=4096, show_default=True, help="MiB each.")
 @click.option("--repeats", type=int, default=0, help="Also time this many runs.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(
@@ -33,6 +34,7 @@ def check(
     runtimes: str | None,
     pythons: tuple[str, ...],
     timeout_s: float,
+    memory_mib: int,
     repeats: int,
     as_json: bool,
 ) -> None:
@@ -42,14 +44,19 @@ def check(
     dtp-edge check runs/r20/model.onnx
     dtp-edge check model.onnx --runtime onnxruntime,openvino,ncnn --repeats 50
 
-    A runtime in another environment is found by --python openvino=/opt/ov/bin/python or through
+    A runtime in another environment is found by --python openvino=ov/bin/python or through
     DTP_EDGE_PYTHON_OPENVINO. Exit code 4 if a runtime that is installed fails or disagrees.
     """
     from dtp_edge.export import check_runtimes
 
     names = [name.strip() for name in runtimes.split(",") if name.strip()] if runtimes else None
     rows = check_runtimes(
-        file, names, timeout_s=timeout_s, repeats=repeats, interpreters=_interpreters(pythons)
+        file,
+        names,
+        timeout_s=timeout_s,
+        memory_bytes=memory_mib << 20,
+        repeats=repeats,
+        interpreters=_interpreters(pythons),
     )
     if as_json:
         print_json([asdict(row) for row in rows])
