@@ -143,6 +143,25 @@ def test_attention_with_five_dimensions_is_exported(masked, tmp_path):
     assert check_onnx(path, model, (x,)).passed
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(3, 16), (2, 3, 16)])
+def test_attention_without_heads_is_exported(shape, masked, tmp_path):
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.k, self.v = torch.nn.Linear(16, 16), torch.nn.Linear(16, 16)
+            self.register_buffer("mask", torch.randn(*[1] * (len(shape) - 2), 3, 3) if masked else None)
+
+        def forward(self, x):
+            y = torch.nn.functional.scaled_dot_product_attention(x, self.k(x), self.v(x), self.mask)
+            return y.relu()
+
+    torch.manual_seed(0)
+    model, x = Plain().eval(), torch.randn(*shape)
+    path = export_onnx(model, (x,), tmp_path / "m.onnx")
+    assert check_onnx(path, model, (x,)).passed
+
+
 def test_a_look_up_by_a_table_of_indices_is_exported(tmp_path):
     model, x = torch.nn.Unfold(3, padding=1, stride=2).eval(), torch.randn(1, 4, 8, 8)
     path = export_onnx(model, (x,), tmp_path / "m.onnx")
