@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable
+
 import numpy as np
 
 from dtp_edge.graph.network import PrunableNetwork
@@ -42,7 +45,8 @@ class Search:
         self.left = max_evaluations
         start = self.threshold()
         best = self.exchange(self.fill(start), *self.bounds(start))
-        return self.mask(self.fill(best)).astype(bool)  # what the bounds left over may go anywhere
+        self.left = max_evaluations  # what bounds and evaluations left over may go anywhere
+        return self.mask(self.fill(best)).astype(bool)
 
     def bounds(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Least and most atoms of every group that the exchange may choose."""
@@ -98,35 +102,57 @@ class Search:
         return sorted({n for n in (1, whole, whole + step, room) if 0 < n <= room})
 
     def fill(self, k: np.ndarray, most: np.ndarray | None = None) -> np.ndarray:
-        """Add where value per used budget is best, until nothing fits."""
+        """Add where value per used budget is best, until nothing fits.
+
+        Offers wait in a queue and are priced again when their turn comes: prices change little as others
+        are taken, so few prices are asked. What does not fit leaves the queue, for costs only rise; where
+        one fell (a layout that suits more channels) all offers are made again.
+        """
         most = self.most if most is None else most
-        k = k.copy()
-        closed: set[tuple[int, int]] = set()  # what did not fit does not fit later, while costs only rise
-        while self.left > 0:
-            here, best = self.price(k), None
-            for g in range(len(k)):
-                for n in self.amounts(g, int(k[g])):
-                    if (g, int(k[g]) + n) in closed:
-                        continue
-                    new = k.copy()
-                    new[g] += n
-                    if new[g] > most[g]:
-                        continue
-                    price = self.price(new)
-                    if (price > 1.0).any():
-                        closed.add((g, int(new[g])))
-                        continue
-                    gain = self.total[g][new[g]] - self.total[g][k[g]]
-                    # a layout that suits more channels may even make them cheaper: those come first
-                    rate = (gain + _TINY) / (max(float((price - here).max()), 0.0) + _TINY)
-                    if best is None or rate > best[0]:
-                        best = (rate, new)
-            if best is None:
-                break
-            k = best[1]
+        k, taken = k.copy(), 0
+        queue = self.offers(k, range(len(k)), most, taken)
+        while queue and self.left > 0:
+            _, g, count, seen = heapq.heappop(queue)
+            rate = self.rate(k, g, count)
+            if rate is None:
+                continue
+            if seen < taken:
+                heapq.heappush(queue, (-rate, g, count, taken))
+                continue
+            here = self.price(k)
+            k[g], taken = count, taken + 1
             if (self.price(k) < here).any():
-                closed.clear()
+                queue = self.offers(k, range(len(k)), most, taken)
+            else:
+                for offer in self.offers(k, [g], most, taken):
+                    heapq.heappush(queue, offer)
         return k
+
+    def offers(
+        self, k: np.ndarray, groups: Iterable[int], most: np.ndarray, taken: int
+    ) -> list[tuple[float, int, int, int]]:
+        """Return a heap of (-rate, group, atoms it would keep, `taken`) of all that fits now."""
+        found = []
+        for g in groups:
+            for n in self.amounts(g, int(k[g])):
+                count = int(k[g]) + n
+                rate = self.rate(k, g, count) if count <= most[g] else None
+                if rate is not None:
+                    found.append((-rate, g, count, taken))
+        heapq.heapify(found)
+        return found
+
+    def rate(self, k: np.ndarray, g: int, count: int) -> float | None:
+        """Return the value per budget of letting group `g` keep `count` atoms; None if it does not fit."""
+        if count <= k[g]:
+            return None
+        new = k.copy()
+        new[g] = count
+        price = self.price(new)
+        if (price > 1.0).any():
+            return None
+        spent = max(float((price - self.price(k)).max()), 0.0)  # more channels may even be cheaper
+        return (self.total[g][count] - self.total[g][k[g]] + _TINY) / (spent + _TINY)
 
     def exchange(self, k: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
         """Take from one group, fill the others again; keep what raises the value."""

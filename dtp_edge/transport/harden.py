@@ -46,7 +46,7 @@ def harden(
     values: np.ndarray | None = None,
     min_keep: float = MIN_KEEP,
     caps: np.ndarray | None = None,
-    max_evaluations: int = 20_000,
+    max_evaluations: int = 4_000,
 ) -> np.ndarray:
     """Return which atoms stay, bool `[n_atoms]`: within every limit, of the largest total value found.
 

@@ -93,3 +93,59 @@ class ChainCost:
 
     def channel_steps(self) -> np.ndarray:
         return np.full(self.widths, self.step)
+
+
+def branch_network(inputs: int, hidden: tuple[int, ...], outputs: int) -> PrunableNetwork:
+    """Layers side by side: `inputs -> n_i -> outputs` each; every hidden layer is one group."""
+    starts = np.cumsum([0, *hidden])
+    groups = tuple(
+        Group(f"hidden{i}", "channels", int(a), int(b)) for i, (a, b) in enumerate(itertools.pairwise(starts))
+    )
+    widths = tuple(np.arange(g.start, g.stop, dtype=np.int32)[:, None] for g in groups)
+    labels: dict[str, Any] = {}
+    for i, width in enumerate(widths):
+        labels |= {f"{i}.0.weight": (width, None), f"{i}.0.bias": (width,), f"{i}.1.weight": (None, width)}
+    return PrunableNetwork(
+        module=nn.ModuleList(nn.ModuleList([nn.Linear(inputs, n), nn.Linear(n, outputs)]) for n in hidden),
+        graph_module=cast(Any, None),
+        example_inputs=(),
+        groups=groups,
+        frozen=(),
+        tensor_labels=labels,
+        node_labels={},
+        parameter_sites=(),
+        node_sites=(),
+        layers=LayerGraph((), {}, widths, int(starts[-1])),
+    )
+
+
+class BranchCost:
+    """Layers side by side whose channels have different prices, and a latency that is no sum over them."""
+
+    metrics = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
+    pixels = np.array([16.0, 4.0, 1.0])
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.inputs, self.outputs = inputs, outputs
+
+    def evaluate(self, sizes: np.ndarray) -> dict[str, float]:
+        macs = float((self.pixels * sizes).sum()) * (self.inputs + self.outputs)
+        params = float(sizes.sum()) * (self.inputs + 1 + self.outputs)
+        return {
+            "latency_ms": 1e-3 * float((self.pixels * sizes).sum() + (sizes[:-1] * sizes[1:]).sum()),
+            "peak_ram_bytes": 4.0 * float((self.pixels * sizes).sum()),
+            "flash_bytes": 4.0 * params,
+            "macs": macs,
+            "params": params,
+        }
+
+    def gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray:
+        found = np.zeros(len(sizes))
+        for i in range(len(sizes)):
+            up, down = sizes.copy(), sizes.copy()
+            up[i], down[i] = up[i] + 0.5, max(0.0, down[i] - 0.5)
+            found[i] = (self.evaluate(up)[metric] - self.evaluate(down)[metric]) / (up[i] - down[i])
+        return found
+
+    def channel_steps(self) -> np.ndarray:
+        return np.ones(len(self.pixels), dtype=np.int64)
