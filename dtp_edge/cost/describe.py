@@ -135,7 +135,7 @@ def _limits(profile: Profile) -> list[str]:
 def _provenance(profile: Profile) -> list[str]:
     p = profile.provenance
     facts = [("source", p.source), ("url", p.url), ("how", p.how), ("date", p.date), ("licence", p.licence)]
-    facts += [("spread", p.spread), ("made by", p.recipe)]
+    facts += [("device facts", p.facts), ("spread", p.spread), ("made by", p.recipe)]
     return [line for name, text in facts if text for line in _wrap(f"{name}: {text}", "  ")]
 
 

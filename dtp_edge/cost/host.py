@@ -22,7 +22,7 @@ from dtp_edge.cost.schema import SCHEMA_VERSION, read_profile_json
 from dtp_edge.errors import InputError
 
 CACHE_VARIABLE = "DTP_EDGE_CACHE"
-_FORMAT = 1  # of the measurement itself: older caches are measured again
+_FORMAT = 2  # of the measurement itself: older caches are measured again
 
 
 def host_profile(threads: int = 1, *, quick: bool = True, progress: Progress | None = None) -> Profile:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dtp_edge.cost.measure import digest, profile_document
+from dtp_edge.cost.digest import digest
+from dtp_edge.cost.measure import profile_document
 from dtp_edge.cost.node_times import NetworkTimes, NodeTime
 from dtp_edge.cost.probe_nets import probe_network
 from dtp_edge.cost.profile import Profile, parse_profile

@@ -54,13 +54,15 @@ def _row(profile: Profile) -> str:
 def _section(profile: Profile, held: list[tuple[str, float]]) -> str:
     source = profile.provenance
     where = f" (<{source.url}>)" if source.url else ""
+    what = (profile.description or profile.name).removesuffix(".")
     lines = [
         f"## {profile.name}\n",
-        f"{profile.description or profile.name}. {profile.device.chip}, {profile.device.cores}.\n",
+        f"{what}. {profile.device.chip}, {profile.device.cores}.\n",
         f"- runtime: {profile.runtime.name}, {profile.runtime.version}",
         f"- data: {source.source}{where}",
         f"- licence: {source.licence}; fitted {source.date}",
         f"- form: {source.how}",
+        f"- device facts: {source.facts}",
         f"- error: {profile.error.text()}",
     ]
     if profile.error.notes:

@@ -117,7 +117,8 @@ KernelModel = RateModel | TableModel
 
 @dataclass(frozen=True)
 class Provenance:
-    """`reference_ms`: time of the reference kernel (see `machine.Reference`) during the measurement."""
+    """`reference_ms`: time of the reference kernel (see `machine.Reference`) during the measurement.
+    `facts`: which facts about the device are sourced, and which are recalled and unsourced."""
 
     source: str
     licence: str
@@ -127,6 +128,7 @@ class Provenance:
     spread: str = ""
     recipe: str = ""
     reference_ms: float | None = None
+    facts: str = ""
 
 
 @dataclass(frozen=True)

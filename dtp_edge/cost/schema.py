@@ -165,6 +165,7 @@ _PROVENANCE = _object(
     spread=_TEXT,
     recipe=_TEXT,
     reference_ms=_POSITIVE,
+    facts=_TEXT,
 )
 _ERROR = _object(
     ("status", "how"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -80,3 +82,29 @@ def test_soft_widths_are_costed_as_aligned_ones():
     convolutions = [i for i, k in enumerate(lowered.kernels) if k.op == "conv2d"]
     assert {int(soft.variant[i]) for i in convolutions} == {BLOCKED, STEM}
     assert (odd.variant[convolutions] == PLAIN).any()
+
+
+class Branches(nn.Module):
+    """As in MobileOne and RepVGG: branches that are added, one of them a batch norm alone, one a zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(16, channels, 1)
+        self.a = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels))
+        self.norm = nn.BatchNorm2d(channels)
+        self.out = nn.Conv2d(channels, 16, 1)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        return self.out(((self.a(x) + 0) + self.norm(x)).relu())
+
+
+def test_a_norm_of_its_own_is_a_convolution_and_adding_zero_is_nothing(tmp_path):
+    runtime_block(tmp_path)
+    model = Branches(32).eval()
+    x = torch.randn(1, 16, 12, 12)
+    nodes = runtime_graph(export_onnx(model, (x,), tmp_path / "m.onnx"), tmp_path)
+    kernels = lower(trace_network(model, (x,)).layers, replace(FUSION, norm_is_convolution=True)).kernels
+    assert len(kernels) == sum(n.op_type == "Conv" for n in nodes) == 4  # and no add, no norm, no relu
+    assert [k.family for k in kernels if k.op == "batch_norm"] == ["depthwise"]
+    assert "batch_norm" in {k.op for k in lower(trace_network(model, (x,)).layers, FUSION).kernels}

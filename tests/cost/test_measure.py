@@ -14,8 +14,9 @@ import pytest
 
 from dtp_edge.cost import import_results, time_onnx, write_kit
 from dtp_edge.cost.check import CheckedNetwork, CheckResult, check_profile
+from dtp_edge.cost.digest import calibrate, digest
 from dtp_edge.cost.machine import Reference
-from dtp_edge.cost.measure import Plan, calibrate, collect, digest, profile_document
+from dtp_edge.cost.measure import Plan, collect, profile_document
 from dtp_edge.cost.node_times import quiet_mean
 from dtp_edge.cost.probe_builder import Builder
 from dtp_edge.cost.probe_nets import probe_network
@@ -166,3 +167,17 @@ def test_check_profile_times_the_models_it_is_given():
     result = check_profile([("a", small(16), 1.0), ("b", small(64), 1.0)], "p", repeats=7)
     light, heavy = result.rows
     assert heavy.latency_ms > light.latency_ms > 0
+
+
+def test_a_slower_machine_is_told_from_a_wrong_profile():
+    watch = Reference()
+    for _ in range(30):
+        watch.sample()
+    models = [("a", small(16), 1.0)]
+    plain = check_profile(models, "p", repeats=9)
+    twice = check_profile(models, "p", repeats=9, reference_ms=plain.reference_ms / 2)
+    assert plain.slowdown == 1.0
+    assert twice.slowdown == pytest.approx(2 * twice.reference_ms / plain.reference_ms)
+    assert twice.rows[0].latency_ms == pytest.approx(plain.rows[0].latency_ms / 2, rel=0.5)
+    assert "of the profile's times" in twice.summary()
+    assert "of the profile's times" not in plain.summary()

@@ -39,6 +39,7 @@ def test_shipped_profile_loads_and_says_how_right_it_is(name):
     assert profile.error.n >= 4
     assert profile.provenance.licence
     assert profile.provenance.recipe
+    assert profile.provenance.facts.startswith(("sourced:", "recalled:"))
     assert len(profile.error_text) < 70
     assert "±" in profile.error_text
     assert profile.error.how in profile.error.text()
