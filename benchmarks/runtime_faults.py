@@ -114,6 +114,52 @@ def gather_between() -> onnx.ModelProto:
     return model(nodes, constants, [1, 12, 5, 5], 4)
 
 
+def tract_softmax() -> onnx.ModelProto:
+    nodes = [
+        *qdq("x", "xd"),
+        helper.make_node("Softmax", ["xd"], ["p"], axis=-1),
+        *qdq("p", "y", "os", "oz"),
+    ]
+    constants = {"s": np.float32(0.02), "z": np.uint8(128), "os": np.float32(0.004), "oz": np.uint8(0)}
+    return model(nodes, constants, [1, 4, 6], 3)
+
+
+def openvino_concat() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Concat", ["x", "x"], ["c"], axis=1),
+        *qdq("c", "cd"),
+        helper.make_node("Relu", ["cd"], ["r"]),
+        *qdq("r", "y", "os", "oz"),
+    ]
+    constants = {"s": np.float32(0.03), "z": np.uint8(120), "os": np.float32(0.02), "oz": np.uint8(0)}
+    return model(nodes, constants, [1, 4, 4, 4], 4)
+
+
+def ncnn_transpose() -> onnx.ModelProto:
+    """The windows of a Swin transformer: six dimensions, where an ncnn tensor has at most four."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["w"]),
+        helper.make_node("Transpose", ["w"], ["t"], perm=[0, 1, 3, 2, 4, 5]),
+        helper.make_node("Reshape", ["t", "flat"], ["y"]),
+    ]
+    constants = {"shape": np.array([1, 2, 7, 2, 7, 8]), "flat": np.array([1, 196, 8])}
+    return model(nodes, constants, [1, 14, 14, 8], 3)
+
+
+def ncnn_packed_attention() -> onnx.ModelProto:
+    """torch's packed query, key and value: taken apart through five dimensions."""
+    weight = np.random.default_rng(0).normal(size=(6, 18)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Reshape", ["p", "shape"], ["five"]),
+        helper.make_node("Transpose", ["five"], ["t"], perm=[3, 1, 2, 0, 4]),
+        helper.make_node("Squeeze", ["t", "axis"], ["q"]),
+        helper.make_node("Gather", ["q", "index"], ["y"], axis=0),
+    ]
+    constants = {"w": weight, "shape": np.array([1, 5, 1, 3, 6]), "axis": np.array([-2])}
+    return model(nodes, constants | {"index": np.array(1)}, [5, 6], 3)
+
+
 FAULTS: list[tuple[str, str, Callable[[], onnx.ModelProto]]] = [
     ("ncnn", "pnnx: the mean of [1, C, L] over L becomes a Reduction over no axis", pnnx_mean),
     ("ncnn", "pnnx: a Slice with steps has no ncnn layer", pnnx_slice),
@@ -123,11 +169,15 @@ FAULTS: list[tuple[str, str, Callable[[], onnx.ModelProto]]] = [
     ("mnn", "a QDQ convolution has no output", int8_convolution),
     ("mnn", "the converter aborts on a Gemm with dequantised weights", int8_gemm),
     ("openvino", "Pad between int8 tensors with a zero point off the middle", openvino_pad),
+    ("openvino", "a Concat, rounded twice", openvino_concat),
+    ("tract", "Softmax between int8 tensors", tract_softmax),
+    ("ncnn", "pnnx: six dimensions, where ncnn has four", ncnn_transpose),
+    ("ncnn", "pnnx: a Reshape to five dimensions has no ncnn layer", ncnn_packed_attention),
 ]
 
 
 @click.command()
-@click.option("--runtimes", default="ncnn,mnn,openvino")
+@click.option("--runtimes", default="ncnn,mnn,openvino,tract")
 def main(runtimes: str) -> None:
     """Run each file in its runtime and write the table."""
     lines = [

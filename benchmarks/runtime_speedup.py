@@ -3,6 +3,8 @@
     python benchmarks/runtime_speedup.py prepare --files DIR      # prune to --latency of --device and export
     python benchmarks/runtime_speedup.py time --files DIR         # on a quiet machine
 
+`--device host` predicts for ONNX Runtime. Another runtime wants a profile of its own, as
+`runtime_profiles.py` makes it: `--device DIR/ncnn.json --runtimes ncnn` in both steps.
 Writes benchmarks/results/runtime_speedup.csv. "share" is the measured fall of the latency over the predicted
 one: 1 means that all of it arrived, and 0.9 is asked for.
 """
@@ -13,6 +15,7 @@ import csv
 import datetime
 import json
 import math
+import operator
 import platform
 from pathlib import Path
 from typing import Any
@@ -60,31 +63,38 @@ def prepare(files: Path, networks: str, device: str, latency: str) -> None:
     """Write NAME.dense.onnx, NAME.pruned.onnx and NAME.json with the predicted latencies."""
     files.mkdir(parents=True, exist_ok=True)
     for name in networks.split(","):
-        if (files / f"{name}.json").exists():
+        stem = f"{name}.{Path(device).stem}"
+        if (files / f"{stem}.json").exists():
             continue
         model, example = edge_networks.create(name)
         budget, context = dtp.Budget(latency=latency), RunContext(measure=False)
         result = dtp.prune_for_device(model, example, device=device, budget=budget, out=None, context=context)
         edge_networks.calibrate_norms(result.module, example)
-        export_onnx(model, example, files / f"{name}.dense.onnx")
-        export_onnx(result.module, example, files / f"{name}.pruned.onnx")
+        if not (files / f"{name}.dense.onnx").exists():
+            export_onnx(model, example, files / f"{name}.dense.onnx")
+        export_onnx(result.module, example, files / f"{stem}.pruned.onnx")
         (row,) = [r for r in result.report["budgets"] if r["metric"] == "latency_ms"]
-        facts = {"device": device, "dense": row["dense_predicted"], "pruned": row["pruned_predicted"]}
-        (files / f"{name}.json").write_text(json.dumps(facts))
+        facts = {
+            "device": Path(device).stem,
+            "dense": row["dense_predicted"],
+            "pruned": row["pruned_predicted"],
+        }
+        (files / f"{stem}.json").write_text(json.dumps(facts))
         click.echo(f"{name}: {facts}")
 
 
 @main.command("time")
 @FILES
 @NETWORKS
+@click.option("--device", default="host", help="As in prepare.")
 @click.option("--runtimes", default="onnxruntime,openvino,ncnn")
 @click.option("--repeats", default=30, help="Timed runs of a file in a round.")
 @click.option("--rounds", default=3, help="Dense and pruned in turns; the fastest median counts.")
-def time_files(files: Path, networks: str, runtimes: str, repeats: int, rounds: int) -> None:
+def time_files(files: Path, networks: str, device: str, runtimes: str, repeats: int, rounds: int) -> None:
     """Time both files of each network in each runtime and write the table."""
     rows = []
     for name in networks.split(","):
-        facts = json.loads((files / f"{name}.json").read_text())
+        facts = json.loads((files / f"{name}.{Path(device).stem}.json").read_text())
         for runtime in runtimes.split(","):
             rows.append(measure(files, name, runtime, facts, repeats, rounds))
             click.echo(" ".join(f"{k} {v}" for k, v in rows[-1].items()))
@@ -97,8 +107,8 @@ def measure(
     """Return one row: the best of the rounds' medians of each file, and the falls."""
     best: dict[str, float] = {}
     for _ in range(rounds):
-        for which in ("dense", "pruned"):
-            (row,) = check_runtimes(files / f"{name}.{which}.onnx", [runtime], repeats=repeats)
+        for which, stem in (("dense", name), ("pruned", f"{name}.{facts['device']}")):
+            (row,) = check_runtimes(files / f"{stem}.{which}.onnx", [runtime], repeats=repeats)
             if row.latency_ms is None:
                 return {"network": name, "device": facts["device"], "runtime": runtime, "detail": row.detail}
             best[which] = min(best.get(which, math.inf), row.latency_ms)
@@ -114,8 +124,9 @@ def write(rows: list[dict[str, Any]]) -> None:
     if RESULTS.is_file():
         with RESULTS.open(newline="") as stream:
             old = list(csv.DictReader(line for line in stream if not line.startswith("#")))
-    new = {(row["network"], row["runtime"]) for row in rows}
-    rows = [row for row in old if (row["network"], row["runtime"]) not in new] + rows
+    key = operator.itemgetter("network", "device", "runtime")
+    new = {key(row) for row in rows}
+    rows = [row for row in old if key(row) not in new] + rows
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as stream:
         stream.write(f"# {datetime.date.today()}, {platform.machine()}, one thread\n")
