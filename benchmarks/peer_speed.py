@@ -28,10 +28,12 @@ import json
 import multiprocessing as mp
 import platform
 import resource
+import signal
 import time
 import warnings
 from collections.abc import Callable
 from datetime import date
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -133,41 +135,39 @@ def _after(module: nn.Module, inputs: tuple[Any, ...]) -> Row:
     return row
 
 
-def child(task: Callable[..., Row], name: str, limit_gb: float, queue: Any) -> None:
+def child(task: Callable[..., Row], name: str, limit_s: int, limit_gb: float, queue: Any) -> None:
     warnings.simplefilter("ignore")
     size = int(limit_gb * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
     try:
         task(*small())
         model, inputs = build("torchvision", name)
-        queue.put("ready")
+        stop = round(time.process_time()) + limit_s
+        resource.setrlimit(resource.RLIMIT_CPU, (stop, stop + 5))
         queue.put({"outcome": "ok", **task(model, inputs)})
     except Exception as error:
         memory = isinstance(error, MemoryError) or "not enough memory" in str(error)
         queue.put({"outcome": "memory" if memory else f"{type(error).__name__}: {str(error)[:80]}"})
 
 
-def timed(task: Callable[..., Row], name: str, limit_s: float, limit_gb: float) -> Row:
-    """Run one tool on one network in a child, stopped `limit_s` seconds after the network was built."""
+def timed(task: Callable[..., Row], name: str, limit_s: int, limit_gb: float) -> Row:
+    """Run one tool on one network in a child, which the system stops after `limit_s` CPU seconds of it."""
     context = mp.get_context("fork")
     queue = context.Queue()
-    process = context.Process(target=child, args=(task, name, limit_gb, queue))
+    process = context.Process(target=child, args=(task, name, limit_s, limit_gb, queue))
     process.start()
-    stop, found = time.perf_counter() + 600, None
-    while not isinstance(found, dict) and time.perf_counter() < stop:
+    found = None
+    while found is None:
+        alive = process.is_alive()  # asked before: what a child wrote last is still there
         try:
-            found = queue.get(timeout=0.2)
-        except Exception:
-            if not process.is_alive():
+            found = queue.get(timeout=0.5)
+        except Empty:
+            if not alive:
                 break
-        else:
-            stop = time.perf_counter() + limit_s
-    if not isinstance(found, dict):
-        ran_out = process.is_alive()
-        found = {"outcome": "timeout", "seconds": limit_s} if ran_out else {"outcome": "memory (killed)"}
-    process.kill()
     process.join()
-    return found
+    if found is None and process.exitcode == -signal.SIGXCPU:
+        return {"outcome": "timeout", "seconds": limit_s}
+    return found or {"outcome": f"stopped by the system ({process.exitcode})"}
 
 
 def ratio(row: Row, *parts: str) -> float | None:
@@ -233,7 +233,7 @@ def main() -> None:
     )
     parser.add_argument("--only", help="names, separated by commas")
     parser.add_argument("--add", action="store_true", help="keep the other rows of the result file")
-    parser.add_argument("--limit-s", type=float, default=180)
+    parser.add_argument("--limit-s", type=int, default=180)
     parser.add_argument("--limit-gb", type=float, default=12)
     args = parser.parse_args()
     torch.set_num_threads(1)
