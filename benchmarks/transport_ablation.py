@@ -241,7 +241,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "transport_ablation.json")
     options = parser.parse_args()
-    torch.set_num_threads(1 if options.cifar is None else 2)
+    torch.set_num_threads(1)
     tasks = (
         [cifar(options.cifar, options.images)] if options.cifar else [digits(s) for s in range(options.seeds)]
     )

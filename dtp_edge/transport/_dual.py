@@ -22,6 +22,7 @@ from dtp_edge.errors import InputError
 _SAMPLE, _SECOND_SAMPLE = 4096, 131072
 _BLOCK = 65536
 _MAX_STEPS = 200
+_NUDGE = 4e-3
 
 
 @dataclass
@@ -164,6 +165,20 @@ def _fill(u: Tensor, kappa: Tensor, pivot: Tensor, shift: Tensor, out: Tensor) -
     return torch.sub(u, pivot, out=out).mul_(kappa).add_(shift).sigmoid_()
 
 
+def _nudge(m: Tensor, d: Tensor, scratch: Tensor) -> None:
+    """sigmoid(z) to sigmoid(z + d) in place, by its Taylor polynomial of order 4: cheaper than a sigmoid.
+
+    With q = m (1 - m) and t = 1 - 2 m the derivatives are q, q t, q (1 - 6 q), q t (1 - 12 q); for
+    |d| <= 4e-3 the fifth is below 1e-14.
+    """
+    q, rest = scratch
+    torch.addcmul(m, m, m, value=-1, out=q)
+    torch.mul(q, -0.5 * d**4, out=rest).add_(d**2 / 2 + d**4 / 24)
+    rest.addcmul_(rest, m, value=-2)  # times t
+    rest.addcmul_(q, -(d**3)).add_(d + d**3 / 6)
+    m.addcmul_(q, rest)
+
+
 def _refine(
     u: Tensor, c: Tensor | None, target: Tensor, kappa: Tensor, pivot: Tensor, shift: Tensor, done: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,14 +187,14 @@ def _refine(
     exact = 8 * torch.finfo(u.dtype).eps
     low, high = torch.full_like(shift, -torch.inf), torch.full_like(shift, torch.inf)
     mask, blocks = torch.empty_like(u), blocks_of(u)
-    scratch = u.new_empty(u.shape[0], blocks[0].stop)
-    settled = done.clone()
+    scratch = u.new_empty(2, u.shape[0], blocks[0].stop)
+    settled, moved = done.clone(), torch.full_like(shift, torch.inf)
     for _ in range(8):
         moments = torch.zeros(5, u.shape[0], 1, dtype=torch.float64, device=u.device)
         for block in blocks:
             part = _fill(u[:, block], kappa, pivot, shift, mask[:, block])
             mass = None if c is None else c[:, block]
-            moments += _moments(part, mass, scratch[:, : part.shape[1]])
+            moments += _moments(part, mass, scratch[0, :, : part.shape[1]])
         step, f, slope = _step(moments, target)
         low, high = torch.where(f <= 0, shift, low), torch.where(f >= 0, shift, high)
         new = shift + step.to(shift)
@@ -187,12 +202,17 @@ def _refine(
         middle = (low + high) / 2
         new = torch.where(inside | ~middle.isfinite(), new, middle)
         small = (step.abs() < close) & inside & (slope > exact * target)
-        shift = torch.where(settled | (f == 0), shift, new)
+        before, shift = shift, torch.where(settled | (f == 0), shift, new)
+        moved = shift - before
         settled = settled | small | (f.abs() <= exact * target)
         if bool(settled.all()):
             break
+    near = bool((moved.abs() <= _NUDGE).all())
     for block in blocks:
-        _fill(u[:, block], kappa, pivot, shift, mask[:, block])
+        if near:
+            _nudge(mask[:, block], moved, scratch[..., : block.stop - block.start])
+        else:
+            _fill(u[:, block], kappa, pivot, shift, mask[:, block])
     # beyond this size the shift's own rounding moves the cost: those rows want a better pivot
     coarse = shift.abs() * torch.finfo(u.dtype).eps > (2e-7 if u.dtype == torch.float64 else 6e-5)
     return mask, shift, ~settled | (coarse & ~done)

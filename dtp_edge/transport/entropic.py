@@ -169,10 +169,12 @@ def _score_gradient(c: Tensor | None, eps: Tensor, m: Tensor, g: Tensor) -> Tens
     scale = (2.0 / eps).expand(*shape[:-1], 1).reshape(-1, 1)
     held, moved = torch.zeros_like(scale), torch.zeros_like(scale)
     out = torch.empty_like(m)
+    scratch = m.new_empty(m.shape[0], blocks_of(m)[0].stop) if m.numel() else m
     for block in blocks_of(m):  # q is written where the gradient will be
         q = torch.addcmul(m[:, block], m[:, block], m[:, block], value=-1, out=out[:, block])
         held += (q if mass is None else mass[:, block] * q).sum(-1, keepdim=True)
-        moved += (g[:, block] * q).sum(-1, keepdim=True)
+        product = torch.mul(g[:, block], q, out=scratch[:, : q.shape[1]])
+        moved += product.sum(-1, keepdim=True)
     ratio = torch.where(held > 0, moved / torch.where(held > 0, held, torch.ones_like(held)), held)
     for block in blocks_of(m):
         q = out[:, block].mul_(scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,18 @@ def test_ends_hard_within_the_budget() -> None:
     np.testing.assert_array_equal(learner.harden(), mask.numpy().astype(bool))
     train(learner, learner, range(30, 33))  # more steps tune under the hard masks
     np.testing.assert_array_equal(learner.harden(), mask.numpy().astype(bool))
+
+
+@pytest.mark.parametrize("steps", [20, 80, 320])
+def test_epsilon_follows_the_number_of_steps(steps: int) -> None:
+    """Log-odds per score at the end, and so the hardness, do not depend on how long the run is."""
+    learner = make_learner(steps)
+    assert learner.epsilon / steps == pytest.approx(make_learner(1000).epsilon / 1000)
+    for _ in range(steps - 1):
+        learner.step()
+    assert learner.log()["hardness"] < 0.02 * learner.network.n_atoms
+    learner.step()
+    assert learner.log()["hardness"] == 0.0
 
 
 def test_forward_is_the_masked_network_and_scores_get_gradients() -> None:
@@ -156,10 +169,14 @@ def test_autocast() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_equals_eager() -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_equals_eager(backend: str) -> None:
+    if backend == "inductor" and shutil.which("g++") is None:
+        pytest.skip("inductor needs a C++ compiler")
+    torch._dynamo.reset()
     eager = make_learner()
     compiled = copy.deepcopy(eager)
-    fast = torch.compile(compiled, backend="aot_eager")
+    fast = torch.compile(compiled, backend=backend)
     train(eager, eager, range(5))
     train(compiled, fast, range(5))
     for (name, a), b in zip(eager.state_dict().items(), compiled.state_dict().values(), strict=True):
