@@ -19,7 +19,7 @@ import torch
 
 import dtp_edge as dtp
 from dtp_edge.pipeline import RunContext
-from dtp_edge.training import DataSource, Recipe, from_arrays
+from dtp_edge.training import Recipe, from_arrays
 from dtp_edge.zoo import create
 
 RATE, WORDS = 16_000, 12
@@ -45,7 +45,7 @@ def synthetic(count: int) -> tuple[np.ndarray, np.ndarray]:
         length = int(RATE * random.uniform(0.18, 0.28))
         t = np.arange(length) / RATE
         word = np.concatenate([np.sin(2 * np.pi * f * random.uniform(0.97, 1.03) * t) for f in tones[label]])
-        sound = random.normal(scale=0.3, size=RATE)
+        sound = random.normal(scale=1.5, size=RATE)
         start = random.integers(0, RATE - len(word))
         sound[start : start + len(word)] += random.uniform(0.3, 1.0) * word
         sounds.append(features(sound))
@@ -74,10 +74,9 @@ def main() -> None:
     options = parser.parse_args()
 
     x, y = recorded(options.wavs) if options.wavs else synthetic(options.count)
-    order = np.random.default_rng(1).permutation(len(x))
+    order, cut = np.random.default_rng(1).permutation(len(x)), len(x) // 5
     images, labels = torch.from_numpy(x[order])[:, None], torch.from_numpy(y[order]).long()
-    cut = len(x) // 5
-    data: DataSource = from_arrays("words", (images[cut:], labels[cut:]), (images[:cut], labels[:cut]))
+    data = from_arrays("words", (images[cut:], labels[cut:]), (images[:cut], labels[:cut]))
     recipe = replace(Recipe.for_epochs(options.epochs), base_epochs=options.epochs)
     torch.manual_seed(0)
     result = dtp.prune_for_device(

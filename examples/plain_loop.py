@@ -26,12 +26,9 @@ class Net(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
         self.body = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.Conv2d(2 * width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
+            nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(),
+            nn.Conv2d(2 * width, width, 3, padding=1), nn.BatchNorm2d(width),
+        )  # fmt: skip
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,9 +67,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="rpi4-ncnn-fp32-1t", help="a profile's name or path, or host")
     parser.add_argument("--latency", default="60%")
     parser.add_argument("--steps", type=int, default=200)
@@ -86,22 +81,14 @@ def main() -> None:
     train_dense(model, x, y, options.steps)
     print(f"dense accuracy {accuracy(model, x_test, y_test):.3f}")
 
-    pruner = dtp.TransportPruner(
-        model,
-        x[:1],
-        device=options.device,
-        budget=dtp.Budget(latency=options.latency),
-        total_steps=options.steps,
-    )
+    budget, steps = dtp.Budget(latency=options.latency), options.steps
+    pruner = dtp.TransportPruner(model, x[:1], device=options.device, budget=budget, total_steps=steps)
     optimizer = torch.optim.SGD(pruner.parameters(), lr=0.05, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
     pruner.train()
-    for xs, ys in batches(x, y, options.steps):
-        loss = F.cross_entropy(pruner(xs), ys)
-        loss.backward()
+    for xs, ys in batches(x, y, steps):
+        F.cross_entropy(pruner(xs), ys).backward()
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
         pruner.step()
     result = pruner.finish(out=options.out)
     print(f"pruned accuracy {accuracy(result.module, x_test, y_test):.3f}")

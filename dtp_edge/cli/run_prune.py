@@ -157,7 +157,8 @@ def _show_plan(entry: dict[str, Any], *, verbose: bool) -> None:
         if shown:
             click.echo(table(["group", "kept"], shown))
         if len(cut) > len(shown):
-            click.echo(f"… and {len(cut) - len(shown)} more groups (-v shows all)")
+            rest = len(cut) - len(shown)
+            click.echo(f"… and {rest} more group{'' if rest == 1 else 's'} (-v shows all)")
     click.echo("")
 
 

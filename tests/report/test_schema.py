@@ -34,7 +34,10 @@ MINIMAL = {
 
 
 def test_the_schema_is_itself_valid() -> None:
-    jsonschema.Draft202012Validator.check_schema(REPORT_SCHEMA)
+    faults = jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.META_SCHEMA)
+    assert list(faults.iter_errors(REPORT_SCHEMA)) == []
+    assert list(faults.iter_errors({**REPORT_SCHEMA, "type": "objekt"})) != []
+    assert REPORT_SCHEMA["$id"].endswith(".json")
 
 
 def test_the_example_on_disk_is_the_one_that_the_generator_makes(report: dict[str, Any]) -> None:
@@ -78,9 +81,13 @@ def test_a_fault_is_named_by_its_place(report: dict, path: tuple, value: object,
         validate_report(report)
 
 
-def test_a_newer_minor_version_is_read(report: dict[str, Any]) -> None:
+def test_a_newer_minor_version_is_read(report: dict[str, Any], tmp_path: Path) -> None:
     report["schema_version"] = "1.7"
-    validate_report(report)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert read_report(tmp_path)["schema_version"] == "1.7"
+    (tmp_path / "report.json").write_text(json.dumps({**report, "schema_version": "2.0"}))
+    with pytest.raises(InputError, match="schema_version"):
+        read_report(tmp_path)
 
 
 def test_plain_takes_numpy_and_paths_and_drops_what_json_cannot_hold() -> None:
