@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--models", default="", help="folder that keeps the exported networks")
     parser.add_argument("--prepare", action="store_true", help="only prune and export")
     parser.add_argument("--seconds", type=float, default=60.0, help="about how long to time")
-    parser.add_argument("--only", default="", help="networks whose name contains this")
+    parser.add_argument("--only", default="", help="networks whose name contains one of these, by commas")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
@@ -59,7 +59,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.models or scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        cases = [case for name in NETWORKS if options.only in name for case in pruned(name, profile, folder)]
+        names = [name for name in NETWORKS if any(part in name for part in options.only.split(","))]
+        cases = [case for name in names for case in pruned(name, profile, folder)]
         if options.prepare:
             return
         result = check_profile(
