@@ -120,6 +120,29 @@ def test_require_names_what_failed():
         require([Check("a", True, 0.0, 1.0), Check("b", False, 2.0, 1.0)])
 
 
+class Magnifier(torch.nn.Module):
+    """Rounding of float32 comes out some thousand times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(64, 32), torch.nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.b((self.a(x) * 3e3).sin())
+
+
+def test_where_float32_cannot_tell_float64_decides(tmp_path):
+    torch.manual_seed(0)
+    model, x = Magnifier().eval(), torch.randn(1, 64)
+    path = export_onnx(model, (x,), tmp_path / "m.onnx")
+    check = check_onnx(path, model, (x,), limit=1e-9)
+    assert check.passed, check
+    assert "float64" in check.detail
+    with torch.no_grad():
+        model.b.weight[0] *= 1.1
+    assert not check_onnx(path, model, (x,), limit=1e-9).passed
+
+
 class Windows(torch.nn.Module):
     """Attention over windows in a dimension of their own, as in Twins and NesT, with or without a mask."""
 
