@@ -378,8 +378,8 @@ def _line(r: Row) -> str:
     reasons = reasons.replace("|", "/").replace("\n", " ")[:300]
     return (
         f"| {r.name} | {r.status} | {r.params_m} | {r.prunes or r.groups} | {r.atoms} | {r.frozen} |"
-        f" {r.macs_ratio:.3f} | {err(r.err32)} | {err(r.err64)} | {err(r.err_onnx)} | {r.moved:.2f} | {r.kind} |"
-        f" {r.export_s:.1f} | {r.graph_s:.2f} | {r.surgery_s:.2f} | {r.in_place_s:.2f} |"
+        f" {r.macs_ratio:.3f} | {err(r.err32)} | {err(r.err64)} | {err(r.err_onnx)} | {r.moved:.2f} |"
+        f" {r.kind} | {r.export_s:.1f} | {r.graph_s:.2f} | {r.surgery_s:.2f} | {r.in_place_s:.2f} |"
         f" {r.peak_mb:.0f} | {reasons} |"
     )
 
