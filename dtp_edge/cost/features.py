@@ -12,7 +12,7 @@ from dtp_edge.graph.layers import Dim, LayerGraph
 
 _FEATURES = """cin cout groups kh kw stride in_h in_w out_h out_w macs weight_bytes in_bytes out_bytes
 extra_bytes elements rows batch last rank"""
-FEATURES = tuple(_FEATURES.split())
+FEATURES: tuple[str, ...] = tuple(_FEATURES.split())
 GROWING = frozenset((*FEATURES, "network_bytes")) - {
     "kh",
     "kw",

@@ -175,7 +175,7 @@ class LatencyModel:
     def _features(self, group: _TableGroup, values: np.ndarray) -> dict[str, np.ndarray]:
         n = len(group.kernels)
         block = values[group.first : group.first + len(FEATURES) * n].reshape(len(FEATURES), n)
-        features = dict(zip(FEATURES, block, strict=True))
+        features: dict[str, np.ndarray] = dict(zip(FEATURES, block, strict=True))
         features["network_bytes"] = np.full(n, values[self._network_bytes])
         return features
 
