@@ -241,7 +241,7 @@ def main() -> None:
     kept = json.loads(RESULT.read_text())["rows"] if args.add and RESULT.exists() else []
     rows = [r for r in kept if r["network"] not in chosen]
     for name in chosen:
-        row = {"network": name}
+        row: Row = {"network": name}
         for side, task in (("ours", ours), ("theirs", theirs)):
             row[side] = timed(task, name, args.limit_s, args.limit_gb)
         rows.append(row)

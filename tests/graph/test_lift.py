@@ -37,6 +37,8 @@ class Everything(nn.Module):
 class Writes(nn.Module):
     """Counts its calls in a buffer."""
 
+    calls: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 3)
