@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dtp_edge.export import load_pruned
     from dtp_edge.pipeline import PruneResult, prune_for_device
     from dtp_edge.pruner import TransportPruner
-    from dtp_edge.transport import Budget, entropic_mask
+    from dtp_edge.transport import Budget, WeightPruner, entropic_mask
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,7 @@ _HOMES = {
     "Profile": "dtp_edge.cost",
     "PruneResult": "dtp_edge.pipeline",
     "TransportPruner": "dtp_edge.pruner",
+    "WeightPruner": "dtp_edge.transport",
     "entropic_mask": "dtp_edge.transport",
     "list_profiles": "dtp_edge.cost",
     "load_profile": "dtp_edge.cost",
@@ -49,6 +50,7 @@ __all__ = [
     "PruneResult",
     "TransportPruner",
     "UnsupportedError",
+    "WeightPruner",
     "__version__",
     "entropic_mask",
     "list_profiles",

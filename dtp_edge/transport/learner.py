@@ -134,9 +134,16 @@ class MaskLearner(nn.Module):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Advance the plan by one mini-batch (call it after the optimiser's step, on every rank)."""
+        """Advance the plan by one mini-batch (call it after the optimiser's step, on every rank).
+
+        **Raises:** `InputError` if training has diverged (scores that are not finite).
+        """
         if self._hard:
             return
+        if not bool(torch.isfinite(self.scores).all()):
+            raise InputError(
+                "the scores are NaN or infinite: training diverged.", hint="Lower the learning rate."
+            )
         self.log_odds += (2.0 / self.epsilon) * self.scores.double()
         self.steps_done += 1
         if int(self.steps_done) >= self.total_steps:

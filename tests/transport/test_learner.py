@@ -214,3 +214,10 @@ def test_two_ranks_stay_identical(tmp_path: Path) -> None:
 def test_refuses(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
         make_learner(**options)  # type: ignore[arg-type]
+
+
+def test_training_that_diverged_is_named() -> None:
+    learner = make_learner()
+    learner.scores.data[3] = float("nan")
+    with pytest.raises(InputError, match="diverged"):
+        learner.step()
