@@ -77,7 +77,9 @@ class ShuffledNorm(nn.Module):
         return self.out(self.norm(x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)))
 
 
-@pytest.mark.parametrize("name", ["ShuffledNorm", "ChannelShuffle", "FusedQkv", "RelativePosition", "GroupNormWhole", "Roll"])
+@pytest.mark.parametrize(
+    "name", ["ShuffledNorm", "ChannelShuffle", "FusedQkv", "RelativePosition", "GroupNormWhole", "Roll"]
+)
 def test_a_network_that_moved_after_tracing_runs_where_it_is(name: str) -> None:
     """The meta device refuses tensors of any other, so constants left behind are found without a GPU."""
     own = name == "ShuffledNorm"
