@@ -2,6 +2,7 @@
 
     python benchmarks/networks.py torchvision            # all 80 classifiers
     python benchmarks/networks.py timm                   # the smallest network of each timm module
+    python benchmarks/networks.py timm-all --total-s 600 # as many of all of timm's, in random order
     python benchmarks/networks.py tasks                  # segmentation, detection, a YOLO-like network
     python benchmarks/networks.py torchvision --only resnet18,swin_t --no-onnx
     python benchmarks/networks.py --table                # write the table from the rows that are there
@@ -342,7 +343,7 @@ def write_table() -> None:
     """Write the table and its summary from the rows that are there."""
     rows = read_rows()
     lines = ["# Coverage: any network", "", __doc__.split("\n\n")[2].replace("\n", " "), ""]
-    for suite in ("torchvision", "timm", "tasks"):
+    for suite in ("torchvision", "timm", "tasks", "timm-all"):
         part = [r for (s, _), r in sorted(rows.items()) if s == suite]
         if not part:
             continue
@@ -398,7 +399,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("suite", nargs="?", choices=["torchvision", "timm", "tasks"])
+    parser.add_argument("suite", nargs="?", choices=["torchvision", "timm", "timm-all", "tasks"])
     parser.add_argument("--only", help="names, separated by commas")
     parser.add_argument("--no-onnx", dest="onnx", action="store_false")
     parser.add_argument("--no-double", dest="double", action="store_false")

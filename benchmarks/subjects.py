@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,19 @@ _HEAVY = (
 
 
 def names(suite: str) -> list[str]:
-    """Return the names of the networks of a suite: torchvision, timm, tasks."""
+    """Return the names of the networks of a suite: torchvision, timm, timm-all, tasks."""
     if suite == "torchvision":
         import torchvision
 
         return torchvision.models.list_models(module=torchvision.models)
     if suite == "timm":
         return list(timm_smallest().values())
+    if suite == "timm-all":  # in random order, so that any number of them is a fair sample
+        import timm
+
+        found = timm.list_models()
+        random.Random(0).shuffle(found)
+        return found
     return sorted(TASKS)
 
 
@@ -51,7 +58,7 @@ def build(suite: str, name: str) -> tuple[nn.Module, tuple[Any, ...]]:
         if name.startswith(_HEAVY):
             size = 112
         return model, (torch.randn(2, 3, size, size),)
-    if suite == "timm":
+    if suite in ("timm", "timm-all"):
         import timm
 
         model = timm.create_model(name, pretrained=False)
