@@ -176,8 +176,8 @@ def _show_fleet(plans: list[dict[str, Any]]) -> None:
             metric = row["metric"]
             expected = quantity(metric, entry["expected"].get(metric))
             asked = [quantity(metric, row[key]) for key in ("smallest", "asked")]
-            verdict = style("yes", fg="green") if row["feasible"] else style("no", fg="red")
-            rows.append([entry["device"], metrics.title(metric), *asked, expected, verdict])
-    headers = ["device", "metric", "smallest", "asked", "expected", "fits"]
+            outcome = expected if row["feasible"] else style("no", fg="red")
+            rows.append([entry["device"], metrics.title(metric), *asked, outcome])
+    headers = ["device", "metric", "smallest", "asked", "expected"]
     click.echo(table(headers, rows, whole=range(len(headers))))
     click.echo("-v shows every device with its widths.")
