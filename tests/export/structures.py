@@ -276,6 +276,14 @@ STRUCTURES: dict[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {
         Net(lambda s, x: s.b(s.a(x).repeat(1, 2, 1, 1)), a=cbr(3, 8), b=c(16, 5)),
         IMAGE,
     ),
+    "tile_of_the_last_dimensions": lambda: (Net(lambda s, x: s.b(s.a(x).tile((2, 1))), a=cbr(3, 8), b=c(8, 5)), IMAGE),
+    "statistics_of_the_input": lambda: (
+        Net(
+            lambda s, x: s.b(F.batch_norm(s.a(x), None, None, training=True)),
+            a=cbr(3, 8), b=c(8, 5),
+        ),
+        IMAGE,
+    ),
     "squeeze_after_pool": lambda: (
         Net(lambda s, x: s.b(F.adaptive_avg_pool2d(s.a(x), 1).squeeze()), a=cbr(3, 8), b=nn.Linear(8, 5)),
         IMAGE,

@@ -80,8 +80,18 @@ class ShuffledNorm(nn.Module):
 @pytest.mark.parametrize(
     "name", ["ShuffledNorm", "ChannelShuffle", "FusedQkv", "RelativePosition", "GroupNormWhole", "Roll"]
 )
-def test_a_network_that_moved_after_tracing_runs_where_it_is(name: str) -> None:
-    """The meta device refuses tensors of any other, so constants left behind are found without a GPU."""
+def test_a_network_that_moved_after_tracing_runs_where_it_is(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device stands for a GPU: nothing that is read may be anywhere else."""
+    call = torch.func.functional_call
+
+    def watched(module: nn.Module, tensors: dict[str, Tensor], *rest: object, **options: object) -> object:
+        read = {**dict(module.named_parameters()), **dict(module.named_buffers()), **tensors}
+        assert {t.device.type for t in read.values()} == {"meta"}
+        return call(module, tensors, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.func, "functional_call", watched)
     own = name == "ShuffledNorm"
     model, x = (randomise(ShuffledNorm().eval()), torch.randn(2, 3, 6, 6)) if own else build(name)
     network = trace_network(model, x)
