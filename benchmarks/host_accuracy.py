@@ -27,8 +27,9 @@ import torch
 
 from dtp_edge.cost import NetworkCost
 from dtp_edge.cost.check import CheckedNetwork, CheckResult
+from dtp_edge.cost.digest import calibrate, digest
 from dtp_edge.cost.machine import cpu_model, machine_facts
-from dtp_edge.cost.measure import Plan, calibrate, collect, digest, profile_document
+from dtp_edge.cost.measure import Plan, collect, profile_document
 from dtp_edge.cost.node_times import NetworkTimes, network_times, quiet_mean
 from dtp_edge.cost.profile import Profile, parse_profile, save_profile
 from dtp_edge.cost.table import FLOOR_US
