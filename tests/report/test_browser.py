@@ -183,11 +183,36 @@ def test_names_are_text_in_the_browser_too(
         row["name"] = NASTY
     report["layers"][1]["kernel"] = report["frozen"][0]["reason"] = report["suggestions"][0] = NASTY
     report["curves"][0]["phase"] = report["memory"]["dense"][0]["layer"] = NASTY
+    for key in ("name", "chip", "runtime", "runtime_version", "precision", "provenance_text", "error_text"):
+        report["device"][key] = NASTY
+    report["run"]["data"] = report["files"][0]["path"] = report["model"]["weights_from"] = NASTY
+    report["run"]["machine"]["cpu"] = report["budgets"][0]["asked_text"] = NASTY
+    report["warnings"] = [NASTY]
     page = open_page(write_report(tmp_path, report), width=360)
     assert page.evaluate("window.pwned") is None
     assert page.locator("img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert NASTY in page.locator("h1").text_content()
+    assert_no_serious_fault(page)
+
+
+def test_names_are_text_where_runs_are_compared(
+    open_page: Callable[..., Any], report: dict[str, Any], tmp_path: Path
+) -> None:
+    report["model"]["name"] = report["device"]["name"] = report["run"]["data"] = NASTY
+    folders = [
+        tmp_path / "<script>window.pwned=1<" / name for name in ("<img src=x onerror='pwned=1'>", '"🦜&amp;')
+    ]
+    for folder in folders:
+        write_report(folder, report)
+    page = open_page(compare_reports(folders).write(tmp_path / "compare.html"), width=360)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    text = page.locator("main").text_content()
+    assert NASTY in text
+    assert folders[0].name in text
+    assert folders[1].name in text
     assert_no_serious_fault(page)
 
 
