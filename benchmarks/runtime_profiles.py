@@ -1,12 +1,12 @@
 """A device profile of this machine for another runtime than ONNX Runtime, from networks timed in it.
 
-    python benchmarks/runtime_profiles.py build --files DIR                  # 30 small networks, as ONNX
+    python benchmarks/runtime_profiles.py build --files DIR                  # 9 small networks, as ONNX
     python benchmarks/runtime_profiles.py time --files DIR --runtimes ncnn,openvino
     python benchmarks/runtime_profiles.py fit --files DIR --runtimes ncnn,openvino     # DIR/RUNTIME.json
 
 What `dtp-edge profile fit` does with a user's own latencies, with two things more that the user of an ncnn
 or OpenVINO board would state: the runtime's channel step, and what a call costs before the first kernel (from
-the smallest network). `runtime_speedup.py` prunes for these profiles. None of its networks is among the 30.
+the smallest network). `runtime_speedup.py` prunes for these profiles. None of its networks is among the 9.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from dtp_edge.export import check_runtimes, export_onnx
 from dtp_edge.graph import trace_network
 
 BASE = "celeron-n5105-ncnn-fp32-1t"
-STEP = 16  # channels that AVX-512 takes at once; ncnn is up to twice as slow on others
+GRID = 8  # widths of the networks
+STEPS = {"ncnn": 8, "openvino": 16}  # channels at once, seen on this machine (AVX-512)
 FAMILIES = ("resnet", "separable", "inverted")
 SMALLEST = "call"
 
@@ -68,8 +69,8 @@ def network(seed: int) -> tuple[str, nn.Module, torch.Tensor]:
     rng = np.random.default_rng(seed)
     family = FAMILIES[seed % len(FAMILIES)]
     size = int(rng.choice({"resnet": [32, 48, 64], "separable": [64, 96, 128]}.get(family, [96, 160, 224])))
-    width = lambda low, high: STEP * int(rng.integers(low // STEP, high // STEP + 1))  # noqa: E731
-    channels = width(16, 32)
+    width = lambda low, high: GRID * int(rng.integers(low // GRID, high // GRID + 1))  # noqa: E731
+    channels = width(8, 32)
     first = 1 if family == "resnet" else 2
     layers: list[nn.Module] = [conv(3, channels, 3, first), nn.ReLU()]
     for stage in range(int(rng.integers(3, 5))):
@@ -96,7 +97,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--files", type=click.Path(path_type=Path), required=True)
-@click.option("--count", default=30)
+@click.option("--count", default=9)
 def build(files: Path, count: int) -> None:
     """Write the networks; those that are there stay."""
     files.mkdir(parents=True, exist_ok=True)
@@ -163,7 +164,7 @@ def base_profile(runtime: str):
     document = copy.deepcopy(dict(load_profile(BASE).document))
     for kernel in document["kernels"].values():
         if step := kernel.get("channel_step"):
-            kernel["channel_step"] = dict.fromkeys(step, STEP)
+            kernel["channel_step"] = dict.fromkeys(step, STEPS[runtime])
     document["fusion"]["add"] = runtime == "openvino"
     return parse_profile(document)
 
