@@ -26,7 +26,7 @@ from dtp_edge.transport.smallest import steps_of
 
 Row = dict[str, object]
 SHARES = ("30%", "50%", "70%")
-COLUMNS = (
+COLUMNS: list[str] = [
     "network",
     "device",
     "latency",
@@ -36,7 +36,7 @@ COLUMNS = (
     "seconds",
     "verdict",
     "smallest_share",
-)
+]
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = (
     "resnet20",
@@ -112,10 +112,8 @@ def measure(name: str, devices: list[str]) -> list[Row]:
         try:
             rows += [row(network, scores, name, device, share) for share in SHARES]
         except DtpEdgeError as error:
-            rows += [
-                {"network": name, "device": device, "latency": s, "verdict": f"no cost: {error.what}"}
-                for s in SHARES
-            ]
+            same: Row = {"network": name, "device": device, "verdict": f"no cost: {error.what}"}
+            rows += [same | {"latency": share} for share in SHARES]
     for r in rows:
         used = f"{r['used']:.4f} step {r['step']:.4f}" if "used" in r else ""
         print(f"{name:28} {r['device']:34} {r['latency']:4} {used} {r['verdict']}", flush=True)
@@ -126,11 +124,10 @@ def merge(path: Path, rows: list[Row]) -> None:
     """Put the rows into the table, in place of older rows of the same network and device."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = {(str(r["network"]), str(r["device"])) for r in rows}
-    old = (
-        [r for r in csv.DictReader(path.open()) if (r["network"], r["device"]) not in new]
-        if path.is_file()
-        else []
-    )
+    old: list[Row] = []
+    if path.is_file():
+        found = [dict[str, object](r) for r in csv.DictReader(path.open())]
+        old = [r for r in found if (r["network"], r["device"]) not in new]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

@@ -22,7 +22,17 @@ sys.path.insert(0, str(ROOT / "tests" / "transport"))
 from planted import BUDGETS, STEPS, brute_force, find, plant  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "transport_planted.csv"
-COLUMNS = ("budget", "seeds", "steps", "learned", "from_start", "optimum_checked", "seconds", "date", "torch")
+COLUMNS: list[str] = [
+    "budget",
+    "seeds",
+    "steps",
+    "learned",
+    "from_start",
+    "optimum_checked",
+    "seconds",
+    "date",
+    "torch",
+]
 
 
 def main() -> None:

@@ -74,6 +74,6 @@ def test_widths_beyond_the_budget_fail_the_check(budget: dict[str, object]) -> N
 
 def test_diverged_weights_are_named_at_the_end() -> None:
     found = task(keep=0.5)
-    found.network.module[0].weight.data[0] = float("nan")
+    next(found.network.module.parameters()).data[0] = float("nan")
     with pytest.raises(dtp.DtpEdgeError, match=r"0\.weight"):
         finish_task(dataclasses.replace(found), found.harden(np.arange(28.0)))

@@ -115,16 +115,19 @@ def require_feasible(network: PrunableNetwork, cost: CostModel, limits: Mapping[
     bad = [row for row in rows if not row["feasible"]]
     if not bad:
         return
-    said = "; ".join(
-        f"{title(m)} of {quantity(m, r['asked'])} asked, {quantity(m, r['smallest'])} is the smallest"
-        for r in bad
-        if isinstance(m := r["metric"], str)
-    )
+    said = "; ".join(_refusal(row) for row in bad)
     raise BudgetError(
         f"the budget cannot be reached: {said}.",
         rows=rows,
         hint="Raise the budget to the smallest value or above, or choose another network.",
     )
+
+
+def _refusal(row: Mapping[str, object]) -> str:
+    metric, asked, smallest = str(row["metric"]), row["asked"], row["smallest"]
+    assert isinstance(asked, (int, float))
+    assert isinstance(smallest, (int, float))
+    return f"{title(metric)} of {quantity(metric, asked)} asked, {quantity(metric, smallest)} is the smallest"
 
 
 _COLUMN = {"latency_ms": "latency_ms", "macs": "macs", "params": "params", "flash_bytes": "weight_bytes"}

@@ -64,19 +64,19 @@ def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
         labels = network.tensor_labels.get(name)
         if labels is None:
             continue
-        weight = tensor.detach().to("cpu", torch.float64)
-        if not bool(torch.isfinite(weight).all()):
+        squared = tensor.detach().to("cpu", torch.float64).square()
+        if not bool(torch.isfinite(squared).all()):
             raise InputError(
                 "the weights contain NaN or infinity.", where=name, hint="Use a sound checkpoint."
             )
         for dim, atoms in enumerate(labels):
             if atoms is None:
                 continue
-            other = [d for d in range(weight.dim()) if d != dim]
-            part = (weight.square().sum(other) if other else weight.square()).numpy()
+            other = [d for d in range(squared.dim()) if d != dim]
+            part = (squared.sum(other) if other else squared).numpy()
             for column in range(atoms.shape[1]):
                 np.add.at(square, atoms[:, column], part)
-                np.add.at(count, atoms[:, column], weight.numel() / weight.shape[dim])
+                np.add.at(count, atoms[:, column], squared.numel() / squared.shape[dim])
     return square[:-1], count[:-1]
 
 

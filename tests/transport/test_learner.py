@@ -111,12 +111,12 @@ def test_the_users_network_keeps_its_weights_names() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"dual": "single"}, {"accumulation": "scheduled"}])
 def test_saved_state_continues_bit_by_bit(options: dict[str, str], tmp_path: Path) -> None:
-    whole = make_learner(**options)
+    whole = make_learner(**options)  # type: ignore[arg-type]
     train(whole, whole, range(20))
-    first = make_learner(**options)
+    first = make_learner(**options)  # type: ignore[arg-type]
     train(first, first, range(11))
     torch.save(first.state_dict(), tmp_path / "state.pt")
-    second = make_learner(**options)
+    second = make_learner(**options)  # type: ignore[arg-type]
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     train(second, second, range(11, 20))
     for (name, a), b in zip(whole.state_dict().items(), second.state_dict().values(), strict=True):
@@ -178,7 +178,7 @@ def test_compiled_equals_eager(backend: str) -> None:
     compiled = copy.deepcopy(eager)
     fast = torch.compile(compiled, backend=backend)
     train(eager, eager, range(5))
-    train(compiled, fast, range(5))
+    train(compiled, fast, range(5))  # type: ignore[arg-type]
     for (name, a), b in zip(eager.state_dict().items(), compiled.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-4, atol=1e-5, msg=name)
 
