@@ -41,8 +41,14 @@ def wrapped(label: str, text: str, *, indent: int | None = None) -> str:
     lines: list[str] = []
     for line in text.splitlines():
         first = hang if lines else " " * start
-        keep = {"break_long_words": False, "break_on_hyphens": False}
-        folded = textwrap.wrap(line, columns(), initial_indent=first, subsequent_indent=hang, **keep)
+        folded = textwrap.wrap(
+            line,
+            columns(),
+            initial_indent=first,
+            subsequent_indent=hang,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         lines += [line] if line.startswith(" ") and lines else folded
     return label + "\n".join(lines)[start - 1 :]
 
