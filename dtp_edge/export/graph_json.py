@@ -61,6 +61,8 @@ _PRIVATE = {
     "_log_softmax",
     "_unsafe_index",
     "_upsample_nearest_exact2d",
+    "_upsample_bilinear2d_aa",
+    "_upsample_bicubic2d_aa",
 }
 
 
