@@ -21,7 +21,7 @@ from dtp_edge.transport import MaskLearner, initial_scores
 
 INPUTS, OUTPUTS, HIDDEN = 24, 6, (10, 12, 8)
 BUDGETS = ("layer", "kept_channels", "macs", "params", "latency_ms", "peak_ram_bytes", "flash_bytes")
-STEPS, RATE = 60, 0.05
+STEPS, RATE = 120, 0.05
 
 
 @dataclass
