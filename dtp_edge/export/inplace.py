@@ -7,7 +7,9 @@ counts only after it has run and agreed with the graph module on random inputs.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 from typing import Any
 
 import torch
@@ -156,7 +158,8 @@ def _differs(module: nn.Module, graph_module: CompactGraph, network: PrunableNet
     inputs = random_like(network.example_inputs, seed=17)
     module.eval()
     try:
-        with torch.no_grad():
+        # a graph module prints the traceback of its failing code; here a failure is an answer, not a fault
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             error = relative_error(leaves(graph_module(*inputs)), leaves(module(*inputs)))
     except Exception as problem:
         return f"cut in place it does not run ({_first_line(problem)})"
@@ -179,7 +182,8 @@ def _trains(module: nn.Module, graph_module: CompactGraph, inputs: tuple[Any, ..
     rng = torch.get_rng_state()
     try:
         module.train()
-        outputs = leaves(module(*inputs))
+        with contextlib.redirect_stderr(io.StringIO()):
+            outputs = leaves(module(*inputs))
         total = torch.stack([x.float().mean() for x in outputs if x.is_floating_point()]).sum()
         if total.requires_grad:
             weights = [p for p in module.parameters() if p.requires_grad]

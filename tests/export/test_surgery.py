@@ -224,3 +224,23 @@ def test_magnified_rounding_is_told_from_a_wrong_cut():
     with torch.no_grad():
         result.module.get_parameter("b.weight")[0] *= 1.001
     assert not check_masked_equals_compact(network, keep, result, limit=1e-5).passed
+
+
+def test_a_trial_in_place_that_fails_prints_nothing(capfd):
+    class Literal(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 8, 3)
+            self.head = torch.nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.conv(x).mean((2, 3)).reshape(-1, 8))
+
+    traced = torch.fx.symbolic_trace(Literal())  # the class of network that prints its own traceback
+    network = trace_network(traced, torch.randn(2, 3, 8, 8))
+    keep = np.ones(network.n_atoms, dtype=bool)
+    keep[0] = False
+    result = compact(network, keep)
+    assert result.kind == "graph"
+    assert result.reason is not None
+    assert capfd.readouterr().err == ""
