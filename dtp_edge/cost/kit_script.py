@@ -60,6 +60,8 @@ def runner(path, threads, prefix=None):
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     settings.log_severity_level = 3
+    if threads > 1:  # one network's waiting threads would take the cores of the next
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
     if prefix:
         settings.enable_profiling = True
         settings.profile_file_prefix = prefix

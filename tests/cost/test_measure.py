@@ -74,6 +74,11 @@ def test_probes_are_valid_deterministic_and_free_of_extreme_values():
         assert 1e-3 < np.abs(out).max() < 1e5  # subnormals would cost five times as much
 
 
+def test_threads_of_one_session_do_not_wait_on_the_cores_of_the_next():
+    options = make_session(small(16), 2).get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_calibration_undoes_the_profilers_cost():
     rng = np.random.default_rng(0)
     count = rng.integers(5, 60, 200).astype(float)
