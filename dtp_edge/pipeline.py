@@ -196,14 +196,19 @@ def _progress(context: RunContext, out: Path | None) -> Progress:
 
 
 def cut_and_prove(network: PrunableNetwork, keep: np.ndarray) -> tuple[Compact, list[Check]]:
-    """Cut the network and prove masked ≡ compact, with its own weights and with randomised ones."""
+    """Cut the network and prove that the result is the same."""
     result = compact(network, keep)
+    return result, prove(network, keep, result)
+
+
+def prove(network: PrunableNetwork, keep: np.ndarray, compacted: Compact) -> list[Check]:
+    """Prove masked ≡ compact, with its own weights and with randomised ones; raises `CheckError`."""
     checks = [
-        check_masked_equals_compact(network, keep, result, randomise=False),
-        check_masked_equals_compact(network, keep, result, randomise=True),
+        check_masked_equals_compact(network, keep, compacted, randomise=False),
+        check_masked_equals_compact(network, keep, compacted, randomise=True),
     ]
     require(checks)
-    return result, checks
+    return checks
 
 
 def finish_task(
@@ -229,16 +234,11 @@ def finish_task(
     network, cost, limits = task.network, task.cost, task.limits
     refuse_nonfinite(network.module if compacted is None else compacted.module)
     context.begin("cutting, and proving that the result is the same")
-    checks: list[Check] = []
     if compacted is None:
         compacted, checks = cut_and_prove(network, keep)
     else:
         put_back(network, compacted)
-        checks = [
-            check_masked_equals_compact(network, keep, compacted, randomise=False),
-            check_masked_equals_compact(network, keep, compacted, randomise=True),
-        ]
-        require(checks)
+        checks = prove(network, keep, compacted)
     checks.append(task.check(keep))
     require(checks)
     result = PruneResult(

@@ -26,17 +26,30 @@ class Chain(nn.Sequential):
 
 def chain_network(inputs: int, hidden: list[int], outputs: int) -> PrunableNetwork:
     """Every hidden layer is one group of one channel an atom."""
-    starts = np.cumsum([0, *hidden])
-    groups = tuple(
-        Group(f"hidden{i}", "channels", int(a), int(b)) for i, (a, b) in enumerate(itertools.pairwise(starts))
-    )
-    widths = tuple(np.arange(g.start, g.stop, dtype=np.int32)[:, None] for g in groups)
+    groups, widths = _hidden_groups(hidden)
     labels: dict[str, Any] = {}
     module = Chain(inputs, hidden, outputs)
     for i, width in enumerate(widths):
         labels[f"{2 * i}.weight"] = (width, widths[i - 1] if i else None)
         labels[f"{2 * i}.bias"] = (width,)
     labels[f"{2 * len(hidden)}.weight"] = (None, widths[-1])
+    return _network(module, groups, widths, labels)
+
+
+def _hidden_groups(hidden: tuple[int, ...]) -> tuple[tuple[Group, ...], tuple[np.ndarray, ...]]:
+    """One group a hidden layer, and the atoms of each width."""
+    starts = np.cumsum([0, *hidden])
+    groups = tuple(
+        Group(f"hidden{i}", "channels", int(a), int(b)) for i, (a, b) in enumerate(itertools.pairwise(starts))
+    )
+    widths = tuple(np.arange(g.start, g.stop, dtype=np.int32)[:, None] for g in groups)
+    return groups, widths
+
+
+def _network(
+    module: nn.Module, groups: tuple[Group, ...], widths: tuple[np.ndarray, ...], labels: dict[str, Any]
+) -> PrunableNetwork:
+    """A network without a graph: what plans, scores and hardening read."""
     return PrunableNetwork(
         module=module,
         graph_module=cast(Any, None),
@@ -47,7 +60,7 @@ def chain_network(inputs: int, hidden: list[int], outputs: int) -> PrunableNetwo
         node_labels={},
         parameter_sites=(),
         node_sites=(),
-        layers=LayerGraph((), {}, widths, int(starts[-1])),
+        layers=LayerGraph((), {}, widths, groups[-1].stop),
     )
 
 
@@ -97,26 +110,12 @@ class ChainCost:
 
 def branch_network(inputs: int, hidden: tuple[int, ...], outputs: int) -> PrunableNetwork:
     """Layers side by side: `inputs -> n_i -> outputs` each; every hidden layer is one group."""
-    starts = np.cumsum([0, *hidden])
-    groups = tuple(
-        Group(f"hidden{i}", "channels", int(a), int(b)) for i, (a, b) in enumerate(itertools.pairwise(starts))
-    )
-    widths = tuple(np.arange(g.start, g.stop, dtype=np.int32)[:, None] for g in groups)
+    groups, widths = _hidden_groups(hidden)
     labels: dict[str, Any] = {}
     for i, width in enumerate(widths):
         labels |= {f"{i}.0.weight": (width, None), f"{i}.0.bias": (width,), f"{i}.1.weight": (None, width)}
-    return PrunableNetwork(
-        module=nn.ModuleList(nn.ModuleList([nn.Linear(inputs, n), nn.Linear(n, outputs)]) for n in hidden),
-        graph_module=cast(Any, None),
-        example_inputs=(),
-        groups=groups,
-        frozen=(),
-        tensor_labels=labels,
-        node_labels={},
-        parameter_sites=(),
-        node_sites=(),
-        layers=LayerGraph((), {}, widths, int(starts[-1])),
-    )
+    module = nn.ModuleList(nn.ModuleList([nn.Linear(inputs, n), nn.Linear(n, outputs)]) for n in hidden)
+    return _network(module, groups, widths, labels)
 
 
 class BranchCost:
