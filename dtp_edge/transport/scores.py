@@ -24,6 +24,7 @@ from dtp_edge.graph.network import PrunableNetwork
 __all__ = ["METHODS", "initial_scores"]
 
 METHODS = ("l2", "rms", "layer_l2", "taylor", "uniform")
+BLOCK = 2**15  # float64 numbers that stay in a core's cache while they are summed twice
 LossFunction = Callable[[Any, Any], Tensor]
 
 
@@ -64,20 +65,37 @@ def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
         labels = network.tensor_labels.get(name)
         if labels is None:
             continue
-        squared = tensor.detach().to("cpu", torch.float64).square()
-        if not bool(torch.isfinite(squared).all()):
+        sums = _sums_of_squares(tensor.detach())
+        if sums and not bool(torch.isfinite(sums[0]).all()):
             raise InputError(
                 "the weights contain NaN or infinity.", where=name, hint="Use a sound checkpoint."
             )
-        for dim, atoms in enumerate(labels):
+        for atoms, part in zip(labels, sums, strict=True):
             if atoms is None:
                 continue
-            other = [d for d in range(squared.dim()) if d != dim]
-            part = (squared.sum(other) if other else squared).numpy()
             for column in range(atoms.shape[1]):
-                np.add.at(square, atoms[:, column], part)
-                np.add.at(count, atoms[:, column], squared.numel() / squared.shape[dim])
+                np.add.at(square, atoms[:, column], part.numpy())
+                np.add.at(count, atoms[:, column], tensor.numel() / len(part))
     return square[:-1], count[:-1]
+
+
+def _sums_of_squares(tensor: Tensor) -> list[Tensor]:
+    """Sums in float64 over all dimensions but one, for each dimension; read once, in blocks that fit a cache."""
+    if tensor.dim() == 0 or tensor.numel() == 0:
+        return [torch.zeros(size, dtype=torch.float64) for size in tensor.shape]
+    matrix = tensor.reshape(len(tensor), -1)
+    rows = torch.zeros(len(tensor), dtype=torch.float64)
+    rest = torch.zeros(matrix.shape[1], dtype=torch.float64)
+    stride = max(1, BLOCK // max(1, matrix.shape[1]))
+    for start in range(0, len(matrix), stride):
+        block = (
+            matrix[start : start + stride].to("cpu", torch.float64).square()
+        )  # not in place: `to` may be a no-op
+        rows[start : start + stride] = block.sum(1)
+        rest += block.sum(0)
+    inner = rest.reshape(tensor.shape[1:])
+    dims = range(inner.dim())
+    return [rows, *(inner.sum([d for d in dims if d != dim]) if len(dims) > 1 else inner for dim in dims)]
 
 
 def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction | None) -> np.ndarray:

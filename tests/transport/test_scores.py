@@ -10,6 +10,7 @@ from torch import nn
 from dtp_edge.errors import InputError
 from dtp_edge.graph import masked_forward, trace_network
 from dtp_edge.transport import initial_scores
+from dtp_edge.transport.scores import _sums_of_squares
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,17 @@ def test_refuses(network) -> None:
         initial_scores(network)
     with torch.no_grad():
         weight.copy_(saved)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (0, 3), (4, 0), (3, 1, 5), (300, 40, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_of_squares_are_those_of_the_whole_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    tensor = torch.randn(shape, dtype=dtype)
+    before = tensor.clone()
+    sums = _sums_of_squares(tensor)
+    squared = np.square(before.numpy().astype(np.float64))
+    assert len(sums) == tensor.dim()
+    for dim, part in enumerate(sums):
+        other = tuple(d for d in range(tensor.dim()) if d != dim)
+        np.testing.assert_allclose(part.numpy(), squared.sum(other), rtol=1e-12)
+    assert torch.equal(tensor, before)
