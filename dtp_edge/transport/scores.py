@@ -80,7 +80,7 @@ def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sums_of_squares(tensor: Tensor) -> list[Tensor]:
-    """Sums in float64 over all dimensions but one, for each dimension; read once, in blocks that fit a cache."""
+    """Sums in float64 over all dimensions but one, for each dimension; read once, in blocks in the cache."""
     if tensor.dim() == 0 or tensor.numel() == 0:
         return [torch.zeros(size, dtype=torch.float64) for size in tensor.shape]
     matrix = tensor.reshape(len(tensor), -1)
@@ -88,9 +88,8 @@ def _sums_of_squares(tensor: Tensor) -> list[Tensor]:
     rest = torch.zeros(matrix.shape[1], dtype=torch.float64)
     stride = max(1, BLOCK // max(1, matrix.shape[1]))
     for start in range(0, len(matrix), stride):
-        block = (
-            matrix[start : start + stride].to("cpu", torch.float64).square()
-        )  # not in place: `to` may be a no-op
+        block = matrix[start : start + stride].to("cpu", torch.float64)
+        block = block.square()  # not in place: the block may be the weight itself
         rows[start : start + stride] = block.sum(1)
         rest += block.sum(0)
     inner = rest.reshape(tensor.shape[1:])
