@@ -1,28 +1,30 @@
 """How right is the profile of this machine? Held-out networks, dense and pruned to odd widths.
 
-    python benchmarks/host_accuracy.py [--threads 1] [--models FOLDER] [--save PROFILE.json] [--only resnet]
+    python benchmarks/host_accuracy.py [--threads 1] [--models FOLDER] [--run RUN.json] [--save PROFILE.json]
 
 Measures the machine and, between the probes, calls torchvision and timm networks that no fit sees: both
 are timed in the same minutes, by the same rule (two untimed calls, then timed ones; of those the quiet
 part; to the median speed of the reference kernel). Then predicts the networks from the profile. Also adds
 up each network's measured kernels (profiler, less what the profiler adds) and compares the sum with its
 latency. Writes benchmarks/results/host_accuracy-*.{csv,svg,txt}. Needs torchvision and timm.
+`--run` keeps what was measured; where that file exists already, its networks are only predicted.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
-import pickle
 import platform
 import tempfile
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 
 from dtp_edge.cost import NetworkCost
@@ -30,7 +32,7 @@ from dtp_edge.cost.check import CheckedNetwork, CheckResult
 from dtp_edge.cost.digest import calibrate, digest
 from dtp_edge.cost.machine import cpu_model, machine_facts
 from dtp_edge.cost.measure import Plan, collect, profile_document
-from dtp_edge.cost.node_times import NetworkTimes, network_times, quiet_mean
+from dtp_edge.cost.node_times import NetworkTimes, NodeTime, network_times, quiet_mean
 from dtp_edge.cost.profile import Profile, parse_profile, save_profile
 from dtp_edge.cost.table import FLOOR_US
 from dtp_edge.cost.timing import WARM, bind, make_session, random_feed, relative_spread
@@ -77,7 +79,7 @@ TIMM = [
 ]
 PRUNED = 3  # every third network is also pruned
 NODES_EVERY = 3  # of every third network, the kernels are timed too
-Case = tuple[str, Path, LayerGraph, np.ndarray]
+Case = tuple[str, LayerGraph, np.ndarray]
 
 
 def main() -> None:
@@ -88,6 +90,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--models", default="", help="folder that keeps the exported networks")
     parser.add_argument("--prepare", action="store_true", help="only export the networks")
+    parser.add_argument("--run", default="", help="JSON file that keeps what was measured")
+    parser.add_argument("--measure-only", action="store_true", help="only measure, into --run")
     parser.add_argument("--name", default="host", help="name of the profile")
     parser.add_argument("--machine", default="this machine", help="what the profile calls the machine")
     parser.add_argument("--save", help="write the measured profile here")
@@ -100,20 +104,53 @@ def main() -> None:
         cases = prepare(folder, options.only)
         if options.prepare:
             return
-        known = load_cases(folder, cases)
-        held_out = HeldOut([str(case[1]) for case in known], options.threads)
-        plan = Plan(options.probes, batch=40, visits=options.visits, runs=3)
-        times, reference = collect(options.threads, plan, show, beside=held_out.visit)
-        sums = held_out.node_sums(times)
-    name = f"{options.name}-onnxruntime-fp32-{options.threads}t"
-    facts = machine_facts() | {"name": options.machine}
-    digested = digest(times, reference)
-    document = profile_document(digested, facts, options.threads, name, time.strftime("%Y-%m-%d"))
+        kept = Path(options.run) if options.run else Path(scratch) / "run.json"
+        if not kept.exists():
+            kept.write_text(json.dumps(measure([case for case in cases if case[1].exists()], options)))
+        if options.measure_only:
+            return
+        run = json.loads(kept.read_text())
+        known = [(name, *layers_of(folder / file)) for name, file in run["networks"]]
+    document = document_of(run)
     profile = parse_profile(document)
     if options.save:
         save_profile(document, options.save)
-    result = compare(known, profile, held_out.latencies(reference, plan), reference)
-    report(result, profile, sums, options)
+    report(compare(known, profile, run), profile, run)
+
+
+def measure(cases: list[tuple[str, Path]], options: argparse.Namespace) -> dict[str, Any]:
+    """Time probes and networks in the same minutes; return all that was measured, as plain JSON."""
+    held_out = HeldOut([str(path) for _, path in cases], options.threads)
+    plan = Plan(options.probes, batch=40, visits=options.visits, runs=3)
+    command = f"python benchmarks/host_accuracy.py --name {options.name} --threads {options.threads}"
+    started = time.perf_counter()
+    times, reference = collect(options.threads, plan, show, beside=held_out.visit)
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+        "seconds": time.perf_counter() - started,
+        "load": os.getloadavg()[0],
+        "command": f"{command} --probes {options.probes} --visits {options.visits} --save FILE",
+        "name": f"{options.name}-onnxruntime-fp32-{options.threads}t",
+        "threads": options.threads,
+        "facts": machine_facts() | {"name": options.machine},
+        "reference_ms": reference,
+        "probes": [asdict(probe) for probe in times],
+        "sums": held_out.node_sums(times).tolist(),
+        "networks": [(name, path.name) for name, path in cases],
+        "us": [samples.tolist() for samples in held_out.latencies(reference, plan)],
+    }
+
+
+def document_of(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the profile that a run gives: as `profile measure` makes it."""
+    times = [
+        NetworkTimes(tuple(NodeTime(**node) for node in probe["nodes"]), probe["latency_us"], probe["spread"])
+        for probe in run["probes"]
+    ]
+    measured = digest(times, run["reference_ms"])
+    document = profile_document(measured, run["facts"], run["threads"], run["name"], run["date"].split()[0])
+    document["provenance"]["recipe"] = run["command"]
+    return document
 
 
 class HeldOut:
@@ -168,19 +205,6 @@ class HeldOut:
             kernels = sum(max(n.us + per_node, FLOOR_US) for n in found.nodes)
             ratios.append((kernels + call_us) / found.latency_us)
         return np.array(ratios)
-
-
-def load_cases(folder: Path, cases: list[tuple[str, Path]]) -> list[Case]:
-    """Return every exported network with its layer list, traced anew where its file is."""
-    cache = folder / "layers.pickle"  # written and read by this benchmark only
-    known: dict[str, tuple[LayerGraph, np.ndarray]] = {}
-    if cache.exists():
-        known = pickle.loads(cache.read_bytes())
-    for _, path in cases:
-        if path.exists() and path.name not in known:
-            known[path.name] = layers_of(path)
-    cache.write_bytes(pickle.dumps(known))
-    return [(name, path, *known[path.name]) for name, path in cases if path.exists()]
 
 
 def prepare(folder: Path, only: str) -> list[tuple[str, Path]]:
@@ -247,39 +271,37 @@ def layers_of(path: Path) -> tuple[LayerGraph, np.ndarray]:
     return layers, layers.sizes(np.load(path.with_suffix(".npy")).astype(float))
 
 
-def compare(
-    cases: list[Case], profile: Profile, samples: list[np.ndarray], reference: list[float]
-) -> CheckResult:
+def compare(cases: list[Case], profile: Profile, run: dict[str, Any]) -> CheckResult:
     """Predict every network and set it beside what was measured."""
     rows = [
         CheckedNetwork(
             name,
             NetworkCost(layers, profile).evaluate(sizes)["latency_ms"],
-            float(quiet_mean(us)) / 1e3,
+            float(quiet_mean(np.array(us))) / 1e3,
             float(np.median(us)) / 1e3,
-            relative_spread(us),
+            relative_spread(np.array(us)),
         )
-        for (name, _, layers, sizes), us in zip(cases, samples, strict=True)
+        for (name, layers, sizes), us in zip(cases, run["us"], strict=True)
     ]
-    slow = np.array(reference) / np.min(reference)
-    return CheckResult(
-        profile.name, tuple(rows), float(np.median(reference)), float((slow < 1.1).mean()), ort.__version__
-    )
+    reference = np.array(run["reference_ms"])
+    quiet = float((reference < 1.1 * reference.min()).mean())
+    return CheckResult(profile.name, tuple(rows), float(np.median(reference)), quiet, profile.runtime.version)
 
 
 def show(done: int, total: int, what: str) -> None:
     print(f"\r{what}: {done}/{total}", end="" if done < total else "\n", flush=True)
 
 
-def report(result: CheckResult, profile: Profile, sums: np.ndarray, options: argparse.Namespace) -> None:
+def report(result: CheckResult, profile: Profile, run: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     name = f"host_accuracy-{profile.name}"
+    sums = np.array(run["sums"])
     off = np.abs(sums - 1.0)
     text = (
-        f"{time.strftime('%Y-%m-%d %H:%M')}  {cpu_model()} x {os.cpu_count()}, {platform.platform()}\n"
-        f"ONNX Runtime {result.runtime}, torch {torch.__version__}, {options.threads} thread(s), "
-        f"load average {os.getloadavg()[0]:.1f}\nprofile error as stated: {profile.error.text()}\n"
-        f"{result.table()}\n"
+        f"{run['date']}  {cpu_model()} x {os.cpu_count()}, {platform.platform()}\n"
+        f"ONNX Runtime {result.runtime}, torch {torch.__version__}, {run['threads']} thread(s), "
+        f"load average {run['load']:.1f}; measured in {run['seconds']:.0f} s by\n    {run['command']}\n"
+        f"profile error as stated: {profile.error.text()}\n{result.table()}\n"
         f"sum of a network's measured kernels over its latency, {len(sums)} networks: median "
         f"{np.median(sums):.3f}; off by {np.median(off):.1%} in the median, at most {off.max():.1%}\n"
     )
