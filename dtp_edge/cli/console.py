@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,15 @@ import click
 
 from dtp_edge import metrics
 from dtp_edge.errors import BudgetError, DtpEdgeError
+
+
+_GLUE = "\x1f"
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:ms|µs|[KMGT]?i?B)\b|%)")
+
+
+def first_process() -> bool:
+    """Return whether this is the process that speaks: of several in one run, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def style(text: str, **how: Any) -> str:
@@ -33,8 +43,8 @@ def columns() -> int:
 def wrapped(label: str, text: str, *, indent: int | None = None) -> str:
     """Return `label text`, folded at the terminal's width; further lines start under the text.
 
-    A path or a hash is never cut, and a line of `text` that begins with a space stays as it is, so that
-    a command in it can be copied.
+    A path or a hash is never cut, a number keeps its unit, and a line of `text` that begins with a space
+    stays as it is, so that a command in it can be copied.
     """
     start = len(click.unstyle(label)) + 1
     hang = " " * (start if indent is None else indent)
@@ -42,14 +52,14 @@ def wrapped(label: str, text: str, *, indent: int | None = None) -> str:
     for line in text.splitlines():
         first = hang if lines else " " * start
         folded = textwrap.wrap(
-            line,
+            _BEFORE_UNIT.sub(_GLUE, line),
             columns(),
             initial_indent=first,
             subsequent_indent=hang,
             break_long_words=False,
             break_on_hyphens=False,
         )
-        lines += [line] if line.startswith(" ") and lines else folded
+        lines += [line] if line.startswith(" ") and lines else [one.replace(_GLUE, " ") for one in folded]
     return label + "\n".join(lines)[start - 1 :]
 
 

@@ -68,8 +68,10 @@ class Bar:
 
     def _finish(self, phase: str, total: int, info: Mapping[str, Any]) -> None:
         if self._bar is None:
-            took = duration(time.monotonic() - self._began)
-            click.echo(f"{phase}: {total} steps in {took}  {postfix(info)}".rstrip(), err=True)
+            # the clock starts at the first step that is reported: one step has no time
+            steps = "1 step" if total == 1 else f"{total} steps"
+            took = f" in {duration(time.monotonic() - self._began)}" if total - self._start > 1 else ""
+            click.echo(f"{phase}: {steps}{took}  {postfix(info)}".rstrip(), err=True)
         self.close()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dtp_edge.cli.console import print_json
+from dtp_edge.cli.console import first_process, print_json
 from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError, Interrupted
 
@@ -122,13 +122,16 @@ def prune(model: str | None, **options: Any) -> None:
     if options["plan"]:
         plan_table(request, as_json=options["as_json"])
         return
-    bar = Bar(quiet=options["quiet"] or options["as_json"])
+    speaks = first_process()  # of the several processes of one run
+    bar = Bar(quiet=options["quiet"] or options["as_json"] or not speaks)
     try:
         result = execute(request, bar)
     except (Interrupted, KeyboardInterrupt) as stop:
         raise _stopped(stop, request) from stop
     finally:
         bar.close()
+    if not speaks:
+        return
     if options["as_json"]:
         print_json(result.report)
     elif not options["quiet"]:
