@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dtp_edge.export.archive import load_pruned, save_pruned
     from dtp_edge.export.equality import check_masked_equals_compact
     from dtp_edge.export.int8 import Int8Result, is_quantized, precision_refusal, quantize_onnx
+    from dtp_edge.export.least_squares import Refit, refit
     from dtp_edge.export.parity import Check, check_onnx, relative_error, require
     from dtp_edge.export.runtimes import RuntimeRow, check_runtimes, list_runtimes
     from dtp_edge.export.surgery import Compact, compact, put_back
@@ -21,6 +22,7 @@ _HOMES = {
     "archive": ("load_pruned", "save_pruned"),
     "equality": ("check_masked_equals_compact",),
     "int8": ("Int8Result", "is_quantized", "precision_refusal", "quantize_onnx"),
+    "least_squares": ("Refit", "refit"),
     "parity": ("Check", "check_onnx", "relative_error", "require"),
     "runtimes": ("RuntimeRow", "check_runtimes", "list_runtimes"),
     "surgery": ("Compact", "compact", "put_back"),
@@ -34,6 +36,7 @@ __all__ = [
     "Check",
     "Compact",
     "Int8Result",
+    "Refit",
     "RuntimeRow",
     "VelaEstimate",
     "check_masked_equals_compact",
@@ -50,6 +53,7 @@ __all__ = [
     "precision_refusal",
     "put_back",
     "quantize_onnx",
+    "refit",
     "relative_error",
     "require",
     "save_pruned",
