@@ -132,6 +132,7 @@ class _Loop:
                 self.save(done=False)
                 saved = time.monotonic()
         self._keep_best()
+        self.session.runtime.agree(self.phase.module)
         self.save(done=True)
 
     def _train_step(self, x: Tensor, y: Tensor) -> Row:
@@ -140,12 +141,15 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * (factor if group["scheduled"] else 1.0)
         x, y = x.to(runtime.device), y.to(runtime.device)
+        if recipe.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         parts = list(zip(x.chunk(recipe.accumulate), y.chunk(recipe.accumulate), strict=True))
         total, right = 0.0, 0
         for i, (xs, ys) in enumerate(parts):
-            with runtime.no_sync(self.wrapped, skip=i < len(parts) - 1), runtime.autocast():
-                logits = class_logits(self.wrapped(xs))
-                loss = training_loss(logits, ys, self._teacher_logits(xs), recipe) * (len(ys) / len(y))
+            with runtime.no_sync(self.wrapped, skip=i < len(parts) - 1):
+                with runtime.autocast():
+                    logits, teacher = class_logits(self.wrapped(xs)), self._teacher_logits(xs)
+                loss = training_loss(logits, ys, teacher, recipe) * (len(ys) / len(y))
                 runtime.backward(loss)
             total += float(loss.detach())
             right += int((logits.detach().argmax(1) == ys).sum())
@@ -205,6 +209,7 @@ class _Loop:
     def _score(self) -> float:
         module, runtime = self.phase.module, self.session.runtime
         with self.average.swapped_in(module) if self.average else _nothing():
+            runtime.agree(module)
             accuracy = evaluate(module, self.session.data.holdout, runtime=runtime)
             if self.phase.keep_best and accuracy >= self.best_accuracy:
                 self.best_accuracy = accuracy

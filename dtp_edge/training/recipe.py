@@ -33,6 +33,9 @@ class Recipe:
       over the fraction `warmup`.
     - `distill`, `temperature`: weight of the dense network's softened logits in the loss (0: labels only).
     - `accumulate`: a batch is computed in so many parts. `mixed_precision`: "no", "bf16" or "fp16".
+    - `channels_last`: images are laid out so, which convolutions in reduced precision run faster on.
+    - `refit_images`: training images on which the compact network's weights are fitted to the dense
+      network's outputs at the cut (0: off; see `export.refit`).
     - `ema`: decay of a running average of the weights that is scored and kept instead of them (0: off).
     """
 
@@ -56,8 +59,10 @@ class Recipe:
     gradient_clip: float | None = None
     accumulate: int = 1
     mixed_precision: str = "no"
+    channels_last: bool = False
     ema: float = 0.0
     recalibrate_batches: int = 20
+    refit_images: int = 512
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, SCHEDULES)

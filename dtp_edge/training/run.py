@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.checkpoint import Store
@@ -19,6 +20,8 @@ from dtp_edge.training.evaluate import evaluate, recalibrate
 from dtp_edge.training.loop import Phase, Progress, Row, Session, run_phase
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime, move
+
+_REFIT_PIXELS = 2**22  # 83 images of 224 x 224
 
 
 @dataclass
@@ -55,6 +58,7 @@ def open_session(
     `identity` (JSON values: network, budget, device) is stored and compared on resume.
     """
     runtime = Runtime(recipe)
+    recipe = replace(recipe, mixed_precision=runtime.precision)
     run = {"recipe": recipe.to_json(), "data": data.name, "train": len(data.train), **(identity or {})}
     store = None
     if checkpoint_dir is not None:
@@ -116,6 +120,7 @@ def run_training(
     *,
     make_learner: Callable[[int], Any],
     cut: Callable[[np.ndarray], nn.Module],
+    refit: Callable[[nn.Module, Tensor], Any] | None = None,
     progress: Progress | None = None,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
@@ -127,7 +132,8 @@ def run_training(
     """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
 
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
-    `cut(keep)` returns the compact network. The dense `control` starts from the same base and gets the
+    `cut(keep)` returns the compact network; `refit(dense, images)` may then fit it to the base's outputs. The
+    dense `control` starts from the same base and gets the
     same number of steps with the same loss. The test set is read once, at the end. `seed` goes before
     the recipe's.
     """
@@ -141,6 +147,7 @@ def run_training(
         identity=identity,
         checkpoint_seconds=checkpoint_seconds,
     )
+    recipe = session.recipe
     if recipe.base_epochs:
         train_base(model, session)
     base = copy.deepcopy(model)
@@ -154,6 +161,9 @@ def run_training(
     keep = learner.harden()
 
     compact = move(cut(keep), session.runtime.device)
+    images = refit_images(data, recipe) if refit is not None else None
+    if refit is not None and images is not None:
+        refit(base, images.to(session.runtime.device))
     recalibrate(compact, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed)
     at_cut = copy.deepcopy(compact)
     fine_tune(compact, session, teacher)
@@ -168,6 +178,23 @@ def run_training(
     return TrainingOutcome(
         keep, compact, dense, accuracy, holdout, session.curves, session.seconds, recipe.to_json()
     )
+
+
+def refit_images(data: DataSource, recipe: Recipe) -> Tensor | None:
+    """Training images that the compact network is fitted on, `[B, C, H, W]`, the same in every process.
+
+    One batch of at most `refit_images`, fewer of large ones so that their activations fit into memory.
+    """
+    count = min(recipe.refit_images, max(16, _REFIT_PIXELS // math.prod(data.input_shape[1:])))
+    if recipe.refit_images < 1:
+        return None
+    size = min(count, recipe.batch_size, len(data.train))
+    found: list[Tensor] = []
+    for x, _ in data.train.shuffled(size, seed=recipe.seed, epoch=0):
+        found.append(x)
+        if sum(map(len, found)) >= count:
+            break
+    return torch.cat(found)[:count]
 
 
 def _score_all(

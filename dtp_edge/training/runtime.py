@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.recipe import Recipe
 
 
 class Runtime:
-    """Where training runs. Started by `accelerate launch` or torchrun it is one of several processes."""
+    """Where training runs. Started by `accelerate launch` or torchrun it is one of several processes.
+
+    The precision is the recipe's, or the launcher's (`accelerate launch --mixed_precision bf16`) where the
+    recipe asks for none. Raises `InputError` where the device cannot compute in it.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         try:
             from accelerate import Accelerator
+            from accelerate.state import AcceleratorState
         except ImportError as error:
             raise InputError(
                 "training needs accelerate, which is not installed", hint='pip install "dtp-edge[train]"'
             ) from error
-        self._accelerator = Accelerator(mixed_precision=recipe.mixed_precision)
+        self.precision = recipe.mixed_precision
+        if self.precision == "no":
+            self.precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        if AcceleratorState._shared_state.get("_mixed_precision", self.precision) != self.precision:
+            AcceleratorState._reset_state()  # accelerate holds on to the precision of a process's first run
+        self._accelerator = Accelerator(mixed_precision=self.precision)
+        if self.precision == "fp16" and self.device.type == "cpu":
+            AcceleratorState._reset_state()
+            raise InputError(
+                "mixed precision fp16 needs a GPU: on a CPU gradients vanish, since nothing scales them",
+                hint="Use bf16, or no.",
+            )
 
     @property
     def device(self) -> torch.device:
@@ -67,6 +85,20 @@ class Runtime:
         total = self._accelerator.reduce(values.float().to(self.device), reduction="sum")
         assert isinstance(total, Tensor)
         return total.cpu().double()
+
+    def agree(self, module: nn.Module) -> None:
+        """Give every process the same batch-norm statistics: the mean over all of them.
+
+        Each process normalises its own part of a batch, so that the running averages drift apart.
+        """
+        if self.world == 1:
+            return
+        for norm in module.modules():
+            if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
+                for values in (norm.running_mean, norm.running_var):
+                    mean = self._accelerator.reduce(values.detach().clone(), reduction="mean")
+                    assert isinstance(mean, Tensor)
+                    values.copy_(mean)
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()

@@ -15,6 +15,8 @@ state = {
     "world": int(os.environ.get("WORLD_SIZE", "1")),
     "keep": found.keep.tolist(),
     "accuracy": found.accuracy,
-    "sum": sum(float(p.detach().double().abs().sum()) for p in found.module.parameters()),
+    "sum": sum(float(t.double().abs().sum()) for t in found.module.state_dict().values()),
+    "holdout": found.holdout_accuracy,
+    "curve": [row["holdout_accuracy"] for row in found.curves if "holdout_accuracy" in row],
 }
 Path(sys.argv[1], f"rank{os.environ.get('RANK', '0')}.json").write_text(json.dumps(state))
