@@ -7,8 +7,9 @@ drawn again; batch norm is then calibrated, so that activations neither die nor 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -124,3 +125,9 @@ def prune(model: nn.Module, example: Tensor, macs: str) -> nn.Module:
 def samples(example: Tensor, count: int, seed: int = 2) -> Tensor:
     """Return random inputs `[count, ...]` like the example."""
     return torch.randn(count, *example.shape[1:], generator=torch.Generator().manual_seed(seed))
+
+
+def pixels(shape: Sequence[int], seed: int) -> np.ndarray:
+    """Return float32 inputs `shape` as a camera or microphone gives them: 256 values, normalised."""
+    noise = np.random.default_rng(seed).normal(size=shape)
+    return ((np.clip(np.rint(114.75 + 57.375 * noise), 0, 255) / 255 - 0.45) / 0.225).astype(np.float32)

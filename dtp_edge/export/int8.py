@@ -22,7 +22,7 @@ import onnx
 
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.export.agreement import Agreement, measure_agreement
-from dtp_edge.export.int8_ops import QUANTIZED_OPS, finish_model
+from dtp_edge.export.int8_ops import QUANTIZED_OPS, finish_model, gelu_nodes
 from dtp_edge.export.onnx_session import Batch, as_batches, open_session, run
 
 METHODS = ("minmax", "percentile", "entropy")
@@ -51,6 +51,7 @@ def quantize_onnx(
     reduce_range: bool = False,
     exclude: Sequence[str] = (),
     max_samples: int = 256,
+    same_bits: bool = True,
 ) -> Int8Result:
     """Write an int8 QDQ file (opset and IR of the fp32 file, at most IR 10) beside an fp32 one.
 
@@ -62,6 +63,8 @@ def quantize_onnx(
     - `method`: "minmax", "percentile" (99.99), "entropy", or "best": the one that agrees best with fp32.
     - `reduce_range`: 7-bit weights, for x86 without VNNI, whose int8 products saturate.
     - `exclude`: names of nodes that stay in float.
+    - `same_bits`: powers of two as scales, with which every runtime that rounds as the file says computes
+      the same (see `int8_scales`). Without, steps are as fine as the ranges allow, and runtimes differ.
 
     The same input gives the same bytes. The file appears complete or not at all.
 
@@ -84,10 +87,14 @@ def quantize_onnx(
     tried: list[Agreement] = []
     with tempfile.TemporaryDirectory(dir=int8_path.parent, prefix=".int8-") as work:
         source = _prepare(fp32_path, Path(work) / "source.onnx")
+        model = onnx.load(str(source))
+        floats = gelu_nodes(model) | frozenset(exclude)
         files: dict[str, Path] = {}
         for name in METHODS if method == "best" else (method,):
-            raw = _quantize(source, Path(work) / f"{name}.onnx", ranging, name, reduce_range, exclude)
-            files[name] = finish_model(raw, fp32_path, name)
+            raw = _quantize(source, Path(work) / f"{name}.onnx", ranging, name, reduce_range, floats)
+            files[name] = finish_model(
+                raw, fp32_path, name, float_nodes=floats, rounded=model if same_bits else None
+            )
             tried.append(measure_agreement(name, files[name], held_out, expected))
         best = min(tried, key=lambda row: (not np.isfinite(row.relative_error), row.relative_error))
         float_ops = _float_ops(files[best.method])
@@ -138,7 +145,7 @@ def _prepare(fp32_path: Path, path: Path) -> Path:
 
 
 def _quantize(
-    source: Path, path: Path, batches: list[Batch], method: str, reduce_range: bool, exclude: Sequence[str]
+    source: Path, path: Path, batches: list[Batch], method: str, reduce_range: bool, exclude: frozenset[str]
 ) -> Path:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -159,7 +166,7 @@ def _quantize(
             reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(exclude),
+            nodes_to_exclude=sorted(exclude),
             calibrate_method=kinds[method],
             extra_options={"CalibStridedMinMax": STRIDE, "CalibPercentile": PERCENTILE},
         )

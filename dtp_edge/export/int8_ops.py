@@ -6,6 +6,8 @@ from pathlib import Path
 
 import onnx
 
+from dtp_edge.export.int8_scales import share_scales
+
 MAX_IR = 10  # ONNX Runtime, OpenVINO, tract, ncnn, TVM and IREE all read IR 10
 
 # Norms, softmax, Where and index operators stay in float: few runtimes have int8 kernels for them, and
@@ -16,10 +18,18 @@ _SHAPE = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Split", "S
 QUANTIZED_OPS = frozenset((*_COMPUTE, *_ACTIVATION, *_SHAPE))
 
 
-def finish_model(raw: Path, fp32_path: Path, method: str) -> Path:
-    """Rewrite the quantiser's file: checked, deterministic, with the fp32 file's metadata, names and IR."""
+def finish_model(
+    raw: Path, fp32_path: Path, method: str, *, float_nodes: frozenset[str], rounded: onnx.ModelProto | None
+) -> Path:
+    """Rewrite the quantiser's file: checked, deterministic, with the fp32 file's metadata, names and IR.
+
+    `float_nodes` names the nodes that were not quantised; `rounded` is the model that was, where its weights
+    are to be rounded to scales that give the same bits everywhere.
+    """
     model = onnx.load(str(raw))
-    leave_float_to_float(model)
+    leave_float_to_float(model, float_nodes)
+    if rounded is not None:
+        share_scales(model, rounded)
     source = onnx.load(str(fp32_path), load_external_data=False)
     model.ir_version = min(source.ir_version, MAX_IR)
     used = {node.domain for node in model.graph.node}
@@ -37,7 +47,35 @@ def finish_model(raw: Path, fp32_path: Path, method: str) -> Path:
     return raw
 
 
-def leave_float_to_float(model: onnx.ModelProto) -> int:
+def gelu_nodes(model: onnx.ModelProto) -> frozenset[str]:
+    """Name the sums and products of every GELU, which stay in float.
+
+    `1 + erf` in 256 steps over [-1, 1] puts the one in the middle between two steps of the sum, so runtimes
+    round either way (25 % of values in ConvNeXt); and ONNX Runtime has one kernel for a whole float GELU.
+    """
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    producer = {name: node for node in model.graph.node for name in node.output}
+    found: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type != "Erf":
+            continue
+        before = producer.get(node.input[0])
+        if before is not None and before.op_type == "Mul":
+            found.add(before.name)
+        found.add(node.name)
+        for _ in range(3):  # the sum with one, the product with x, the halving
+            after = readers.get(node.output[0], [])
+            if len(after) != 1 or after[0].op_type not in ("Add", "Mul"):
+                break
+            (node,) = after
+            found.add(node.name)
+    return frozenset(found - {""})
+
+
+def leave_float_to_float(model: onnx.ModelProto, float_nodes: frozenset[str] = frozenset()) -> int:
     """Take away, in place, the rounding of tensors that only float operators read; return how many.
 
     The quantiser rounds every output of an operator that it knows. Before Softmax or a norm, which compute in
@@ -46,7 +84,7 @@ def leave_float_to_float(model: onnx.ModelProto) -> int:
     convolution writes int8 only, and would give way to the float one.
     """
     count = 0
-    while (found := _float_only(model)) is not None:
+    while (found := _float_only(model, float_nodes)) is not None:
         node, back, users = found
         names = {d.output[0]: node.input[0] for d in back}
         for user in users:
@@ -58,7 +96,7 @@ def leave_float_to_float(model: onnx.ModelProto) -> int:
 
 
 def _float_only(
-    model: onnx.ModelProto,
+    model: onnx.ModelProto, float_nodes: frozenset[str]
 ) -> tuple[onnx.NodeProto, list[onnx.NodeProto], list[onnx.NodeProto]] | None:
     """Return a rounding (QuantizeLinear, its DequantizeLinear nodes, their readers) that nothing needs."""
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -70,6 +108,8 @@ def _float_only(
         if node.op_type in _SHAPE:
             after = [reader for name in node.output for reader in readers.get(name, [])]
             return bool(after) and all(map(floats, after))
+        if node.name and node.name in float_nodes:
+            return True
         return node.op_type not in QUANTIZED_OPS and node.op_type != "QuantizeLinear"
 
     fixed = {i.name for i in model.graph.initializer}

@@ -89,16 +89,22 @@ def test_file_is_qdq_opset_18_ir_10_with_per_channel_weights_and_metadata(fp32, 
 
 
 def test_weights_are_the_rounded_fp32_weights(fp32, images, tmp_path) -> None:
-    """Independent truth: symmetric per-channel rounding of the first convolution's weight."""
-    path = quantize_onnx(fp32, tmp_path / "q.onnx", batches(images), "minmax").path
-    source = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(fp32)).graph.initializer}
-    name, weight = next((n, w) for n, w in source.items() if w.shape == (13, 13, 1, 1))
-    stored = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(path)).graph.initializer}
-    scale = np.abs(weight).reshape(13, -1).max(axis=1) / 127
-    wanted = np.clip(np.rint(weight / scale[:, None, None, None]), -127, 127)
-    got = stored[f"{name}_quantized"].astype(np.float32)
-    assert np.abs(got - wanted).max() <= 1.0
-    assert (got == wanted).mean() > 0.99
+    weight = initializers(fp32)["point.weight"].astype(np.float64)
+    finest = np.abs(weight).max(axis=(1, 2, 3)) / 127
+    for same_bits, coarsest in ((True, 2.1), (False, 1.001)):
+        file = quantize_onnx(fp32, tmp_path / "q.onnx", batches(images), "minmax", same_bits=same_bits).path
+        stored = initializers(file)
+        scale = stored["point.weight_scale"].astype(np.float64)
+        assert np.all((scale > 0.5 * finest) & (scale < coarsest * finest))
+        steps = weight / scale[:, None, None, None]
+        rounded = stored["point.weight_quantized"]
+        within = np.abs(steps) <= 127
+        assert np.abs(steps - rounded)[within].max() <= 0.5001
+        assert np.all(np.abs(rounded[~within]) == 127)
+
+
+def initializers(path: Path) -> dict[str, np.ndarray]:
+    return {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(str(path)).graph.initializer}
 
 
 def test_best_picks_the_method_with_the_smallest_held_out_error(fp32, images, tmp_path) -> None:
@@ -118,7 +124,7 @@ def test_same_input_same_bytes(fp32, images, tmp_path) -> None:
 
 
 def test_a_failed_run_leaves_nothing_behind(fp32, images, tmp_path, monkeypatch) -> None:
-    def broken(*args: object) -> Path:
+    def broken(*args, **options) -> Path:
         raise RuntimeError("disk on fire")
 
     monkeypatch.setattr(int8, "finish_model", broken)
@@ -129,8 +135,8 @@ def test_a_failed_run_leaves_nothing_behind(fp32, images, tmp_path, monkeypatch)
 
 def test_excluded_nodes_stay_in_float(fp32, images, tmp_path) -> None:
     convs = [n.name for n in onnx.load(str(fp32)).graph.node if n.op_type == "Conv"]
-    all_int8 = quantize_onnx(fp32, tmp_path / "a.onnx", batches(images), "minmax")
-    some = quantize_onnx(fp32, tmp_path / "b.onnx", batches(images), "minmax", exclude=convs)
+    all_int8 = quantize_onnx(fp32, tmp_path / "a.onnx", batches(images), "minmax", same_bits=False)
+    some = quantize_onnx(fp32, tmp_path / "b.onnx", batches(images), "minmax", exclude=convs, same_bits=False)
     assert all_int8.float_ops == ("ReduceMean",)
     assert set(some.float_ops) >= {"Conv", "ReduceMean"}
     assert some.agreement.relative_error < all_int8.agreement.relative_error
