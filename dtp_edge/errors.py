@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import linecache
+import sysconfig
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class DtpEdgeError(Exception):
@@ -81,6 +86,26 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     if not inside and not spelt and wanted:
         spelt = difflib.get_close_matches(name, known, n=count, cutoff=0.4)
     return list(dict.fromkeys([*spelt, *inside]))[:count]
+
+
+def users_line(error: BaseException | None) -> str | None:
+    """Return `FILE, line N, in FUNCTION (the line)` of the innermost frame that is the user's own.
+
+    That is: not torch's, not dtp_edge's, not the standard library's; None if there is none.
+    """
+    library = Path(sysconfig.get_path("stdlib"))
+    while error is not None:
+        for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
+            file, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__"))
+            standard = Path(file).is_relative_to(library) and "site-packages" not in file
+            if file.startswith("<") or standard or name.partition(".")[0] in ("torch", "dtp_edge"):
+                continue
+            code = linecache.getline(file, number).strip()
+            with contextlib.suppress(ValueError):
+                file = str(Path(file).relative_to(Path.cwd()))
+            return f"{file}, line {number}, in {frame.f_code.co_name}{f' ({code})' if code else ''}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _letters(text: str) -> str:

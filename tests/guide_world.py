@@ -6,7 +6,6 @@ block that are replaced, such as the number of epochs; the command as it is prin
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
@@ -146,8 +145,8 @@ def _board(folder: Path, patch: Patch, names: dict[str, Any]) -> None:
     _programs(folder, patch, names)
     home = folder / "home-of-the-board"
     home.mkdir()
-    copy = f'from=$(echo "$1" | sed "s#^board:#{home}/#"); to=$(echo "$2" | sed "s#^board:#{home}/#"); cp "$from" "$to"'
-    _script(folder / "bin" / "scp", copy)
+    place = f'sed "s#^board:#{home}/#"'
+    _script(folder / "bin" / "scp", f'cp "$(echo "$1" | {place})" "$(echo "$2" | {place})"')
     _script(folder / "bin" / "ssh", f'test "$1" = board && cd "{home}" && sh -c "$2"')
     whole = cost.write_kit
     patch.setattr(cost, "write_kit", lambda path, progress=None: whole(path, 20, progress))

@@ -152,7 +152,7 @@ def parse(line: str) -> None:
 
 
 def requirements_are_ours(words: list[str]) -> None:
-    """Assert that a `pip install` names nothing but this package's extras, or packages that an extra names."""
+    """Assert that a `pip install` names only our extras, or packages that an extra names."""
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

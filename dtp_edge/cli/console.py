@@ -15,7 +15,6 @@ import click
 from dtp_edge import metrics
 from dtp_edge.errors import BudgetError, DtpEdgeError
 
-
 _GLUE = "\x1f"
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:ms|µs|[KMGT]?i?B)\b|%)")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from dtp_edge.errors import UnsupportedError
+from dtp_edge.graph.explain import explain, without_torchs_own_words
 from dtp_edge.graph.inline import inline_regions
 from dtp_edge.graph.lift import lift
 from dtp_edge.graph.normalise import normalise
@@ -28,7 +28,7 @@ def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphMo
 def exported(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[torch.export.ExportedProgram, bool]:
     """Return what torch.export makes of `model` in eval mode, and whether its batch size is free.
 
-    Raises `UnsupportedError` with torch.export's own reason if it cannot trace.
+    Raises `UnsupportedError` with torch.export's own reason and the line at fault if it cannot trace.
     """
     inputs = tuple(_two_samples(x) for x in example_inputs)
     free = tuple({0: torch.export.Dim.AUTO} if _batched(x) else None for x in inputs)
@@ -38,20 +38,17 @@ def exported(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[torch.e
         (example_inputs, None),
         (inputs, None),
     )
-    failure: Exception | None = None
+    failures: list[Exception] = []
     with evaluating(model):
         for args, dynamic in attempts:
             try:
-                program = torch.export.export(model, args, dynamic_shapes=dynamic, strict=False)
+                with without_torchs_own_words():
+                    program = torch.export.export(model, args, dynamic_shapes=dynamic, strict=False)
             except Exception as error:  # torch.export raises whatever the user's code raises
-                failure = failure or error
+                failures.append(error)
             else:
                 return program, dynamic is not None
-    lines = str(failure).strip().splitlines()
-    raise UnsupportedError(
-        f"torch.export cannot trace {type(model).__name__}: {lines[0] if lines else type(failure).__name__}",
-        hint="Check that the example inputs fit the network and that its forward does not branch on values.",
-    ) from failure
+        raise explain(model, example_inputs, failures) from failures[0]
 
 
 def graph_of(program: torch.export.ExportedProgram, model: nn.Module) -> fx.GraphModule:

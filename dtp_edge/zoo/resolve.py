@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtp_edge.errors import DtpEdgeError, InputError, nearest
+from dtp_edge.errors import DtpEdgeError, InputError, nearest, users_line
 from dtp_edge.zoo import registry
 from dtp_edge.zoo.weights import check_finite, load_weights, match_classes
 
@@ -276,7 +276,7 @@ def _try_forward(module: nn.Module, example: tuple[Any, ...], spec: str) -> int 
         first = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"the network does not run on an input of shape {shapes}: {first}",
-            where=spec,
+            where=users_line(error) or spec,
             hint="Let the callable return (network, example_inputs), or use data of the size it expects.",
         ) from error
     return int(out.shape[1]) if isinstance(out, Tensor) and out.ndim == 2 else None
