@@ -28,6 +28,7 @@ _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Mul"}
 
 def share_scales(model: ModelProto, source: ModelProto) -> None:
     """Set the scales of a QDQ model, in place, and round the weights of `source` (the fp32 model) anew."""
+    _part_means(model.graph)
     book = _Book(model.graph, source.graph)
     roundings = [
         n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in book.values
@@ -207,6 +208,22 @@ class _Book:
     def _write(self, name: str, value: object) -> None:
         old = self.values[name]
         self.changed[name] = np.asarray(value).astype(old.dtype).reshape(old.shape)
+
+
+def _part_means(graph: GraphProto) -> None:
+    """Give the mean of a pool a scale of its own: the quantiser lets it share its input's."""
+    producer = {name: node for node in graph.node for name in node.output}
+    constants = {i.name: i for i in graph.initializer}
+    parted: dict[str, str] = {}  # rounded tensor -> scale
+    for node in graph.node:
+        maker = producer.get(node.input[0])
+        if node.op_type == "QuantizeLinear" and maker is not None and maker.op_type == "AveragePool":
+            scale = f"{node.output[0]}_scale"
+            copy = numpy_helper.from_array(numpy_helper.to_array(constants[node.input[1]]), scale)
+            graph.initializer.append(copy)
+            node.input[1] = parted[node.output[0]] = scale
+        elif node.op_type == "DequantizeLinear" and node.input[0] in parted:
+            node.input[1] = parted[node.input[0]]
 
 
 def _exponent(scale: np.ndarray | float) -> np.ndarray:
