@@ -10,6 +10,8 @@ UNITS = {
     "flash_bytes": "bytes",
     "macs": "MACs",
     "params": "parameters",
+    "kept_channels": "channels",
+    "layer_keep": "%",
 }
 TITLES = {
     "latency_ms": "latency",
@@ -18,8 +20,9 @@ TITLES = {
     "macs": "MACs",
     "params": "parameters",
     "kept_channels": "channels",
+    "layer_keep": "keep ratio used",  # of the group that is nearest to its own ratio
 }
-COUNTED = ("macs", "params")  # counted, not estimated: they have no error
+COUNTED = ("macs", "params", "kept_channels", "layer_keep")  # counted, not estimated: they have no error
 NONE = "–"
 
 
@@ -40,6 +43,8 @@ def figure(value: float | None, unit: str) -> str:
         return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
     if unit in ("MACs", "parameters"):
         return _scaled(value, 1000, ("", "k", "M", "G", "T")).strip()
+    if unit == "channels":
+        return f"{value:.0f}"
     if unit == "ms" and 0 < value < 0.01:
         return f"{digits(1000 * value)} µs"
     return f"{digits(value)} {unit}".strip()

@@ -256,7 +256,7 @@ def finish_task(
         delivery = deliver(network, keep, compacted, cost, context=context, stage=stage, checks=checks)
         context.begin("writing the report")
         result.report = summary.build(
-            network, keep, cost, limits, delivery=delivery, training=training, context=context
+            network, keep, cost, limits, delivery=delivery, training=training, context=context, task=task
         )
         if stage is not None:
             from dtp_edge.report import write_report

@@ -30,6 +30,7 @@ from dtp_edge.summary_widths import OneWidth, group_rows
 if TYPE_CHECKING:
     from dtp_edge.deliver import Delivery
     from dtp_edge.pipeline import RunContext
+    from dtp_edge.task import Task
 
 FILES = {
     "model.onnx": "the compact network, fp32, checked in ONNX Runtime",
@@ -49,11 +50,14 @@ def build(
     delivery: Delivery,
     training: Any,
     context: RunContext,
+    task: Task,
 ) -> dict[str, Any]:
     """Return the report of one run. Predictions, measurements and counts are named as such."""
     profile = cost.profile
-    widths = OneWidth(network, keep, cost)
-    budgets = _budgets(network, keep, cost, limits, delivery, context)
+    widths = OneWidth(network, keep, cost, task.caps())
+    kept = task.kept(keep)
+    limits = {**limits, **{metric: limit for metric, (limit, _, _) in kept.items()}}
+    budgets = _budgets(network, keep, cost, limits, delivery, context) + _kept(kept, context)
     report = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "dtp_edge", "version": dtp_edge.__version__},
@@ -182,6 +186,24 @@ def _budgets(
             row |= _measured(delivery.measured)
         rows.append(row)
     return rows
+
+
+def _kept(kept: Mapping[str, tuple[float, float, float]], context: RunContext) -> list[dict[str, Any]]:
+    """Return a row for every keep ratio that was asked for: counts, of the network alone."""
+    asked = {} if context.budget is None else context.budget.texts()
+    return [
+        {
+            "metric": metric,
+            "unit": UNITS[metric],
+            "asked_text": asked.get(metric),
+            "limit": limit,
+            "fits": now <= limit,
+            "dense_predicted": dense,
+            "pruned_predicted": now,
+            "relative_error_of_profile": 0.0,
+        }
+        for metric, (limit, dense, now) in kept.items()
+    ]
 
 
 def _measured(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import Group, PrunableNetwork
+from dtp_edge.transport.budget import KEPT
+from dtp_edge.transport.smallest import steps_of
 
 MAX_STAIRCASE_GROUPS = 16  # the ones with most latency at stake
 EXACT_ATOMS = 128  # a staircase of up to so many atoms is evaluated at every width
@@ -19,13 +21,26 @@ FREE = 0.001  # a step that adds less than this share of the latency costs nothi
 class OneWidth:
     """Costs of the pruned network when one group alone changes its width."""
 
-    def __init__(self, network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost) -> None:
+    def __init__(
+        self,
+        network: PrunableNetwork,
+        keep: np.ndarray,
+        cost: NetworkCost,
+        caps: Mapping[str, int] | None = None,
+    ) -> None:
         self.network, self.cost, self.mask = network, cost, keep.astype(float)
-        self.steps = atom_steps(network, cost)
+        self.caps = caps or {}  # the most atoms of a group that has a keep ratio of its own
+        self.steps = {
+            group.name: min(int(step), group.stop - group.start)
+            for group, step in zip(network.groups, steps_of(network, cost), strict=True)
+        }
+        self.weight = np.repeat(
+            [float(g.channels_per_atom) for g in network.groups], [g.stop - g.start for g in network.groups]
+        )
         self.now = self.costs(self.mask)
 
     def costs(self, mask: np.ndarray) -> dict[str, float]:
-        return self.cost.evaluate(self.network.layers.sizes(mask))
+        return {**self.cost.evaluate(self.network.layers.sizes(mask)), KEPT: float(self.weight @ mask)}
 
     def kept(self, group: Group) -> int:
         return int(self.mask[group.start : group.stop].sum())
@@ -45,7 +60,8 @@ class OneWidth:
     def free_atoms(self, group: Group, limits: Mapping[str, float]) -> int:
         """Return how many more atoms cost no time on this device and break no budget."""
         kept, following = self.kept(group), self.next_step(group)
-        for atoms in range(following or 0, kept, -1):
+        most = min(following or 0, self.caps.get(group.name, group.stop - group.start))
+        for atoms in range(most, kept, -1):
             costs = self.at(group, atoms)
             cheap = costs["latency_ms"] <= (1 + FREE) * self.now["latency_ms"]
             if cheap and all(costs[m] <= limit for m, limit in limits.items() if m in costs):
@@ -72,22 +88,6 @@ def group_rows(widths: OneWidth) -> list[dict[str, Any]]:
         }
         rows.append(row)
     return rows
-
-
-def atom_steps(network: PrunableNetwork, cost: NetworkCost) -> dict[str, int]:
-    """Return, for every group, how many of its atoms make one step of the device's staircase."""
-    widths = network.layers.widths
-    largest = {g.name: 1 for g in network.groups}
-    starts = np.array([g.start for g in network.groups])
-    for width, step in zip(widths, cost.channel_steps(), strict=True):
-        atoms = np.unique(width[width >= 0])
-        if len(atoms) == 0:
-            continue
-        for index in np.unique(np.searchsorted(starts, atoms, side="right") - 1):
-            group = network.groups[index]
-            step_atoms = max(1, round(int(step) / group.channels_per_atom))
-            largest[group.name] = max(largest[group.name], min(step_atoms, group.stop - group.start))
-    return largest
 
 
 def _next_step(group: Group, widths: OneWidth) -> dict[str, Any] | None:

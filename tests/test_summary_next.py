@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,39 @@ def test_what_is_called_free_costs_nothing_when_it_is_tried(network: PrunableNet
     assert widths.free_atoms(by_name["blocks.1.conv1"], {}) == 0
     few = {"params": widths.now["params"] + 1.0}
     assert widths.free_atoms(group, few) == 0, "free of time, but over the budget of parameters"
+
+
+def test_what_is_called_free_breaks_no_keep_ratio(network: PrunableNetwork) -> None:
+    kept = {"blocks.2.conv1": 41, "blocks.1.conv1": 16}
+    widths = one_width(network, STEPPED, kept)
+    group = next(g for g in network.groups if g.name == "blocks.2.conv1")
+    channels = widths.mask.sum()
+    assert widths.free_atoms(group, {"kept_channels": channels + 3}) == 3
+    capped = OneWidth(network, widths.mask > 0, widths.cost, {group.name: 44})
+    assert capped.free_atoms(group, {}) == 3, "seven would be free, three are within its keep ratio"
+
+
+@pytest.mark.parametrize("kept", [range(8), range(8, 16), (1, 4, 9, 15)])
+def test_one_width_keeps_the_channels_that_were_kept_and_then_the_first_removed(kept: Sequence[int]) -> None:
+    """On a cost that tells every channel from every other, as kernels that read a part of them would."""
+    group = SimpleNamespace(name="g", start=2, stop=18, channels_per_atom=1)
+    layers = SimpleNamespace(sizes=lambda mask: mask, widths=[])
+    price = 2.0 ** np.arange(20)
+    cost: Any = SimpleNamespace(evaluate=lambda mask: {"latency_ms": float(price @ mask)}, channel_steps=list)
+    before, after = (
+        SimpleNamespace(name=name, start=start, stop=start + 2, channels_per_atom=1)
+        for name, start in (("before", 0), ("after", 18))
+    )
+    network: Any = SimpleNamespace(groups=[before, group, after], layers=layers, n_atoms=20)
+    keep = np.ones(20)
+    keep[2:18] = [i in kept for i in range(16)]
+    widths = OneWidth(network, keep, cost)
+    member: Any = group
+    assert widths.at(member, len(kept)) == widths.now
+    fewer = widths.now["latency_ms"] - price[2 + max(kept)]
+    assert widths.at(member, len(kept) - 1)["latency_ms"] == fewer
+    following = min(set(range(16)) - set(kept))
+    assert widths.at(member, len(kept) + 1)["latency_ms"] == widths.now["latency_ms"] + price[2 + following]
 
 
 def report(**changes: Any) -> dict[str, Any]:

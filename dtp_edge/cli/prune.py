@@ -21,6 +21,7 @@ Prune a trained network to a budget on a named device, and prove the result.
 MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
 --device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
 Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
+               --keep 50% (of all channels) each=50% (of every group) GROUP=40%
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
@@ -43,7 +44,7 @@ FILE.py:CALLABLE. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
 the dense network (60%); all of them hold."""
 
 GROUPS = {
-    "Budget": ("latency", "ram", "flash", "macs", "params"),
+    "Budget": ("latency", "ram", "flash", "macs", "params", "keep"),
     "Network": ("device", "weights", "input_shape", "exclude"),
     "Training": ("data", "epochs", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "as_json", "quiet", "verbose"),
@@ -87,6 +88,7 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 @click.option("--flash", metavar="X", help="Flash budget: 1MiB or 60%.")
 @click.option("--macs", metavar="X", help="MACs budget: 300e6 or 50%.")
 @click.option("--params", metavar="X", help="Parameter budget: 1e6 or 50%.")
+@click.option("--keep", metavar="X", multiple=True, help="Channels: 50%, each=50% or GROUP=40% (repeatable).")
 @click.option("--weights", metavar="FILE", help="Checkpoint: safetensors, or a torch file without code.")
 @click.option("--data", metavar="SPEC", help="What to train on and test with; see below.")
 @click.option(
@@ -149,14 +151,16 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         request |= {"model": "demonet", "data": options["data"] or "digits"}
         request |= {"device": options["device"] or "host", "out": options["out"] or "runs/demo"}
         request["force"] = True
-        if not any(options[name] for name in ("latency", "ram", "flash", "macs", "params")):
+        if not any(options[name] for name in GROUPS["Budget"]):
             request["latency"] = "50%"
     if request["model"] is None:
         raise InputError("name a MODEL", hint="Or start with `prune-for-device --demo`; see --help.")
     if request["device"] is None:
         raise InputError("name a --device", hint="`dtp-edge devices` lists them; host is this machine.")
-    if not any(request[name] for name in ("latency", "ram", "flash", "macs", "params")):
-        raise InputError("name a budget", hint="At least one of --latency --ram --flash --macs --params.")
+    if not any(request[name] for name in GROUPS["Budget"]):
+        raise InputError(
+            "name a budget", hint="At least one of --latency --ram --flash --macs --params --keep."
+        )
     if "," in request["device"] and not request["plan"]:
         raise InputError(
             "several devices can be planned, one is pruned for",

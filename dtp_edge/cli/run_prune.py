@@ -73,7 +73,23 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
 def budget_of(request: dict[str, Any], make: Any) -> Any:
     names = ("latency", "ram", "flash", "macs", "params")
-    return make(**{name: request[name] for name in names if request[name]})
+    return make(**{name: request[name] for name in names if request[name]}, **_keep_ratios(request["keep"]))
+
+
+def _keep_ratios(given: tuple[str, ...]) -> dict[str, Any]:
+    """Read --keep: 50% of all channels, each=50% of every group, or GROUP=40% of one; the last repeats."""
+    pairs = [text.rpartition("=") for text in given]
+    alone = [share for name, _, share in pairs if not name]
+    groups = {name.strip(): share for name, _, share in pairs if name}
+    hint = "One share of all channels (50%), and each=50% or GROUP=40% for every group that you name."
+    if len(alone) > 1:
+        raise InputError(f"two shares of all channels: {alone[0]} and {alone[1]}", where="--keep", hint=hint)
+    if "each" in groups and len(groups) > 1:
+        raise InputError("each=SHARE is of every group already", where="--keep", hint=hint)
+    found: dict[str, Any] = {"keep": alone[0]} if alone else {}
+    if groups:
+        found["layer_keep"] = groups.get("each", groups)
+    return found
 
 
 def _data(request: dict[str, Any]) -> Any:
@@ -152,7 +168,11 @@ def _show_plan(entry: dict[str, Any], *, verbose: bool) -> None:
     if entry["feasible"]:
         used = ", ".join(f"{metrics.title(m)} {quantity(m, v)}" for m, v in entry["expected"].items())
         click.echo(wrapped("expected:", used))
-        cut = [(name, f"{kept}/{total}") for name, (kept, total) in entry["widths"].items() if kept < total]
+        cut = [
+            (name, f"{kept}/{total}")
+            for name, (kept, total) in entry["widths"].items()
+            if kept < total or verbose
+        ]
         shown = cut if verbose else cut[:8]
         if shown:
             click.echo(table(["group", "kept"], shown))

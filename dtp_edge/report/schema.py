@@ -14,7 +14,7 @@ from jsonschema.exceptions import best_match
 
 from dtp_edge.errors import InputError
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 MAX_REPORT_BYTES = 32 * 2**20
 
 REPORT_SCHEMA: dict[str, Any] = json.loads(

@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from dtp_edge.errors import InputError
-from dtp_edge.metrics import UNITS as COST_UNITS
+from dtp_edge.errors import InputError, nearest
+from dtp_edge.metrics import UNITS
 
-__all__ = ["KEPT", "UNITS", "Budget"]
+__all__ = ["KEPT", "LAYER_KEEP", "UNITS", "Budget"]
 
 KEPT = "kept_channels"  # the only metric that transport counts itself: it needs no profile
+LAYER_KEEP = "layer_keep"  # the share of its own ratio that a group uses, in per cent, of the worst group
 _METRIC = {
     "latency": "latency_ms",
     "ram": "peak_ram_bytes",
@@ -21,7 +22,6 @@ _METRIC = {
     "params": "params",
     "keep": KEPT,
 }
-UNITS = {**COST_UNITS, KEPT: "channels"}
 _TIME = {"": 1.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "ns": 1e-6, "s": 1e3}
 _BYTES = {
     "": 1.0, "b": 1.0, "byte": 1.0, "bytes": 1.0,
@@ -81,7 +81,11 @@ class Budget:
                 continue
             amount, relative = _parse(name, value)
             if relative and metric != KEPT and metric not in dense:
-                raise InputError(f"no dense {metric} is known to take {value!r} of.", where=f"budget {name}")
+                raise InputError(
+                    f"no dense {metric} is known to take {value!r} of.",
+                    where=f"budget {name}",
+                    hint="Give it in its own unit, or the dense cost.",
+                )
             # a share of all channels needs no dense cost: the meter knows the total
             found[metric] = amount * dense[metric] if relative and metric in dense else amount
         return found
@@ -94,10 +98,11 @@ class Budget:
         if isinstance(given, Mapping):
             unknown = [name for name in given if groups and name not in groups]
             if unknown:
+                near = nearest(unknown[0], groups) or list(groups)[:8]
                 raise InputError(
                     f"no group is called {unknown[0]!r}.",
                     where="budget layer_keep",
-                    hint=f"Groups: {', '.join(list(groups)[:8])}",
+                    hint=f"Nearest of {len(groups)}: {', '.join(near)}. A plan with -v lists all of them.",
                 )
             return {name: _parse("keep", share)[0] for name, share in given.items() if share is not None}
         share = _parse("keep", given)[0]
@@ -105,7 +110,13 @@ class Budget:
 
     def texts(self) -> dict[str, str]:
         """Return `{metric: what the user typed}`."""
-        return {m: str(getattr(self, name)) for name, m in _METRIC.items() if getattr(self, name) is not None}
+        found = {m: str(getattr(self, n)) for n, m in _METRIC.items() if getattr(self, n) is not None}
+        given = self.layer_keep
+        if isinstance(given, Mapping):
+            found[LAYER_KEEP] = ", ".join(f"{name} {share}" for name, share in given.items())
+        elif given is not None:
+            found[LAYER_KEEP] = f"{given} of every group"
+        return found
 
     def __str__(self) -> str:
         named = ((f.name, getattr(self, f.name)) for f in fields(self))
