@@ -8,7 +8,7 @@ distribution, augmentation and loss; what learns masks pays for that out of the 
 the chosen one. `--distill 0` is the table without the dense network's logits. Methods:
 
     ours-macs, ours-latency          masks learned under that budget; latency as predicted for `--device`
-    ours-macs-inside                 the same, channels inside the blocks only (what the peers may prune)
+    ours-macs-inside, ours-latency-inside  the same, inside the blocks only (what the peers may prune)
     tp-{l2,taylor,group}-{global,local}   Torch-Pruning, inside the blocks only where a shortcut pads
                                      channels (there it changes the function), all channels elsewhere
     uniform, random                  the same share of every group: the largest by L2, or any
@@ -34,7 +34,7 @@ from accuracy_peers import about, bisect, macs_of, prune_with_peer
 from torch import nn
 
 from dtp_edge.cost import NetworkCost, load_profile
-from dtp_edge.export import compact
+from dtp_edge.export import compact, refit
 from dtp_edge.graph import trace_network
 from dtp_edge.training import (
     DataSource,
@@ -54,7 +54,8 @@ from dtp_edge.zoo import resolve_model
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 PEERS = [f"tp-{i}-{s}" for i in ("l2", "taylor", "group") for s in ("global", "local")]
-METHODS = ["ours-macs", "ours-macs-inside", "ours-latency", *PEERS, "uniform", "random", "control"]
+OURS = ["ours-macs", "ours-macs-inside", "ours-latency", "ours-latency-inside"]
+METHODS = [*OURS, *PEERS, "uniform", "random", "control"]
 
 
 class Bench:
@@ -87,7 +88,10 @@ class Bench:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(dict(self.model.state_dict()), path)
             print(f"base: {before:.4f} as given, {options.base_steps} steps", flush=True)
-        self.base_test = evaluate(self.model, self.data.test)
+        known = path.with_suffix(".json")  # the base's test accuracy, read once
+        if not known.is_file():
+            known.write_text(json.dumps(evaluate(self.model, self.data.test)))
+        self.base_test = json.loads(known.read_text())
         print(f"base: test {self.base_test:.4f}", flush=True)
 
     def recipe(self, seed: int, rate: float, distill: float | None = None) -> Recipe:
@@ -99,8 +103,11 @@ class Bench:
             tune_learning_rate=rate,
             score_learning_rate=o.score_rate,
             schedule=o.schedule,
+            ema=o.ema,
             distill=o.distill if distill is None else distill,
             temperature=o.temperature,
+            mixed_precision=o.precision,
+            channels_last=True,
         )
         return with_seed(recipe, seed)
 
@@ -115,11 +122,8 @@ class Bench:
         network = trace_network(model, (self.x,), exclude=exclude)
         cost = NetworkCost(network.layers, load_profile(o.device))
         limits = budget.limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
-        batches = [
-            b
-            for b, _ in zip(self.data.train.shuffled(128, seed=recipe.seed, epoch=0), range(8), strict=False)
-        ]
-        scores = initial_scores(network, o.start, batches if o.start == "taylor" else None)
+        batches = self.gradient_batches(recipe.seed) if o.start == "taylor" else None
+        scores = initial_scores(network, o.start, batches)
         learner = MaskLearner(
             network,
             cost,
@@ -132,7 +136,13 @@ class Bench:
         )
         learn_masks(learner, session, teacher)
         keep = learner.harden()
-        return compact(network, keep).module, network.widths(keep)
+        if o.restart:
+            move_weights(network.module, teacher)
+        compacted = compact(network, keep)
+        if o.refit:
+            images = torch.cat([x for x, _ in self.gradient_batches(recipe.seed, 4)])
+            refit(network, compacted, teacher.state_dict(), (images,), ridge=o.ridge)
+        return compacted.module, network.widths(keep)
 
     def same_share(self, seed: int, largest: bool) -> tuple[nn.Module, Any]:
         """The same share of every group, by bisection on the MACs."""
@@ -171,23 +181,28 @@ class Bench:
         module = pruned(1 - share)
         return module, {n: m.out_channels for n, m in module.named_modules() if isinstance(m, nn.Conv2d)}
 
-    def gradient_batches(self, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def gradient_batches(self, seed: int, count: int = 8) -> list[tuple[torch.Tensor, torch.Tensor]]:
         batches = self.data.train.shuffled(128, seed=seed, epoch=0)
-        return [b for b, _ in zip(batches, range(8), strict=False)]
+        return [b for b, _ in zip(batches, range(count), strict=False)]
 
     def limit(self) -> float:
         return float(self.options.macs.rstrip("%")) / 100 * self.dense_macs
 
-    def run(self, method: str, seed: int, rate: float) -> tuple[nn.Module, dict[str, Any]]:
-        """Prune and train one method with one learning rate; accuracies of the hold-out."""
+    def run(
+        self, method: str, seed: int, rate: float, given: tuple[nn.Module, Any] | None = None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """Prune (unless the pruned network and its widths are `given`) and train one method with one
+        learning rate; accuracies of the hold-out."""
         o, began, cpu = self.options, time.time(), time.process_time()
         recipe = self.recipe(seed, rate)
         masks = round(o.share * o.steps) if method.startswith("ours") else 0
         recipe = replace(recipe, mask_epochs=masks * self.epochs, tune_epochs=(o.steps - masks) * self.epochs)
         session = open_session(self.data, recipe)
         teacher = copy.deepcopy(self.model).requires_grad_(False)
-        if method.startswith("ours"):
-            budget = Budget(latency=o.latency) if method == "ours-latency" else Budget(macs=o.macs)
+        if given is not None:
+            module, widths = given
+        elif method.startswith("ours"):
+            budget = Budget(latency=o.latency) if "latency" in method else Budget(macs=o.macs)
             module, widths = self.ours(session, teacher, budget, inside=method.endswith("inside"))
         elif method in ("uniform", "random"):
             module, widths = self.same_share(seed, method == "uniform")
@@ -198,19 +213,38 @@ class Bench:
         if method != "control":
             recalibrate(module, self.data, recipe.recalibrate_batches, o.batch_size, seed)
         row: dict[str, Any] = {"at_cut_holdout": evaluate(module, self.data.holdout)}
-        fine_tune(module, session, teacher if recipe.distill else None, name=f"{method}-{seed}-{rate}")
-        row["holdout"] = evaluate(module, self.data.holdout)
+        curve = fine_tune(
+            module, session, teacher if recipe.distill else None, name=f"{method}-{seed}-{rate}"
+        )
+        # what remains is what did best on the hold-out
+        row["holdout"] = max(r["holdout_accuracy"] for r in curve if "holdout_accuracy" in r)
         row |= {"macs_ratio": macs_of(module, self.x) / self.dense_macs, "widths": widths, "rate": rate}
         row |= {"seconds": round(time.time() - began), "cpu_seconds": round(time.process_time() - cpu)}
         return module, row
 
 
+def move_weights(module: nn.Module, source: nn.Module) -> None:
+    with torch.no_grad():
+        other = source.state_dict()
+        for name, tensor in module.state_dict().items():
+            tensor.copy_(other[name])
+
+
 def run_table(options: argparse.Namespace) -> None:
     bench = Bench(options)
+    budgets, weights = options.macs.split(","), options.distill.split(",")
+    for macs in budgets:
+        for distill in weights:
+            options.macs, options.distill = macs, float(distill)
+            run_block(bench, options)
+
+
+def run_block(bench: Bench, options: argparse.Namespace) -> None:
+    """All methods and seeds at one budget with one loss."""
     settings = {
         k: v
         for k, v in vars(options).items()
-        if k not in ("table", "methods", "seeds", "data", "weights", "base")
+        if k not in ("table", "methods", "seeds", "data", "weights", "base", "out")
     }
     for method in options.methods.split(","):
         if method not in METHODS:
@@ -264,9 +298,10 @@ def print_table(path: Path) -> None:
             print(f"| {method} | {ratio:.3f} | {cut:.1f} | {mean:.2f} | {spread} | {len(tests)} |")
 
 
-def main() -> None:
+def parser_of_options(description: str | None) -> argparse.ArgumentParser:
+    """What this table and `accuracy_latency.py` can be told."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--weights", help="checkpoint that the base is fine-tuned from")
@@ -275,28 +310,37 @@ def main() -> None:
     parser.add_argument("--base-steps", type=int, default=234)
     parser.add_argument("--base-rate", type=float, default=0.02)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--macs", default="50%")
+    parser.add_argument("--macs", default="50%", help="budgets, with commas")
     parser.add_argument("--latency", default="60%")
     parser.add_argument("--device", default="rpi4-ncnn-fp32-1t")
     parser.add_argument("--steps", type=int, default=234, help="optimiser steps after the base, for all")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rates", default="0.05", help="learning rates, the best chosen on the hold-out")
     parser.add_argument("--schedule", default="cosine")
-    parser.add_argument("--distill", type=float, default=0.5)
+    parser.add_argument("--ema", type=float, default=0.0, help="of the weights, for every method")
+    parser.add_argument("--distill", default="0.5", help="weights of the dense network's logits")
     parser.add_argument("--temperature", type=float, default=4.0)
     parser.add_argument("--share", type=float, default=0.4, help="of the steps that learn masks")
     parser.add_argument("--start", default="taylor", help="initial scores of ours")
     parser.add_argument("--logit-scale", type=float, default=100.0)
     parser.add_argument("--ramp", type=float, default=0.5)
     parser.add_argument("--min-keep", type=float, default=0.1)
+    parser.add_argument("--refit", type=int, default=1, help="0: no least squares at the cut")
+    parser.add_argument("--ridge", type=float, default=0.1)
+    parser.add_argument("--restart", type=int, default=0, help="1: cut the base, not what the masks left")
     parser.add_argument("--mask-rate", type=float, default=None)
     parser.add_argument("--score-rate", type=float, default=None)
+    parser.add_argument("--precision", default="bf16", help="of training; scores are read in float32")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--explore", action="store_true", help="do not read the test set")
     parser.add_argument("--out", help="instead of results/accuracy.jsonl")
     parser.add_argument("--table", action="store_true", help="print the table of the rows that are there")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = parser_of_options(__doc__).parse_args()
     torch.set_num_threads(options.threads)
     if options.table:
         print_table(Path(options.out) if options.out else RESULTS)

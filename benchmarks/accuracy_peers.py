@@ -43,9 +43,18 @@ def bisect(fits: Callable[[float], bool], steps: int = 12) -> float:
 
 
 def prune_with_peer(
-    model: nn.Module, x: torch.Tensor, kind: str, everywhere: bool, ratio: float, batches: list[Any]
+    model: nn.Module,
+    x: torch.Tensor,
+    kind: str,
+    everywhere: bool,
+    ratio: float,
+    batches: list[Any],
+    round_to: int | None = None,
 ) -> nn.Module:
-    """One-shot Torch-Pruning with the importance that its own examples use for that name."""
+    """One-shot Torch-Pruning with the importance that its own examples use for that name.
+
+    With `round_to` the widths are multiples of it.
+    """
     import torch_pruning as tp
 
     importance = {
@@ -64,6 +73,7 @@ def prune_with_peer(
             pruning_ratio=ratio,
             global_pruning=everywhere,
             max_pruning_ratio=0.95,
+            round_to=round_to,
             ignored_layers=ignored,
         )
         if kind == "taylor":
