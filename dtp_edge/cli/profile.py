@@ -56,9 +56,16 @@ def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
 @click.option("--layers", metavar="CSV", help="Layer table of the networks, where they cannot be built here.")
 @click.option("--recipe", metavar="NAME", help="Make a shipped profile again from its data.")
 @click.option("--data", metavar="DIR", help="Folder of the recipe's measurements.")
+@click.option("--date", metavar="DATE", help="Date that the profile carries (default: today).")
 @click.option("--out", metavar="FILE", required=True, help="Profile to write.")
 def fit(
-    table: str | None, like: str | None, layers: str | None, recipe: str | None, data: str | None, out: str
+    table: str | None,
+    like: str | None,
+    layers: str | None,
+    recipe: str | None,
+    data: str | None,
+    date: str | None,
+    out: str,
 ) -> None:
     """Fit a profile to latencies: a CSV of your own (network,latency_ms[,family]), or a shipped recipe.
 
@@ -67,14 +74,15 @@ def fit(
     """
     from dtp_edge.cost import save_profile
 
+    day = _day(date)
     if recipe is not None:
         from dtp_edge.cost.recipes import build
 
         if data is None:
             raise InputError("a recipe needs its measurements", where="--data", hint="Name their folder.")
-        document = build(recipe, Path(data), datetime.date.today().isoformat())
+        document = build(recipe, Path(data), day)
     elif table is not None and like is not None:
-        document = _fit_own(Path(table), like, layers, name=Path(out).stem)
+        document = _fit_own(Path(table), like, layers, name=Path(out).stem, date=day)
     else:
         raise InputError(
             "nothing to fit", hint="Give a CSV and --like PROFILE, or --recipe NAME and --data DIR."
@@ -85,7 +93,16 @@ def fit(
     click.echo(f"wrote {save_profile(document, out)}")
 
 
-def _fit_own(table: Path, like: str, layers: str | None, *, name: str) -> dict[str, Any]:
+def _day(date: str | None) -> str:
+    if date is None:
+        return datetime.date.today().isoformat()
+    try:
+        return datetime.date.fromisoformat(date).isoformat()
+    except ValueError as error:
+        raise InputError(f"{date!r} is no date", where="--date", hint="Write it as 2026-11-22.") from error
+
+
+def _fit_own(table: Path, like: str, layers: str | None, *, name: str, date: str) -> dict[str, Any]:
     from dtp_edge.cost import load_profile
     from dtp_edge.cost.fit_rows import read_csv
     from dtp_edge.cost.fit_user import fit_measured, from_graph, latency_line, read_measured
@@ -102,8 +119,7 @@ def _fit_own(table: Path, like: str, layers: str | None, *, name: str) -> dict[s
             module, inputs, _ = resolve_model(network)
             graph = trace_network(module, inputs).layers
             measured.append(from_graph(network, family, graph, latency_ms, base))
-    today = datetime.date.today().isoformat()
-    document, _ = fit_measured(base, measured, name=name, changes={}, date=today, source=str(table))
+    document, _ = fit_measured(base, measured, name=name, changes={}, date=date, source=str(table))
     return document
 
 

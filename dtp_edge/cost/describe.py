@@ -124,6 +124,9 @@ def _limits(profile: Profile) -> list[str]:
     lines = [f"  {what}: {_bytes(size)}" for what, size in known.items() if size is not None]
     rate = profile.memory_bytes_per_second / 1e9
     lines.append(f"  memory: {rate:.3g} GB/s; one call: {profile.graph_overhead_ms:.3g} ms")
+    if profile.weight_cache is not None:
+        beyond, rate = _bytes(profile.weight_cache.bytes), profile.weight_cache.bytes_per_second / 1e9
+        lines.append(f"  a network's weights beyond {beyond} are read at {rate:.3g} GB/s on top")
     if profile.layout is not None:
         lines.append(
             f"  channels run in blocks of {profile.layout.block}; widths that are no multiple of "

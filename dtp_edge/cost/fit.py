@@ -22,6 +22,7 @@ import numpy as np
 from dtp_edge.cost.fit_rows import KernelRow
 
 SPILL_ELEMENTS = 524_288  # 2 MiB of fp32 in and out: beyond it a kernel's activations leave the cache
+HUBER = 0.25  # log errors beyond it count linearly
 _LEVEL_SD, _MEMORY_SD, _OVERHEAD_SD = 1.5, 0.5, 0.7
 
 
@@ -153,7 +154,7 @@ def solve(
     noise: float = 0.07,
     start: np.ndarray | None = None,
     iterations: int = 40,
-    huber: float = 0.25,
+    huber: float = HUBER,
     lowest: np.ndarray | None = None,
 ) -> np.ndarray:
     """Minimise sum huber(log error)/noise^2 + (theta-mean)' precision (theta-mean) over theta >= lowest."""
@@ -207,6 +208,7 @@ def fit_population(
     noise: float = 0.07,
     warm: Population | None = None,
     without_family: str | None = None,
+    huber: float = HUBER,
 ) -> Population:
     """Fit all boards with a common prior a group, learned from them; leave one family out if asked."""
     data = []
@@ -222,7 +224,7 @@ def fit_population(
     theta: list[np.ndarray] = [mean[g] for g in groups] if warm is None else list(warm.theta)
     for _ in range(rounds):
         theta = [
-            solve(x, y, mean[g], precision, noise=noise, start=t, iterations=12, lowest=low)
+            solve(x, y, mean[g], precision, noise=noise, start=t, iterations=12, lowest=low, huber=huber)
             for (x, y, low), g, t in zip(data, groups, theta, strict=True)
         ]
         for group in mean:
@@ -234,12 +236,20 @@ def fit_population(
 
 
 def leave_family_out(
-    spec: RateSpec, boards: Sequence[Board], *, full: Population, rounds: int = 2, noise: float = 0.07
+    spec: RateSpec,
+    boards: Sequence[Board],
+    *,
+    full: Population,
+    rounds: int = 2,
+    noise: float = 0.07,
+    huber: float = HUBER,
 ) -> list[HeldOut]:
     """Return each board's predictions for network families held out on every board at once."""
     predicted = [np.zeros(len(board.samples)) for board in boards]
     for family in sorted({s.family for board in boards for s in board.samples}):
-        fitted = fit_population(spec, boards, rounds=rounds, noise=noise, warm=full, without_family=family)
+        fitted = fit_population(
+            spec, boards, rounds=rounds, noise=noise, warm=full, without_family=family, huber=huber
+        )
         for board, theta, out in zip(boards, fitted.theta, predicted, strict=True):
             held = [i for i, s in enumerate(board.samples) if s.family == family]
             if held:

@@ -39,6 +39,7 @@ _PARTS = (
     "spill_bytes_per_second",
     "overhead_ms",
 )
+_COLD = ("weight_cache", "bytes_per_second")
 Amounts = dict[tuple[str, str], float]  # (kernel key, part) -> ms on the base profile
 
 
@@ -55,6 +56,7 @@ class Measured:
 def from_graph(name: str, family: str, layers: LayerGraph, latency_ms: float, base: Profile) -> Measured:
     """Return a measured network from its traced layers (dense sizes). Raises `InputError`."""
     amounts: Amounts = {}
+    in_all = 0.0
     for kernel in lower(layers, base.fusion).kernels:
         found = resolve(kernel, base)
         model = _rates(found.model, base)
@@ -70,6 +72,8 @@ def from_graph(name: str, family: str, layers: LayerGraph, latency_ms: float, ba
         weights = [layers.tensors[n] for n in kernel.weights]
         held = sum(weight_bytes(t, base.precision) * _count(t.shape) for t in weights)
         _add(amounts, found.key, model, work, moved, held, model.op_factor.get(kernel.op, 1.0))
+        in_all += sum(weight_bytes(t, base.precision) * _count(t.shape) for t in weights if len(t.shape) > 1)
+    _add_cold(amounts, in_all, base)
     return Measured(name, family, amounts, latency_ms)
 
 
@@ -78,6 +82,7 @@ def from_table(
 ) -> Measured:
     """Return a measured network from a table of layers (see `fit_rows.read_layer_table`)."""
     amounts: Amounts = {}
+    in_all = 0.0
     element = {"fp32": 4, "fp16": 2}.get(base.precision, 1)
     for layer in layers:
         key = tflite_key(layer) if layer.type.isupper() else ncnn_key(layer)
@@ -96,6 +101,8 @@ def from_table(
         moved = element * (layer.in_elements + layer.out_elements)
         held = element * layer.params if layer.macs else 0.0
         _add(amounts, used, rates, work, moved, held, 1.0)
+        in_all += held
+    _add_cold(amounts, in_all, base)
     return Measured(name, family, amounts, latency_ms)
 
 
@@ -187,6 +194,11 @@ def _document(base: Profile, factors: Mapping[tuple[str, str], float], everythin
             value = kernel[part] * factor if part == "overhead_ms" else kernel[part] / factor
             kernel[part] = float(f"{value:.4g}")
         kernel["source"] = "fitted" if any(k == key for k, _ in factors) else f"scaled from {base.name}"
+    if "weight_cache" in document:
+        slower = factors.get(_COLD, everything)
+        document["weight_cache"]["bytes_per_second"] = (
+            base.document["weight_cache"]["bytes_per_second"] / slower
+        )
     document["graph_overhead_ms"] = document["graph_overhead_ms"] * everything
     document["memory_bytes_per_second"] = document["memory_bytes_per_second"] / everything
     return document
@@ -224,6 +236,13 @@ def _add(
     for part, seconds in parts.items():
         if seconds:
             amounts[key, part] = amounts.get((key, part), 0.0) + 1e3 * seconds * factor
+
+
+def _add_cold(amounts: Amounts, held: float, base: Profile) -> None:
+    """Add what a network's weights beyond the base's weight cache cost."""
+    cache = base.weight_cache
+    if cache is not None and held > cache.bytes:
+        amounts[_COLD] = 1e3 * (held - cache.bytes) / cache.bytes_per_second
 
 
 def _count(shape: Sequence[Any]) -> float:

@@ -91,7 +91,7 @@ def import_results(path: str | os.PathLike[str], name: str | None = None) -> Pro
     date = _text(document, "date", f"{where}: $")
     label = name or f"board-onnxruntime-fp32-{threads}t"
     made = profile_document(digest(times, reference), facts, threads, label, date)
-    made["provenance"]["source"] = f"dtp-edge profile kit, run on the board ({where})"
+    made["provenance"]["source"] = f"dtp-edge profile kit, run on the board ({source.name})"
     made["provenance"]["recipe"] = f"dtp-edge profile import {source.name} --name {label}"
     made["description"] = f"Measured on the board with the kit: {facts['chip']}, {threads} thread(s)."
     return parse_profile(made)

@@ -21,6 +21,7 @@ from dtp_edge.cost.memory import activation_bytes, weight_bytes
 from dtp_edge.cost.profile import Profile, RateModel, TableModel
 from dtp_edge.cost.resolve import Resolved, resolve
 from dtp_edge.cost.terms import TermBuilder, numel
+from dtp_edge.cost.weight_cache import ColdWeights
 from dtp_edge.graph.layers import LayerGraph
 
 
@@ -77,6 +78,8 @@ class LatencyModel:
                 step = (1, 1) if profile.layout else self.resolved[index].model.channel_step
                 self._add_features(group, place, kernels[index], step)
         self._layout = profile.layout and LayoutTerms(graph, kernels, profile, views or {}, builder)
+        cache = profile.weight_cache
+        self._cold = cache and ColdWeights(graph, kernels, cache, precision, builder)
         self._hinge_rows = np.array([h[0] for h in self._hinges], dtype=np.intp)
         self._hinge_targets = np.array([h[1] for h in self._hinges], dtype=np.intp)
         self._hinge_free = np.array([h[2] for h in self._hinges])
@@ -91,6 +94,8 @@ class LatencyModel:
         if self._hinges:
             over = values[self._hinge_targets] - self._hinge_free
             latency[self._hinge_rows] += np.maximum(over, 0.0)
+        if self._cold:
+            self._cold.add(values, latency)
         variant = self._layout.variants(values) if self._layout else None
         for group in self._tables.values():
             if variant is None or self._layout is None:
@@ -114,6 +119,8 @@ class LatencyModel:
             grad[index[np.arange(len(index)), values[index].argmax(axis=1)]] = 1.0
         if self._hinges:
             grad[self._hinge_targets] = values[self._hinge_targets] > self._hinge_free
+        if self._cold:
+            self._cold.add_upstream(values, grad)
         variant = self._layout.variants(values) if self._layout else None
         for group in self._tables.values():
             runs = np.ones(len(group.kernels), dtype=bool)

@@ -33,9 +33,15 @@ def weight_bytes(tensor: Tensor, precision: str) -> int:
     """Return the bytes of one element of a weight: int8 for matrices, 32 bit for biases and scales."""
     if tensor.dtype in _DTYPE_BYTES:
         return _DTYPE_BYTES[tensor.dtype]
-    if _WEIGHT_BYTES[precision] == 1 and sum(d.size > 1 or d.width is not None for d in tensor.shape) <= 1:
+    if _WEIGHT_BYTES[precision] == 1 and not _is_matrix(tensor):
         return _BIAS_BYTES
     return _WEIGHT_BYTES[precision]
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    """Tell a matrix or kernel ([n, 1, 1, 1] too) from a bias or scale ([C], [C, 1, 1], [1, C, 1, 1])."""
+    wide = [d.size > 1 or d.width is not None for d in tensor.shape]
+    return sum(wide) > 1 or len(wide) == 2 or (len(wide) >= 4 and wide[0])
 
 
 @dataclass

@@ -116,6 +116,14 @@ KernelModel = RateModel | TableModel
 
 
 @dataclass(frozen=True)
+class WeightCache:
+    """A network's weight bytes beyond `bytes` (of a cache) cost 1/`bytes_per_second` more each."""
+
+    bytes: float
+    bytes_per_second: float
+
+
+@dataclass(frozen=True)
 class Provenance:
     """`reference_ms`: time of the reference kernel (see `machine.Reference`) during the measurement.
     `facts`: which facts about the device are sourced, and which are recalled and unsourced."""
@@ -167,6 +175,7 @@ class Profile:
     error: HeldOutError
     memory: Memory = field(default_factory=Memory)
     layout: Layout | None = None
+    weight_cache: WeightCache | None = None
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -250,6 +259,7 @@ def parse_profile(document: Mapping[str, Any]) -> Profile:
         fusion=Fusion(**{**document["fusion"], "activations": tuple(document["fusion"]["activations"])}),
         memory=Memory(**document.get("memory", {})),
         layout=Layout(**document["layout"]) if "layout" in document else None,
+        weight_cache=WeightCache(**document["weight_cache"]) if "weight_cache" in document else None,
         graph_overhead_ms=float(document["graph_overhead_ms"]),
         provenance=Provenance(**document["provenance"]),
         error=HeldOutError(**document["error"]),

@@ -201,6 +201,7 @@ def profile_schema() -> dict[str, Any]:
         },
         fusion=_FUSION,
         layout=_LAYOUT,
+        weight_cache=_object(("bytes", "bytes_per_second"), bytes=_POSITIVE, bytes_per_second=_POSITIVE),
         memory=_MEMORY,
         graph_overhead_ms=_NON_NEGATIVE,
         provenance=_PROVENANCE,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtp_edge.cost import NetworkCost, list_profiles, load_profile, parse_profile, profiles_dir
+from dtp_edge.cost.memory import weight_bytes
 from dtp_edge.cost.terms import round_up
 from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import Dim
@@ -238,6 +239,46 @@ def test_spill_charges_only_what_leaves_the_cache():
         assert NetworkCost(graph, profile).evaluate(np.zeros(0))["latency_ms"] == pytest.approx(
             base + extra_ms
         )
+
+
+def test_weights_beyond_the_cache_are_charged_once_for_the_whole_network():
+    layers = residual_net(2)
+    held = sum(
+        math.prod(d.size for d in t.shape)
+        for t in layers.tensors.values()
+        if t.role == "parameter" and len(t.shape) > 1
+    )
+    without = NetworkCost(layers, plain())
+    for room in (4.0 * held, 400.0):
+        cached = {"bytes": room, "bytes_per_second": 1e6}
+        cost = NetworkCost(layers, plain(weight_cache=cached))
+        sizes = cost.dense_sizes()
+        extra = cost.evaluate(sizes)["latency_ms"] - without.evaluate(sizes)["latency_ms"]
+        assert extra == pytest.approx(1e3 * (4 * held - room) / 1e6, abs=1e-9)
+        parts = [
+            (row.latency_ms - plain_row.latency_ms, row.weight_bytes)
+            for row, plain_row in zip(cost.by_layer(sizes), without.by_layer(sizes), strict=True)
+        ]
+        assert sum(ms for ms, _ in parts) == pytest.approx(extra, abs=1e-9)
+        assert all(ms == pytest.approx(0, abs=1e-9) for ms, weights in parts if not weights)
+        for index in range(len(sizes)):  # the slope, where it is not exactly at the edge of the cache
+            step = np.zeros(len(sizes))
+            step[index] = 1e-4
+            low = 0.7 * sizes
+            change = cost.evaluate(low + step)["latency_ms"] - cost.evaluate(low - step)["latency_ms"]
+            assert cost.gradient(low, "latency_ms")[index] == pytest.approx(change / 2e-4, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "each"),
+    [((16,), 4), ((16, 1, 1), 4), ((1, 16, 1, 1), 4), ((16, 1, 1, 1), 1), ((16, 1), 1), ((1, 16), 1)],
+)
+def test_a_kernel_of_one_input_channel_is_no_bias(shape, each):
+    """Pruned to one input channel, a 1x1 convolution has as many int8 bytes as the dense network says."""
+    s = Sketch()
+    name = s.tensor("w", shape, "parameter")
+    assert weight_bytes(s.tensors[name], "int8") == each
+    assert weight_bytes(s.tensors[name], "fp32") == 4
 
 
 def test_missing_family_is_a_stated_extrapolation_or_an_error():

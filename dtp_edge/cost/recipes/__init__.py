@@ -7,9 +7,11 @@ returns the finished document. `python benchmarks/fit_profiles.py DATA` writes a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +33,15 @@ _NCNN_HOW = (
 _NCNN_MEMORY = (
     "channels off the packing (4 in fp32, 8 in fp16) are costed as the next multiple; ncnn may be slower"
 )
-Parts = tuple[dict[str, Any], HeldOut, str]
+
+
+class Parts(NamedTuple):
+    """What a recipe makes: kernels, held-out predictions, how in words, and other fields of the profile."""
+
+    kernels: dict[str, Any]
+    held: HeldOut
+    how: str
+    more: Mapping[str, Any] = MappingProxyType({})
 
 
 def recipes() -> dict[str, dict[str, Any]]:
@@ -49,9 +59,9 @@ def build(name: str, data: Path, date: str) -> dict[str, Any]:
         close = ", ".join(nearest(name, known)) or ", ".join(sorted(known))
         raise InputError(f"no recipe is called {name!r}", hint=f"Nearest: {close}.")
     recipe = known[name]
-    kernels, held, how = _BUILDERS[recipe["kind"]](recipe, data)
+    kernels, held, how, more = _BUILDERS[recipe["kind"]](recipe, data)
     provenance = {**recipe["provenance"], "date": date, "how": how}
-    provenance["recipe"] = f"dtp-edge profile fit --recipe {name} --data DATA --out FILE"
+    provenance["recipe"] = f"dtp-edge profile fit --recipe {name} --data DATA --date {date} --out FILE"
     error: dict[str, Any] = {
         "status": recipe.get("status", "fitted"),
         "median_relative": round(held.median(), 4),
@@ -59,8 +69,12 @@ def build(name: str, data: Path, date: str) -> dict[str, Any]:
         "n": len(held.names),
         "how": _HOW[recipe["kind"]],
     }
-    if "notes" in recipe:
-        error["notes"] = recipe["notes"]
+    notes = [recipe["notes"]] if "notes" in recipe else []
+    asked = recipe.get("asked_relative")
+    if asked is not None and held.median() > asked:
+        notes.insert(0, f"missed: asked <= {100 * asked:.0f} %, {recipe['missed_why']}")
+    if notes:
+        error["notes"] = "; ".join(notes)
     is_ncnn = recipe["kind"] == "ncnn"
     keys = ("description", "device", "runtime", "precision", "threads", "limits", "memory_bytes_per_second")
     return {
@@ -68,6 +82,7 @@ def build(name: str, data: Path, date: str) -> dict[str, Any]:
         "name": name,
         **{key: recipe[key] for key in keys},
         "kernels": kernels,
+        **more,
         "fusion": _NCNN_FUSION if is_ncnn or recipe["kind"] == "arm" else _TFLITE_FUSION,
         "memory": {"in_place": True, **({"notes": _NCNN_MEMORY} if is_ncnn else {})},
         "graph_overhead_ms": 0.0,
@@ -79,7 +94,7 @@ def build(name: str, data: Path, date: str) -> dict[str, Any]:
 def held_out(name: str, data: Path) -> HeldOut:
     """Return the held-out predictions behind a profile's error, network by network."""
     recipe = recipes()[name]
-    return _BUILDERS[recipe["kind"]](recipe, data)[1]
+    return _BUILDERS[recipe["kind"]](recipe, data).held
 
 
 def _ncnn(recipe: dict[str, Any], data: Path) -> Parts:
@@ -88,16 +103,16 @@ def _ncnn(recipe: dict[str, Any], data: Path) -> Parts:
     targets = {n: r for n, r in recipes().items() if r["kind"] == "ncnn"}
     fit = ncnn.fit_all(data, targets)
     how = "additive rates, log error, prior from all CPU runs of the table, bounded by the cores' peak"
-    return fit.kernels(recipe["run"], recipe["precision"]), fit.held_out(recipe["run"]), how
+    return Parts(fit.kernels(recipe["run"], recipe["precision"]), fit.held_out(recipe["run"]), how)
 
 
 def _blocks(recipe: dict[str, Any], data: Path) -> Parts:
-    from dtp_edge.cost.fit import kernel_documents
-    from dtp_edge.cost.recipes.blocks import BLOCK_SPEC, block_fit
+    from dtp_edge.cost.recipes.blocks import block_documents, block_fit
 
-    theta, held = block_fit(data, recipe["board"])
+    theta, held = block_fit(data, recipe["board"], recipe["cache_bytes"])
     how = "additive rates fitted on 96 blocks (12 shapes x 8 operators), log error"
-    return kernel_documents(BLOCK_SPEC, theta, 4, {}, "fitted on blocks"), held, how
+    kernels, cache = block_documents(theta, recipe["cache_bytes"])
+    return Parts(kernels, held, how, {"weight_cache": cache})
 
 
 @lru_cache(maxsize=4)
@@ -112,7 +127,7 @@ def _cortex_m7(recipe: dict[str, Any], data: Path) -> Parts:
 
     theta, held = _m7(data, recipe["board"], recipe["peak_macs_per_second"])
     how = "MACs and activation bytes, two constants, log error, whole networks"
-    return kernels(CORTEX_M_SPEC, theta, "fitted"), held, how
+    return Parts(kernels(CORTEX_M_SPEC, theta, "fitted"), held, how)
 
 
 def _cortex_m4(recipe: dict[str, Any], data: Path) -> Parts:
@@ -125,7 +140,7 @@ def _cortex_m4(recipe: dict[str, Any], data: Path) -> Parts:
         "X-CUBE-AI v9.0",
     )
     how = "two constants scaled from the STM32H747 fit to four MLPerf Tiny networks"
-    return kernels(CORTEX_M_SPEC, theta, "fitted, shape of the STM32H747"), held, how
+    return Parts(kernels(CORTEX_M_SPEC, theta, "fitted, shape of the STM32H747"), held, how)
 
 
 def _neural_art(recipe: dict[str, Any], data: Path) -> Parts:
@@ -133,7 +148,7 @@ def _neural_art(recipe: dict[str, Any], data: Path) -> Parts:
 
     theta, held = neural_art(data)
     how = "MACs, activation bytes, weight bytes and launches, log error, bounded by 600 GOPS"
-    return kernels(NPU_SPEC, theta, "fitted on MobileNets"), held, how
+    return Parts(kernels(NPU_SPEC, theta, "fitted on MobileNets"), held, how)
 
 
 def _hexagon(recipe: dict[str, Any], data: Path) -> Parts:
@@ -143,7 +158,7 @@ def _hexagon(recipe: dict[str, Any], data: Path) -> Parts:
     theta, held = hexagon_fit(data, recipe["board"], recipe["board_runtime"], recipe["precision"])
     kernels = kernel_documents(HEXAGON_SPEC, theta, 1, {}, "fitted on whole networks, indicative")
     kernels.pop("total")
-    return kernels, held, "MACs, activations, weights and launches of torchvision networks, log error"
+    return Parts(kernels, held, "MACs, activations, weights and launches of torchvision networks, log error")
 
 
 def _ethos(recipe: dict[str, Any], data: Path) -> Parts:
@@ -151,7 +166,7 @@ def _ethos(recipe: dict[str, Any], data: Path) -> Parts:
 
     rates, held = ethos_fit(data, recipe["accelerator"], recipe["macs_per_cycle"])
     how = "the longest of three streams a layer, fitted on Vela's per-layer cycles; blocks of 16 channels"
-    return kernels(rates, recipe["clock_hz"]), held, how
+    return Parts(kernels(rates, recipe["clock_hz"]), held, how)
 
 
 def _arm(recipe: dict[str, Any], data: Path) -> Parts:
@@ -160,7 +175,7 @@ def _arm(recipe: dict[str, Any], data: Path) -> Parts:
     clock = recipe["device"]["clock_mhz"]
     kernels = arm_kernels(recipe["core"], recipe["precision"], clock, recipe["cores"], recipe["memcpy_mb_s"])
     how = "MACs/cycle x clock x cores and memcpy bandwidth; nothing fitted"
-    return kernels, check_on_boards(data), how
+    return Parts(kernels, check_on_boards(data), how)
 
 
 _BUILDERS = {
