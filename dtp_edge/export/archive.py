@@ -7,6 +7,7 @@ pickle and without the pruning run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from dtp_edge.graph.network import PrunableNetwork
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
 
 FORMAT = "dtp_edge.pruned"
-VERSION = 1
+VERSION = 2  # 1 had no `weights_sha256`
 WEIGHTS, WIDTHS = "model.safetensors", "widths.json"
 MAX_JSON_BYTES = 256_000_000
 
@@ -51,6 +52,7 @@ SCHEMA: dict[str, Any] = {
             },
         },
         "kept": {"type": "object", "additionalProperties": {"type": "object"}},
+        "weights_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "inputs": {
             "type": "array",
             "items": {"type": "object", "required": ["shape", "dtype"]},
@@ -83,6 +85,8 @@ SCHEMA: dict[str, Any] = {
         },
         "meta": {"type": "object"},
     },
+    "if": {"properties": {"version": {"minimum": 2}}},
+    "then": {"required": ["weights_sha256"]},
 }
 
 
@@ -127,6 +131,7 @@ def save_pruned(
     # one entry: safetensors writes several in any order, and the same network must give the same bytes
     save_file(stored, draft, metadata={"format": f"{FORMAT} {VERSION}"})
     draft.chmod(mode)
+    document["weights_sha256"] = _sha256(draft)
     os.replace(draft, out / WEIGHTS)
     draft = out / (WIDTHS + ".partial")
     draft.write_text(json.dumps(document, sort_keys=True, allow_nan=False), encoding="utf-8")
@@ -148,20 +153,35 @@ def _stored_tensors(module: CompactGraph) -> tuple[dict[str, torch.Tensor], dict
     return stored, table
 
 
-def load_pruned(folder: str | Path) -> nn.Module:
+def load_pruned(folder: str | Path, *, any_weights: bool = False) -> nn.Module:
     """Load the compact network that a run left in `folder`: a module that runs, trains and exports.
 
     Needs neither the dense network nor its source. Nothing in the files is executed: the graph may hold
-    known ATen operators only. Raises `InputError` if a file is missing, damaged or from a newer version.
+    known ATen operators only. Formats since the first are read. `any_weights` takes a `model.safetensors`
+    other than the one that was written: your own further training of this network.
+
+    Raises `InputError` if a file is missing, damaged or from a newer version.
     """
     folder = Path(folder)
     document = _read_json(folder / WIDTHS)
+    written = document.get("weights_sha256")
+    if written and not any_weights and (folder / WEIGHTS).is_file() and _sha256(folder / WEIGHTS) != written:
+        raise InputError(
+            f"is not the file that was written with {WIDTHS}",
+            where=str(folder / WEIGHTS),
+            hint="Copy both again; for weights that you trained further, load_pruned(..., any_weights=True).",
+        )
     tensors = _read_tensors(folder / WEIGHTS, document["tensors"])
     try:
         graph = graph_from_json(document["graph"], set(tensors))
     except InputError as error:
         raise InputError(error.what, where=f"{folder / WIDTHS}: {error.where}", hint=HINT) from error
     return build_graph_module(tensors, graph)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

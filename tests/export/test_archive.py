@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from structures import STRUCTURES
 
 from dtp_edge.errors import InputError
-from dtp_edge.export import compact, load_pruned, save_pruned
+from dtp_edge.export import archive, compact, load_pruned, save_pruned
 from dtp_edge.export.equality import randomise_tensors
 from dtp_edge.export.graph_json import allowed
 from dtp_edge.export.parity import leaves, relative_error
@@ -155,6 +155,8 @@ def _call(document):
         (lambda d: d["graph"].pop(), "must end in one output"),
         (lambda d: d.update(version=99), "version 99"),
         (lambda d: d.pop("tensors"), "tensors"),
+        (lambda d: d.pop("weights_sha256"), "weights_sha256"),
+        (lambda d: d.update(weights_sha256="0" * 64), "not the file that was written"),
         (lambda d: d["tensors"].popitem(), "not stored"),
     ],
 )
@@ -171,6 +173,26 @@ def test_missing_and_truncated_files(tmp_path):
     weights.write_bytes(weights.read_bytes()[:50])
     with pytest.raises(InputError, match="safetensors"):
         load_pruned(tmp_path)
+
+
+def test_weights_that_changed_are_refused_unless_asked_for(tmp_path):
+    _, _, result = _saved("residual", tmp_path)
+    weights = tmp_path / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-2] ^= 1  # one bit of the last weight: still a good safetensors file
+    weights.write_bytes(raw)
+    with pytest.raises(InputError, match="not the file that was written"):
+        load_pruned(tmp_path)
+    loaded = load_pruned(tmp_path, any_weights=True)
+    kept = dict(result.graph_module.state_dict())
+    changed = [n for n, v in loaded.state_dict().items() if not torch.equal(v, kept[n])]
+    assert len(changed) == 1
+
+
+def test_format_1_differs_from_now_in_its_version_and_has_no_checksum():
+    document = json.loads((FIXTURE / "widths.json").read_text())
+    assert document["version"] == 1 < archive.VERSION
+    assert "weights_sha256" not in document
 
 
 def test_whitelist_lets_nothing_through_that_touches_files_or_storage():
