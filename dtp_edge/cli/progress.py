@@ -26,6 +26,7 @@ class Bar:
         self.quiet, self.phase, self._bar = quiet, None, None
         self._began = self._said = 0.0
         self._start = 0  # a resumed phase does not begin at 0
+        self._held: float | None = None  # the last accuracy on the hold-out: it comes once an epoch
 
     def __call__(self, phase: str, done: int, total: int, info: Mapping[str, Any] | None = None) -> None:
         if self.quiet:
@@ -33,14 +34,17 @@ class Bar:
         if phase != self.phase:
             self.close()
             self._open(phase, done, total)
+        info = dict(info or {})
+        self._held = info.get("holdout_accuracy", self._held)
+        if self._held is not None:
+            info["holdout_accuracy"] = self._held
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
-            if info:
-                self._bar.set_postfix_str(postfix(info), refresh=False)
+            self._bar.set_postfix_str(short(info), refresh=False)
         elif done < total and time.monotonic() - self._said >= EVERY_SECONDS:
-            self._line(phase, done, total, info or {})
+            self._line(phase, done, total, info)
         if done >= total:
-            self._finish(phase, total, info or {})
+            self._finish(phase, total, info)
 
     def stage(self, text: str) -> None:
         """Say what begins, of the parts that have no steps to count."""
@@ -51,7 +55,7 @@ class Bar:
     def _open(self, phase: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
-        self.phase, self._start = phase, max(done - 1, 0)
+        self.phase, self._start, self._held = phase, max(done - 1, 0), None
         self._began = self._said = time.monotonic()
         if sys.stderr.isatty():
             shape = "{desc:<9} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
@@ -81,12 +85,33 @@ class Bar:
 
 
 def postfix(info: Mapping[str, Any]) -> str:
-    """Return the few numbers of a step that tell whether it goes well."""
+    """Return the few numbers of a step that tell whether it goes well.
+
+    "soft" is the hardness measure, the sum of m(1-m): 0 when every mask is 0 or 1.
+    """
     parts = []
     if isinstance(info.get("loss"), float):
         parts.append(f"loss {info['loss']:.3g}")
     if isinstance(info.get("budget_used"), float):
         parts.append(f"cost {info['budget_used']:.2f} of the budget")
+    if isinstance(info.get("hardness"), float):
+        parts.append(f"soft {info['hardness']:.3g}")
     if isinstance(info.get("holdout_accuracy"), float):
         parts.append(f"held-out accuracy {100 * info['holdout_accuracy']:.1f} %")
+    elif isinstance(info.get("accuracy"), float):
+        parts.append(f"accuracy {100 * info['accuracy']:.0f} %")
+    return ", ".join(parts)
+
+
+def short(info: Mapping[str, Any]) -> str:
+    """Return the same for a bar of 80 columns: cost as a multiple of the budget, no loss beside it."""
+    parts = [f"cost {info['budget_used']:.2f}"] if isinstance(info.get("budget_used"), float) else []
+    if isinstance(info.get("hardness"), float):
+        parts.append(f"soft {info['hardness']:.3g}")
+    if not parts and isinstance(info.get("loss"), float):
+        parts.append(f"loss {info['loss']:.3g}")
+    if isinstance(info.get("holdout_accuracy"), float):
+        parts.append(f"held-out {100 * info['holdout_accuracy']:.1f} %")
+    elif isinstance(info.get("accuracy"), float):
+        parts.append(f"acc {100 * info['accuracy']:.0f} %")
     return ", ".join(parts)

@@ -25,7 +25,7 @@ Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
-               without --data the widths are taken from the weights alone
+               --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
 Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
 
@@ -41,12 +41,22 @@ cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
 EPILOG = """\b
 --data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
 FILE.py:CALLABLE. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
-the dense network (60%); all of them hold."""
+the dense network (60%); all of them hold.
+
+\b
+--set changes the recipe, as in --set optimizer=adamw --set learning_rate=0.001:
+  length      base_epochs mask_epochs tune_epochs batch_size accumulate
+  optimizer   optimizer (sgd adamw) learning_rate (or base_ mask_ tune_ score_
+              learning_rate) momentum weight_decay gradient_clip warmup
+              schedule (cosine linear step onecycle constant)
+  loss        distill (0: labels only) temperature label_smoothing
+  otherwise   mixed_precision (no bf16 fp16) channels_last ema
+              recalibrate_batches refit_images"""
 
 GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep"),
     "Network": ("device", "weights", "input_shape", "exclude"),
-    "Training": ("data", "epochs", "seed", "resume", "tensorboard"),
+    "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "as_json", "quiet", "verbose"),
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
 }
@@ -93,6 +103,14 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 @click.option("--data", metavar="SPEC", help="What to train on and test with; see below.")
 @click.option(
     "--epochs", type=click.IntRange(0), metavar="N", help="Epochs for masks and fine-tuning together."
+)
+@click.option("--set", metavar="KEY=VALUE", multiple=True, help="Change the recipe; see below (repeatable).")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=2,
+    metavar="N",
+    help="Processes that read pictures [default: 2]",
 )
 @click.option("--input-shape", metavar="C,H,W", help="Shape of one input, where MODEL does not say.")
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
@@ -169,6 +187,8 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         )
     if request["epochs"] and request["data"] is None:
         raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
+    if request["set"] and request["data"] is None:
+        raise InputError("--set needs --data", hint="It changes how the network is trained.")
     if request["out"] is None:
         name = Path(str(request["model"]).split(":")[-1]).stem
         request["out"] = f"runs/{name}-{Path(request['device']).stem}"

@@ -96,21 +96,30 @@ def _data(request: dict[str, Any]) -> Any:
     if request["data"] is None:
         return None
     from dtp_edge.training import load_data
+    from dtp_edge.zoo import usual_input
 
-    return load_data(request["data"])
+    shape, kind = _input_shape(request), request["data"].partition(":")[0]
+    fixed = ".py:" in request["model"] or request["model"].endswith(".onnx")
+    if shape is None and (kind == "imagefolder" or (kind == "digits" and fixed)):
+        shape = usual_input(request["model"])  # these pictures come in any size
+    square = shape is not None and len(shape) == 3 and shape[1] == shape[2]
+    return load_data(request["data"], shape[1] if shape and square else None, request["workers"])
 
 
 def _recipe(request: dict[str, Any], untrained: bool) -> Any:
     """A network with random weights is trained first, as long as masks and fine-tune take together."""
     if request["data"] is None:
         return None
-    from dtp_edge.training import Recipe
+    from dtp_edge.training import Recipe, parse_changes
 
+    changes = parse_changes(request["set"])
     if request["demo"] and request["epochs"] is None:
-        return Recipe.demo()
+        return dataclasses.replace(Recipe.demo(), **changes)
     recipe = Recipe() if request["epochs"] is None else Recipe.for_epochs(request["epochs"])
+    recipe = dataclasses.replace(recipe, **changes)
     epochs = recipe.mask_epochs + recipe.tune_epochs
-    return dataclasses.replace(recipe, base_epochs=epochs) if untrained else recipe
+    trained = not untrained or "base_epochs" in changes
+    return recipe if trained else dataclasses.replace(recipe, base_epochs=epochs)
 
 
 def _untrained(name: str, *, trains: bool) -> str:

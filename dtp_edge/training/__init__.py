@@ -14,6 +14,7 @@ from dtp_edge.training.logs import write_csv as write_csv
 from dtp_edge.training.loop import Progress as Progress
 from dtp_edge.training.loop import Session as Session
 from dtp_edge.training.recipe import Recipe as Recipe
+from dtp_edge.training.recipe_text import parse_changes as parse_changes
 from dtp_edge.training.run import TrainingOutcome as TrainingOutcome
 from dtp_edge.training.run import fine_tune as fine_tune
 from dtp_edge.training.run import learn_masks as learn_masks

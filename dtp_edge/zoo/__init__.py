@@ -6,5 +6,6 @@ from dtp_edge.zoo.registry import example_input as example_input
 from dtp_edge.zoo.registry import names as names
 from dtp_edge.zoo.resolve import ModelInfo as ModelInfo
 from dtp_edge.zoo.resolve import resolve_model as resolve_model
+from dtp_edge.zoo.resolve import usual_input as usual_input
 from dtp_edge.zoo.weights import load_weights as load_weights
 from dtp_edge.zoo.weights import read_weights as read_weights

@@ -80,6 +80,16 @@ def resolve_model(
     return module, example, ModelInfo(source.name, source.kind, shape, classes, path, digest, assumed)
 
 
+def usual_input(spec: str) -> tuple[int, ...] | None:
+    """The input `[channels, height, width]` that a source's network usually reads; None where nobody says.
+
+    A `file.py:callable` is called for it. Raises `InputError` as `resolve_model` does.
+    """
+    source = _find(spec, None)
+    unsaid = source.example is None and source.kind.endswith(".py")
+    return None if unsaid else tuple(source.input_shape)
+
+
 def _find(spec: str, channels: int | None) -> _Source:
     if spec.startswith("torchvision:"):
         return _torchvision(spec.removeprefix("torchvision:"), channels)

@@ -247,24 +247,34 @@ def test_a_pipe_is_told_now_and_then_how_long_it_will_take(
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     bar = progress.Bar()
     for step in range(1, 101):
-        bar("masks", step, 100, {"loss": 0.5, "budget_used": 0.9876, "holdout_accuracy": 0.75})
+        held = {"holdout_accuracy": 0.75} if step == 50 else {}
+        bar(
+            "masks",
+            step,
+            100,
+            {"loss": 0.5, "budget_used": 0.9876, "hardness": 12.34, "accuracy": 0.6} | held,
+        )
         now[0] += 1.0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4, lines
     assert lines[0].startswith("masks: 31 of 100 steps, 1 min ")
     assert "left" in lines[0]
+    assert lines[0].endswith("loss 0.5, cost 0.99 of the budget, soft 12.3, accuracy 60 %")
     assert lines[-1].startswith("masks: 100 steps in 1 min 39 s")
-    assert lines[-1].endswith("loss 0.5, cost 0.99 of the budget, held-out accuracy 75.0 %")
+    assert lines[-1].endswith("loss 0.5, cost 0.99 of the budget, soft 12.3, held-out accuracy 75.0 %")
 
 
 def test_a_terminal_has_a_bar_with_the_time_left() -> None:
     code = (
         "import time; from dtp_edge.cli.progress import Bar; bar = Bar()\n"
-        "for i in range(1, 31): bar('masks', i, 30, {'loss': 0.5}); time.sleep(0.1)"
+        "info = {'loss': 0.5, 'budget_used': 1.43, 'hardness': 123.4, 'accuracy': 0.5}\n"
+        "held = {'holdout_accuracy': 0.881}\n"
+        "for i in range(970, 1001): bar('masks', i, 1000, info | held if i == 975 else info); time.sleep(0.1)"
     )
     said = on_a_terminal([sys.executable, "-c", code])
     assert "left" in said
     assert "masks" in said
+    assert "cost 1.43, soft 123, held-out 88.1 %" in said
     assert max(len(click.unstyle(line)) for line in re.split(r"[\r\n]+", said)) <= 80
 
 
