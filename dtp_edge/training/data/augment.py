@@ -1,4 +1,8 @@
-"""Random shifts and flips of a whole batch at once, drawn from a given generator."""
+"""Random shifts and flips of a whole batch at once, drawn from a given generator.
+
+The same as torchvision's v2 RandomCrop(size, padding) and RandomHorizontalFlip on every image, without a
+Python loop over the images.
+"""
 
 from __future__ import annotations
 

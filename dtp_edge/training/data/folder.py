@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
+from dtp_edge.training.data.transforms import imagenet_transforms, seeded
 
 HINT = "docs/own-network.md says how data must lie in the folder, or what the function returns."
 
@@ -23,10 +24,15 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
 
 class ImageFolder(Dataset):
-    """Pictures as float32 `[3, size, size]`, normalised. An index `(row, seed)` augments by that seed."""
+    """Pictures as float32 `[3, size, size]`, normalised. An index `(row, seed)` augments by that seed.
+
+    Cropped, mirrored and normalised by torchvision's transforms v2; without torchvision by Pillow, alike
+    but not bit for bit.
+    """
 
     def __init__(self, files: list[tuple[Path, int]], size: int) -> None:
         self.files, self.size = files, size
+        self.transforms = imagenet_transforms(size, _MEAN, _STD)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -41,12 +47,20 @@ class ImageFolder(Dataset):
                 picture = opened.convert("RGB")
         except (UnidentifiedImageError, OSError) as error:
             raise InputError(f"the picture cannot be read ({error})", where=str(path), hint=HINT) from error
+        if self.transforms is not None:
+            learn, score = self.transforms
+            return (score(picture) if seed is None else seeded(learn, picture, seed)), label
+        return self._by_pillow(picture, seed), label
+
+    def _by_pillow(self, picture: Any, seed: int | None) -> Tensor:
+        from PIL import Image
+
         box, mirror = _centre_box(picture.size) if seed is None else _random_box(picture.size, seed)
         picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
         x = np.asarray(picture, dtype=np.float32).transpose(2, 0, 1) / 255
         mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (_MEAN, _STD))
         x = (x - mean) / std
-        return torch.from_numpy(np.ascontiguousarray(x[:, :, ::-1] if mirror else x)), label
+        return torch.from_numpy(np.ascontiguousarray(x[:, :, ::-1] if mirror else x))
 
 
 @dataclass(frozen=True)
@@ -110,8 +124,8 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
             "there are too few pictures to train on", where=str(folder), hint="Give at least a dozen."
         )
     data, test = ImageFolder(files, size), ImageFolder(test_files, size)
-    return DataSource(
-        "imagefolder",
+    return DataSource(  # resumed only with the transforms that it began with
+        "imagefolder" if data.transforms is not None else "imagefolder (Pillow)",
         len(classes),
         (3, size, size),
         _MEAN,
@@ -141,11 +155,7 @@ def user_source(path: Path, attribute: str, workers: int) -> DataSource:
         if len(dataset) < (10 if part == "training" else 1):
             raise InputError(f"the {part} set has {len(dataset)} samples", where=where, hint=HINT)
     x, _ = _sample(learn, where)
-    classes = (
-        len(learn.classes)
-        if hasattr(learn, "classes")
-        else 1 + max(int(learn[i][1]) for i in range(len(learn)))
-    )
+    classes = len(learn.classes) if hasattr(learn, "classes") else 1 + max(_labels(learn))
     order = torch.randperm(len(learn), generator=torch.Generator().manual_seed(8))
     held = max(1, min(5000, len(learn) // 10))
     channels = x.shape[0]
@@ -169,6 +179,14 @@ def _sample(dataset: Any, where: str) -> tuple[Tensor, int]:
     except (TypeError, ValueError) as error:
         raise InputError(f"a sample is not (tensor, class): {error}", where=where, hint=HINT) from error
     raise InputError("a sample's first part must be a float tensor [C, H, W]", where=where, hint=HINT)
+
+
+def _labels(dataset: Any) -> list[int]:
+    """Every label: from `targets` as torchvision's datasets have them, else by reading all samples."""
+    known = getattr(dataset, "targets", None)
+    if known is not None and len(known) == len(dataset):
+        return [int(label) for label in known]
+    return [int(dataset[i][1]) for i in range(len(dataset))]
 
 
 def _classes(folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from dtp_edge.errors import InputError
 from dtp_edge.training.data.augment import Augment
 from dtp_edge.training.data.source import ArraySplit, DataSource, split_holdout
+from dtp_edge.training.data.transforms import PerImage, Transform
 
 HINT = "docs/own-network.md says how data must lie in the folder, or what the function returns."
 
@@ -110,10 +111,15 @@ def from_arrays(
     num_classes: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    augment: Augment | None = None,
+    augment: Augment | Transform | None = None,
 ) -> DataSource:
-    """A data source from `(images uint8 [N, C, H, W], labels int64 [N])` pairs; what is None is inferred."""
+    """A data source from `(images uint8 [N, C, H, W], labels int64 [N])` pairs; what is None is inferred.
+
+    `augment` is `Augment(shift, flip)`, or any transform of torchvision's v2 (applied to one image at a
+    time, with draws that depend on the run's seed, the epoch and the batch alone).
+    """
     augment = augment or Augment()
+    change = augment if isinstance(augment, Augment) else PerImage(augment)
     for part, (images, labels) in (("training", train), ("test", test)):
         if images.ndim != 4 or len(images) != len(labels) or not len(labels):
             raise InputError(
@@ -131,7 +137,7 @@ def from_arrays(
         sample = train[0][:5000].float().div(255)
         mean = tuple(round(v, 4) for v in sample.mean((0, 2, 3)).tolist())
         std = tuple(round(max(v, 1e-3), 4) for v in sample.std((0, 2, 3)).tolist())
-    learn, holdout = split_holdout(ArraySplit(*train, mean, std, augment))
+    learn, holdout = split_holdout(ArraySplit(*train, mean, std, change))
     channels, height, width = train[0].shape[1:]
     return DataSource(
         name, classes, (channels, height, width), mean, std, learn, holdout, ArraySplit(*test, mean, std)

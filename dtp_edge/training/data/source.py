@@ -6,7 +6,7 @@ would have seen, and processes can share an epoch by taking every n-th row of ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -47,7 +47,7 @@ class ArraySplit:
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augment: Augment = field(default_factory=Augment)
+    augment: Callable[[Tensor, torch.Generator], Tensor] = field(default_factory=Augment)
 
     def __len__(self) -> int:
         return len(self.labels)
