@@ -27,6 +27,7 @@ from dtp_edge.cost.fit_user import Measured, fit_measured, from_graph, read_meas
 from dtp_edge.cost.recipes import build, recipes
 from dtp_edge.cost.recipes.arm import arm_kernels
 from dtp_edge.cost.recipes.mobilenets import mobilenet_rows
+from dtp_edge.cost.recipes.tables import read_samples
 from dtp_edge.errors import InputError
 from tests.cost.graphs import residual_net
 
@@ -238,6 +239,24 @@ def test_bad_layer_table_names_the_line(tmp_path):
         read_layer_table(tmp_path / "layers.csv")
     with pytest.raises(InputError, match="cannot be read"):
         read_layer_table(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("board,ms\nmine,1\nmine,fast\n", "line 3: .*fast"),
+        ("board\nmine\n", "line 2: .*ms"),
+        ("board,ms\nmine,-1\n", "line 2: .*no latency"),
+        ("board,ms\nmine,nan\n", "line 2: .*no latency"),
+        ("board,ms\nother,1\n", "holds no measurement"),
+    ],
+)
+def test_a_recipe_s_table_is_refused_by_its_line(tmp_path, text, what):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=what):
+        read_samples(
+            tmp_path / "t.csv", lambda r: ("a", "f", (), float(r["ms"])) if r["board"] == "mine" else None
+        )
 
 
 def test_table_fit_refuses_a_profile_without_rates(tmp_path):

@@ -15,6 +15,7 @@ size (4 numbers for the 6 ungrouped blocks of a stage) still misses by 12 % (one
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ from dtp_edge.cost.fit import (
     KernelRates,
     Rate,
     RateSpec,
-    Sample,
     fit_population,
     kernel_documents,
     leave_family_out,
 )
-from dtp_edge.cost.fit_rows import KernelRow, read_csv
+from dtp_edge.cost.fit_rows import KernelRow
+from dtp_edge.cost.recipes.tables import Found, read_samples
 
 _COLD = "weights beyond the cache"
 BLOCK_SPEC = RateSpec(
@@ -71,14 +72,15 @@ _NOISE, _HUBER = 0.1, 0.12
 
 def block_fit(data: Path, device: str, cache_bytes: float) -> tuple[np.ndarray, HeldOut]:
     """Fit all 96 blocks of one device; whole stages (one input shape each) are held out."""
-    samples = []
-    for line in read_csv(data / "blocks" / "perblock_hwnasbench_pixel1.csv"):
-        if line["device"].startswith(device):
-            stage = "_".join(line["block"].split("_")[:2])
-            samples.append(
-                Sample(line["block"], stage, _rows(line, cache_bytes / 4), float(line["delta_vs_skip_ms"]))
-            )
-    boards = [Board(device, "blocks", tuple(samples))]
+
+    def block(line: Mapping[str, str]) -> Found | None:
+        if not line["device"].startswith(device):
+            return None
+        stage = "_".join(line["block"].split("_")[:2])
+        return line["block"], stage, _rows(line, cache_bytes / 4), float(line["delta_vs_skip_ms"])
+
+    samples = read_samples(data / "blocks" / "perblock_hwnasbench_pixel1.csv", block)
+    boards = [Board(device, "blocks", samples)]
     full = fit_population(BLOCK_SPEC, boards, rounds=4, noise=_NOISE, huber=_HUBER)
     held = leave_family_out(BLOCK_SPEC, boards, full=full, rounds=3, noise=_NOISE, huber=_HUBER)
     return full.theta[0], held[0]
@@ -91,7 +93,7 @@ def block_documents(theta: np.ndarray, cache_bytes: float) -> tuple[dict[str, An
     return kernels, {"bytes": cache_bytes, "bytes_per_second": rate}
 
 
-def _rows(line: dict[str, str], cache: float) -> tuple[KernelRow, ...]:
+def _rows(line: Mapping[str, str], cache: float) -> tuple[KernelRow, ...]:
     """Return a block's kernels less those of its stage's skip; `cache` holds so many weights."""
     rows = [
         KernelRow(_KEYS[op["op"]], op["macs"], op["in_elems"] + op["out_elems"], op["params"])

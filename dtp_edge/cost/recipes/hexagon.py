@@ -6,6 +6,7 @@ weights and launches share one rate each. Additive models predict NPUs poorly (a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,11 @@ from dtp_edge.cost.fit import (
     KernelRates,
     Rate,
     RateSpec,
-    Sample,
     fit_population,
     leave_family_out,
 )
 from dtp_edge.cost.fit_rows import KernelRow, read_csv
+from dtp_edge.cost.recipes.tables import Found, read_samples
 
 _MOVERS = ("elementwise", "pool", "layout", "softmax", "resize", "norm", "embedding")
 HEXAGON_SPEC = RateSpec(
@@ -51,16 +52,19 @@ _NOISE = 0.15
 def hexagon_fit(data: Path, device: str, runtime: str, precision: str) -> tuple[np.ndarray, HeldOut]:
     """Fit one phone, runtime and precision; return theta and held-out predictions."""
     totals = {r["model"]: r for r in read_csv(data / "qai_hub" / "torchvision_features.csv")}
-    samples = []
-    for line in read_csv(data / "qai_hub" / "qai_hub_perf.csv"):
+
+    def network(line: Mapping[str, str]) -> Found | None:
         wanted = (line["device"], line["runtime"], line["precision"], line["unit"])
         name = line["model"]
-        if wanted == (device, runtime, precision, "NPU") and name in totals and name != "vit":
-            family = next((f for f in _FAMILIES if name.startswith(f)), name)
-            rows = _rows({k: float(v) for k, v in totals[name].items() if k not in ("model", "tv")})
-            samples.append(Sample(name, family, rows, float(line["latency_ms"])))
+        if wanted != (device, runtime, precision, "NPU") or name not in totals or name == "vit":
+            return None
+        family = next((f for f in _FAMILIES if name.startswith(f)), name)
+        rows = _rows({k: float(v) for k, v in totals[name].items() if k not in ("model", "tv")})
+        return name, family, rows, float(line["latency_ms"])
+
+    samples = read_samples(data / "qai_hub" / "qai_hub_perf.csv", network)
     # bounded by LPDDR5X (77 GB/s, one byte a weight) and the vendor's 45 TOPS
-    boards = [Board(device, "npu", tuple(samples), {"weights": 77e9, "mac": 22.5e12, "grouped": 22.5e12})]
+    boards = [Board(device, "npu", samples, {"weights": 77e9, "mac": 22.5e12, "grouped": 22.5e12})]
     full = fit_population(HEXAGON_SPEC, boards, noise=_NOISE)
     return full.theta[0], leave_family_out(HEXAGON_SPEC, boards, full=full, rounds=6, noise=_NOISE)[0]
 

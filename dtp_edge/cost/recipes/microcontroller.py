@@ -8,6 +8,7 @@ STM32N6: the weights stream from external flash; its networks are MobileNets onl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from dtp_edge.cost.fit import (
     KernelRates,
     Rate,
     RateSpec,
-    Sample,
     design,
     fit_population,
     kernel_documents,
@@ -27,8 +27,9 @@ from dtp_edge.cost.fit import (
     prior,
     solve,
 )
-from dtp_edge.cost.fit_rows import KernelRow, read_csv, read_layer_table
+from dtp_edge.cost.fit_rows import KernelRow, read_layer_table
 from dtp_edge.cost.recipes.mobilenets import mobilenet_rows
+from dtp_edge.cost.recipes.tables import Found, read_samples
 from dtp_edge.cost.recipes.tflite_tables import rows_of
 
 _MOVERS = ("elementwise", "pool", "layout", "softmax", "resize", "norm", "embedding")
@@ -71,14 +72,16 @@ _MLPERF = {
 def cortex_m7(data: Path, board: str, peak: float = 1e15) -> tuple[np.ndarray, HeldOut]:
     """Fit one board of the STM32 model zoo of 2023; return theta and held-out predictions."""
     nets = read_layer_table(data / "stm32" / "stm32_2023_layers.csv", "row")
-    samples = []
-    for line in read_csv(data / "stm32" / "stm32_2023_latency_macs.csv"):
-        if line["board"].startswith(board):
-            name = line["model"].strip()
-            family = next((f for f in _ZOO_FAMILIES if f in name.lower()), name)
-            label = f"{name} {line['res']}"
-            samples.append(Sample(label, family, rows_of(nets[line["row"]]), float(line["latency_ms"])))
-    boards = [Board(board, "m7", tuple(samples), {"mac": peak})]
+
+    def network(line: Mapping[str, str]) -> Found | None:
+        if not line["board"].startswith(board):
+            return None
+        name = line["model"].strip()
+        family = next((f for f in _ZOO_FAMILIES if f in name.lower()), name)
+        return f"{name} {line['res']}", family, rows_of(nets[line["row"]]), float(line["latency_ms"])
+
+    samples = read_samples(data / "stm32" / "stm32_2023_latency_macs.csv", network)
+    boards = [Board(board, "m7", samples, {"mac": peak})]
     full = fit_population(CORTEX_M_SPEC, boards)
     return full.theta[0], leave_family_out(CORTEX_M_SPEC, boards, full=full, rounds=6)[0]
 
@@ -86,12 +89,15 @@ def cortex_m7(data: Path, board: str, peak: float = 1e15) -> tuple[np.ndarray, H
 def cortex_m4(data: Path, m7: np.ndarray, version: str, framework: str) -> tuple[np.ndarray, HeldOut]:
     """Fit the NUCLEO-L4R5ZI's four MLPerf Tiny networks around the M7's ratio of MACs to bytes."""
     nets = read_layer_table(data / "mlperf_tiny" / "mlperf_tiny_layers.csv", "model")
-    samples = []
-    for line in read_csv(data / "mlperf_tiny" / "mlperf_tiny_results.csv"):
+
+    def network(line: Mapping[str, str]) -> Found | None:
         same = line["version"] == version and line["framework"] == framework
-        if same and "L4R5" in line["board"] and line["mode"] == "performance":
-            rows = rows_of(nets[_MLPERF[line["task"]]])
-            samples.append(Sample(line["task"], line["task"], rows, float(line["latency_ms"])))
+        if not same or "L4R5" not in line["board"] or line["mode"] != "performance":
+            return None
+        task = line["task"]
+        return task, task, rows_of(nets[_MLPERF[task]]), float(line["latency_ms"])
+
+    samples = read_samples(data / "mlperf_tiny" / "mlperf_tiny_results.csv", network)
     _, covariance = prior(CORTEX_M_SPEC)
     covariance = covariance - np.diag(np.diag(covariance) - 16.0 - 0.2**2)
     precision = np.linalg.inv(covariance)
@@ -106,13 +112,14 @@ def cortex_m4(data: Path, m7: np.ndarray, version: str, framework: str) -> tuple
 
 def neural_art(data: Path) -> tuple[np.ndarray, HeldOut]:
     """Fit the STM32N6 on MobileNet V1 and V2 of several widths; families are (version, source)."""
-    samples = []
-    for line in read_csv(data / "stm32" / "stm32n6_2025.csv"):
+
+    def network(line: Mapping[str, str]) -> Found | None:
         found = mobilenet_rows(line["model"], int(line["res"]))
-        if found is not None:
-            samples.append(Sample(f"{line['model']} {line['res']}", *found, float(line["latency_ms"])))
+        return found and (f"{line['model']} {line['res']}", *found, float(line["latency_ms"]))
+
+    samples = read_samples(data / "stm32" / "stm32n6_2025.csv", network)
     # bounded by the vendor's 600 GOPS (300 GMAC/s)
-    boards = [Board("STM32N6", "npu", tuple(samples), {"mac": 300e9})]
+    boards = [Board("STM32N6", "npu", samples, {"mac": 300e9})]
     full = fit_population(NPU_SPEC, boards)
     return full.theta[0], leave_family_out(NPU_SPEC, boards, full=full, rounds=6)[0]
 
