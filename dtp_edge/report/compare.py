@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dtp_edge.errors import InputError
+from dtp_edge.metrics import title
 from dtp_edge.report import words
 from dtp_edge.report.page import render_compare
 from dtp_edge.report.schema import filled, read_report
@@ -98,7 +99,7 @@ def _run(name: str, path: Path) -> Run:
         device=report["device"]["name"],
         mode=report["run"]["mode"],
         asked=", ".join(
-            f"{words.metric_title(b['metric']).lower()} {b['asked_text']}"
+            f"{title(b['metric'])} {b['asked_text']}"
             for b in report["budgets"]
             if b["asked_text"]
         ),

@@ -10,9 +10,9 @@
     const most = Math.max(...runs.map((r) => r.latency_ms), ...dense.map((r) => r.dense_latency_ms));
     const text = (r) => `${r.name}\n${clip(r.model, 50)}\n${ms(r.latency_ms)}, ${percent(r.accuracy, 2)}` + (r.asked ? `\nasked: ${clip(r.asked, 50)}` : "");
     show(group.id, (width) => ({
-      height: Math.min(420, Math.max(260, width * 0.5)), marginLeft: 56, marginRight: 24, marginBottom: 40, marginTop: 20,
-      x: { label: "predicted latency", domain: [0, most * 1.08], tickFormat: (v) => ms(v), ticks: width < 520 ? 3 : 7, grid: true },
-      y: { label: null, tickFormat: (v) => percent(v), grid: true, nice: true, inset: 10, ticks: 6 },
+      height: Math.min(420, Math.max(260, width * 0.5)), marginLeft: 56, marginRight: 24, marginBottom: 46, marginTop: 28,
+      x: { label: "predicted latency", labelOffset: 38, domain: [0, most * 1.08], tickFormat: (v) => ms(v), ticks: width < 520 ? 3 : 7, grid: true },
+      y: { label: "accuracy", tickFormat: (v) => percent(v), grid: true, nice: true, inset: 10, ticks: 6 },
       marks: [
         Plot.line(front, { x: "latency_ms", y: "accuracy", stroke: "var(--pruned)", strokeWidth: 1.5, curve: "step-after" }),
         Plot.dot(dense, { x: "dense_latency_ms", y: "control", symbol: "square", r: 5, stroke: "var(--quiet)", strokeWidth: 2 }),
