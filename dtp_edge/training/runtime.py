@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtp_edge.errors import InputError
@@ -60,12 +61,17 @@ class Runtime:
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """Move, wrap for several processes, and cast as asked. `module` itself keeps its forward."""
+        if isinstance(module, fx.GraphModule):
+            # accelerate keeps the forward that it finds; a graph writes another one for each mode
+            module.forward = partial(_present_forward, module)
         return self._accelerator.prepare(module, optimizer)
 
     def release(self, module: nn.Module) -> None:
         """Undo `prepare`: forget the wrappers, give `module` its own forward back."""
         self._accelerator.unwrap_model(module, keep_fp32_wrapper=False)
         self._accelerator.free_memory()
+        if isinstance(module, fx.GraphModule):
+            vars(module).pop("forward", None)
 
     def autocast(self) -> AbstractContextManager[Any]:
         return self._accelerator.autocast()
@@ -102,6 +108,10 @@ class Runtime:
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
+
+
+def _present_forward(module: nn.Module, *inputs: Any, **named: Any) -> Any:
+    return type(module).forward(module, *inputs, **named)
 
 
 def move(module: nn.Module, device: torch.device | str) -> nn.Module:

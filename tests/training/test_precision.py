@@ -11,9 +11,11 @@ from helpers import SmallNet, small_data, small_recipe, small_run
 
 from dtp_edge.cost import NetworkCost, load_profile
 from dtp_edge.errors import InputError
+from dtp_edge.export import compact
 from dtp_edge.graph import trace_network
 from dtp_edge.training import Recipe, learn_masks, open_session
 from dtp_edge.training.loss import training_loss
+from dtp_edge.training.runtime import Runtime
 from dtp_edge.transport import Budget, MaskLearner
 
 
@@ -93,3 +95,29 @@ def test_fp16_on_a_cpu_is_refused_in_our_words() -> None:
     with pytest.raises(InputError, match="fp16 needs a GPU"):
         open_session(small_data(), small_recipe(mixed_precision="fp16"))
     assert open_session(small_data(), small_recipe(mixed_precision="bf16")).recipe.mixed_precision == "bf16"
+
+
+def test_a_graph_trains_in_the_mode_it_is_in() -> None:
+    """Under mixed precision a compact graph uses the batch's statistics in training, the running ones after.
+
+    accelerate keeps the forward that it finds, and a graph writes another one for each mode.
+    """
+
+    torch.manual_seed(0)
+    network = trace_network(SmallNet(dropout=0.0), (torch.zeros(2, 1, 8, 8),))
+    graph = compact(network, np.ones(network.n_atoms, dtype=bool)).graph_module
+    runtime = Runtime(Recipe(mixed_precision="bf16"))
+    optimizer = torch.optim.SGD(graph.parameters(), lr=0.1)
+    wrapped, _ = runtime.prepare(graph, optimizer)
+    x = 3 + 5 * torch.randn(16, 1, 8, 8)
+    wrapped.train()
+    before = graph.state_dict()["bn1.running_mean"].clone()
+    trained = wrapped(x)
+    assert not torch.equal(graph.state_dict()["bn1.running_mean"], before)
+    wrapped.eval()
+    before = graph.state_dict()["bn1.running_mean"].clone()
+    evaluated = wrapped(x)
+    assert torch.equal(graph.state_dict()["bn1.running_mean"], before)
+    assert (trained - evaluated).abs().max() > 0.01
+    runtime.release(wrapped)
+    assert "forward" not in vars(graph)
