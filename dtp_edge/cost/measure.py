@@ -47,15 +47,17 @@ _FAMILY_ALIASES = {  # what else a measured family stands for
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: `probes` networks in batches, each visited `visits` times for `runs` calls."""
+    """How much is measured: `probes` networks in batches, each visited `visits` times for `runs` calls.
+    No batch begins later than `seconds` after the first."""
 
     probes: int
     batch: int
     visits: int
     runs: int
+    seconds: float = 480.0
 
 
-QUICK = Plan(probes=120, batch=40, visits=3, runs=3)
+QUICK = Plan(probes=120, batch=40, visits=3, runs=3, seconds=25.0)
 FULL = Plan(probes=700, batch=30, visits=6, runs=3)
 
 
@@ -91,12 +93,14 @@ def collect(
     networks: Sequence[bytes] | None = None,
     beside: Callable[[], object] | None = None,
 ) -> tuple[list[NetworkTimes], list[float]]:
-    """Run the probes; return their times and, for each, the reference kernel's quiet time in its batch.
+    """Run the probes, or as many as the plan's time allows; return their times and, for each, the reference
+    kernel's quiet time in its batch.
 
     `beside` is called before every visit of a probe: what it times, it times in the same minutes.
     """
     count = plan.probes if networks is None else len(networks)
     watch = Reference(threads)
+    started = time.monotonic()
 
     def between() -> None:
         watch.sample()
@@ -106,6 +110,8 @@ def collect(
     times: list[NetworkTimes] = []
     reference: list[float] = []
     for start in range(0, count, plan.batch):
+        if times and time.monotonic() - started > plan.seconds:
+            break
         batch = range(start, min(count, start + plan.batch))
         models = [probe_network(i) if networks is None else networks[i] for i in batch]
         watch.forget()

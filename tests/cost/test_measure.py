@@ -123,6 +123,14 @@ def test_miniature_measurement_makes_a_valid_profile(measured):
     assert 0.6 < np.median(ratio) < 1.6  # a loaded test machine; benchmarks/host_accuracy.py is strict
 
 
+def test_a_measurement_ends_with_the_batch_that_its_time_runs_out_in():
+    models = [small(8 + i) for i in range(6)]
+    times, reference = collect(1, Plan(6, batch=2, visits=1, runs=1, seconds=0.0), networks=models)
+    assert len(times) == len(reference) == 2
+    times, _ = collect(1, Plan(6, batch=2, visits=1, runs=1), networks=models)
+    assert len(times) == 6
+
+
 def test_kit_runs_alone_and_its_results_become_a_profile(tmp_path):
     archive = write_kit(tmp_path / "kit.zip", probes=20)
     with zipfile.ZipFile(archive) as kit:
