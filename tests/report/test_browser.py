@@ -42,6 +42,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
         )
+        context.set_default_timeout(120_000)  # a busy machine takes its time
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
@@ -121,6 +122,66 @@ def test_arrow_keys_read_the_chart(open_page: Callable[..., Any], page_file: Pat
         assert first != last, name
         # the tip is drawn in the browser's next frame, which a busy machine delays
         chart.locator("g[aria-label=tip] text").first.wait_for(state="attached", timeout=10_000)
+
+
+FOCUS = """() => {
+  const e = document.activeElement, s = getComputedStyle(e), box = e.getBoundingClientRect();
+  return {tag: e.tagName, id: e.id, text: e.textContent.trim().slice(0, 40), role: e.getAttribute("role"),
+          name: e.getAttribute("aria-label") || e.textContent.trim(), outline: s.outlineStyle,
+          thick: parseFloat(s.outlineWidth),
+          seen: box.width > 0 && box.height > 0, x: box.x, right: box.right};
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_tab_walks_through_everything_and_shows_where_it_is(
+    open_page: Callable[..., Any], page_file: Path, width: int
+) -> None:
+    page = open_page(page_file, width=width)
+    stops: list[dict[str, Any]] = []
+    while len(stops) < 200:
+        page.keyboard.press("Tab")
+        stop = page.evaluate(FOCUS)
+        if stop["tag"] == "BODY" or (stops and stop == stops[0]):
+            break
+        stops.append(stop)
+        assert stop["seen"], stop
+        assert stop["name"], stop
+        assert stop["outline"] != "none" or stop["tag"] == "SELECT", stop
+        assert stop["thick"] >= 1, stop
+        assert stop["right"] > 0, stop
+        assert stop["x"] < width, stop
+    reached = {stop["id"] for stop in stops}
+    assert {f"chart-{name}" for name in CHARTS} <= reached
+    assert {"theme", "stairs-group"} <= reached
+    assert sum(stop["tag"] == "SUMMARY" for stop in stops) == page.locator("summary:visible").count()
+    assert sum(stop["tag"] == "A" for stop in stops) == page.locator("a:visible").count()
+    assert sum(stop["tag"] == "BUTTON" for stop in stops) == page.locator("button:visible").count()
+
+
+def test_keys_open_what_is_folded_and_close_what_hangs_over(
+    open_page: Callable[..., Any], page_file: Path
+) -> None:
+    page = open_page(page_file)
+    details = page.locator("details").first
+    for key in ("Enter", "Space"):
+        details.locator("summary").first.focus()
+        page.keyboard.press(key)
+        assert details.evaluate("d => d.open")
+        page.keyboard.press(key)
+        assert not details.evaluate("d => d.open")
+    page.locator("#theme").focus()
+    page.keyboard.press("Space")
+    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+    chart = page.locator("#chart-layers")
+    chart.focus()
+    page.keyboard.press("End")
+    tip = chart.locator("g[aria-label=tip] text")
+    tip.first.wait_for(state="attached", timeout=10_000)
+    assert chart.locator("xpath=..").locator(".reading").text_content()
+    page.keyboard.press("Escape")
+    tip.first.wait_for(state="detached", timeout=10_000)
+    assert not chart.locator("xpath=..").locator(".reading").text_content()
 
 
 def test_dark_follows_the_system_and_the_button(open_page: Callable[..., Any], page_file: Path) -> None:

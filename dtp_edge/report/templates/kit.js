@@ -60,6 +60,8 @@ const kit = (() => {
 
   function leave(chart) {
     chart.svg?.dispatchEvent(new PointerEvent("pointerleave", { pointerType: "mouse" }));
+    const reading = chart.box.parentElement.querySelector(".reading");
+    if (reading) reading.textContent = "";
     chart.at = -1;
   }
 
@@ -94,6 +96,7 @@ const kit = (() => {
     clearTimeout(waiting);
     waiting = setTimeout(() => drawn.forEach((c) => c.box.clientWidth !== c.width && draw(c, c.box.clientWidth)), 120);
   });
+  addEventListener("keydown", (event) => event.key === "Escape" && drawn.forEach(leave)); // what hangs over the page
   addEventListener("beforeprint", () => drawn.forEach((c) => draw(c, 660)));
   addEventListener("afterprint", () => redraw());
   return { data, show, redraw, choice, clip, digits, ms, percent, bytes, units, tip };
