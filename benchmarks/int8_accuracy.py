@@ -4,6 +4,7 @@
     python benchmarks/int8_accuracy.py --cifar DIR --weights ... --pruned 50%           # pruned and trained
     python benchmarks/int8_accuracy.py --file runs/x/model.onnx --data cifar10:DIR      # any other file
 
+`lost_points_fine` is the same with scales of any value, with which runtimes differ (`same_bits=False`).
 Ranges are calibrated on training images. The depthwise network for Fashion-MNIST is trained here first
 (some minutes); ResNet-20 has published weights. With `--pruned` the network is then pruned to that share of
 its latency on an int8 device and trained for `--pruned-epochs`, as prune-for-device does it.
@@ -39,6 +40,7 @@ FIELDS = (
     "fp32",
     "int8",
     "lost_points",
+    "lost_points_fine",
     "method",
     "relative_errors",
     "fp32_bytes",
@@ -168,6 +170,10 @@ def measure(
         result = quantize_onnx(fp32, Path(folder) / "int8.onnx", data.calibration(calibration), method)
         before = evaluate_onnx(fp32, data.test.ordered(256), limit=limit)
         after = evaluate_onnx(result.path, data.test.ordered(256), limit=limit)
+        fine = quantize_onnx(
+            fp32, Path(folder) / "fine.onnx", data.calibration(calibration), method, same_bits=False
+        )
+        best = evaluate_onnx(fine.path, data.test.ordered(256), limit=limit)
         errors = " ".join(f"{row.method}={row.relative_error:.4f}" for row in result.tried)
         sizes = (fp32.stat().st_size, result.path.stat().st_size)
     count = min(limit or len(data.test), len(data.test))
@@ -179,6 +185,7 @@ def measure(
         f"{before:.4f}",
         f"{after:.4f}",
         f"{lost:.2f}",
+        f"{100 * (before - best):.2f}",
         result.method,
         errors,
         *sizes,

@@ -103,6 +103,31 @@ def openvino_pad() -> onnx.ModelProto:
     return model(nodes, constants, [1, 4, 8, 8], 4)
 
 
+def openvino_sum() -> onnx.ModelProto:
+    """Two int8 convolutions, the second rounded to steps of 0.5, and the sum with the first one's input.
+
+    OpenVINO gives exactly what the file without the rounding before the sum gives.
+    """
+    random = np.random.default_rng(0)
+    constants = {
+        "s": np.float32(1 / 32),
+        "z": np.uint8(0),
+        "coarse": np.float32(0.5),
+        "middle": np.uint8(109),
+    }
+    constants |= {"ws": np.full(16, 0.0005, np.float32), "wz": np.zeros(16, np.int8)}
+    nodes = qdq("x", "h0")
+    for k, (scale, zero) in enumerate((("s", "z"), ("coarse", "middle"))):
+        constants[f"w{k}"] = random.integers(-127, 128, (16, 16, 3, 3)).astype(np.int8)
+        nodes += [
+            helper.make_node("DequantizeLinear", [f"w{k}", "ws", "wz"], [f"d{k}"], axis=0),
+            helper.make_node("Conv", [f"h{k}", f"d{k}"], [f"c{k}"], pads=[1] * 4),
+            *qdq(f"c{k}", f"h{k + 1}", scale, zero),
+        ]
+    nodes += [helper.make_node("Add", ["h2", "h0"], ["t"]), *qdq("t", "y", "s", "z")]
+    return model(nodes, constants, [1, 16, 8, 8], 4)
+
+
 def gather_between() -> onnx.ModelProto:
     random = np.random.default_rng(0)
     constants = {"w": random.normal(size=(12, 12, 1, 1)).astype(np.float32), "index": random.permutation(12)}
@@ -170,6 +195,7 @@ FAULTS: list[tuple[str, str, Callable[[], onnx.ModelProto]]] = [
     ("mnn", "the converter aborts on a Gemm with dequantised weights", int8_gemm),
     ("openvino", "Pad between int8 tensors with a zero point off the middle", openvino_pad),
     ("openvino", "a Concat, rounded twice", openvino_concat),
+    ("openvino", "the rounding between an int8 convolution and a sum is left out", openvino_sum),
     ("tract", "Softmax between int8 tensors", tract_softmax),
     ("ncnn", "pnnx: six dimensions, where ncnn has four", ncnn_transpose),
     ("ncnn", "pnnx: a Reshape to five dimensions has no ncnn layer", ncnn_packed_attention),
