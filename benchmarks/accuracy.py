@@ -35,7 +35,7 @@ from torch import nn
 
 from dtp_edge.cost import NetworkCost, load_profile
 from dtp_edge.export import compact, refit
-from dtp_edge.graph import trace_network
+from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.training import (
     DataSource,
     Recipe,
@@ -104,6 +104,7 @@ class Bench:
             score_learning_rate=o.score_rate,
             schedule=o.schedule,
             ema=o.ema,
+            gradient_clip=o.clip,
             distill=o.distill if distill is None else distill,
             temperature=o.temperature,
             mixed_precision=o.precision,
@@ -151,16 +152,12 @@ class Bench:
         if not largest:
             scores = np.random.default_rng(seed).permutation(len(scores)).astype(float)
 
-        def keep_of(share: float) -> np.ndarray:
-            keep = np.zeros(network.n_atoms, dtype=bool)
-            for group in network.groups:
-                count = max(1, int(share * (group.stop - group.start)))
-                keep[group.start + np.argsort(-scores[group.start : group.stop])[:count]] = True
-            return keep
+        def fits(share: float) -> bool:
+            return (
+                macs_of(compact(network, same_share(network, scores, share)).module, self.x) <= self.limit()
+            )
 
-        keep = keep_of(
-            bisect(lambda share: macs_of(compact(network, keep_of(share)).module, self.x) <= self.limit())
-        )
+        keep = same_share(network, scores, bisect(fits))
         return compact(network, keep).module, network.widths(keep)
 
     def peer(self, method: str, seed: int) -> tuple[nn.Module, Any]:
@@ -221,6 +218,15 @@ class Bench:
         row |= {"macs_ratio": macs_of(module, self.x) / self.dense_macs, "widths": widths, "rate": rate}
         row |= {"seconds": round(time.time() - began), "cpu_seconds": round(time.process_time() - cpu)}
         return module, row
+
+
+def same_share(network: PrunableNetwork, scores: np.ndarray, share: float) -> np.ndarray:
+    """Keep the atoms of largest score, the same share of every group."""
+    keep = np.zeros(network.n_atoms, dtype=bool)
+    for group in network.groups:
+        count = max(1, int(share * (group.stop - group.start)))
+        keep[group.start + np.argsort(-scores[group.start : group.stop])[:count]] = True
+    return keep
 
 
 def move_weights(module: nn.Module, source: nn.Module) -> None:
@@ -318,6 +324,7 @@ def parser_of_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--rates", default="0.05", help="learning rates, the best chosen on the hold-out")
     parser.add_argument("--schedule", default="cosine")
     parser.add_argument("--ema", type=float, default=0.0, help="of the weights, for every method")
+    parser.add_argument("--clip", type=float, default=None, help="of the gradient's norm, for every method")
     parser.add_argument("--distill", default="0.5", help="weights of the dense network's logits")
     parser.add_argument("--temperature", type=float, default=4.0)
     parser.add_argument("--share", type=float, default=0.4, help="of the steps that learn masks")

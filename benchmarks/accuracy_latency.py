@@ -24,22 +24,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy import Bench, parser_of_options
+from accuracy import Bench, parser_of_options, same_share
 from accuracy_peers import about, macs_of, prune_with_peer
 from torch import nn
 
 from dtp_edge.cost.timing import bind, make_session, random_feed, time_interleaved
-from dtp_edge.export import export_onnx
+from dtp_edge.export import compact, export_onnx
+from dtp_edge.graph import trace_network
 from dtp_edge.training import evaluate
+from dtp_edge.transport import initial_scores
 
 RESULTS = Path(__file__).parent / "results"
 RATIOS = [round(float(r), 4) for r in np.arange(0.05, 0.931, 0.015)]
+SETTINGS = ("distill", "steps", "refit", "ridge", "device", "share", "rates", "clip", "precision")
 # Torch-Pruning's global L2 (its best in accuracy.py), with widths as they come and rounded
-VARIANTS: dict[str, int | None] = {"tp-l2-global": None, "tp-l2-global-r8": 8, "tp-l2-global-r16": 16}
+# inside the blocks, as in accuracy.py; uniform: the same share of every group, residual streams as well
+VARIANTS: dict[str, int | None] = {
+    "tp-l2-global": None,
+    "tp-l2-global-r8": 8,
+    "tp-l2-global-r16": 16,
+    "uniform": None,
+}
 
 
 def pruned(bench: Bench, variant: str, ratio: float) -> nn.Module:
     model = copy.deepcopy(bench.model).cpu()
+    if variant == "uniform":
+        network = trace_network(model, (bench.x,))
+        return compact(network, same_share(network, initial_scores(network, "l2"), 1 - ratio)).module
     return prune_with_peer(model, bench.x, "l2", True, ratio, [], VARIANTS[variant])
 
 
@@ -60,7 +72,7 @@ def prepare(bench: Bench, options: argparse.Namespace) -> None:
     """Dense and every network of the ladders as ONNX; equal ones once."""
     folder = Path(options.files)
     export_onnx(copy.deepcopy(bench.model).eval(), (bench.x,), folder / "dense.onnx")
-    for variant in VARIANTS:
+    for variant in options.methods.split(",") if options.methods else VARIANTS:
         seen: set[int] = set()
         for ratio in RATIOS:
             module = pruned(bench, variant, ratio).eval()

@@ -31,6 +31,7 @@ from dtp_edge.export import (
     compact,
     precision_refusal,
     put_back,
+    refit,
     require,
 )
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork, trace_network
@@ -161,12 +162,16 @@ def _train_and_finish(
         cuts.append(cut_and_prove(network, keep)[0])
         return cuts[-1].module
 
+    def fit(dense: nn.Module, images: torch.Tensor) -> None:
+        refit(network, cuts[-1], dense.state_dict(), (images,), seed=context.seed)
+
     outcome = run_training(
         network.module,
         data,
         recipe,
         make_learner=make_learner,
         cut=cut,
+        refit=fit,
         progress=_progress(context, out),
         checkpoint_dir=out / "checkpoint" if out is not None else None,
         resume=resume,

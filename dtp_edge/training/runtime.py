@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from inspect import getattr_static
 from typing import Any
 
 import torch
@@ -110,7 +111,10 @@ class Runtime:
         self._accelerator.wait_for_everyone()
 
 
-def _present_forward(module: nn.Module, *inputs: Any, **named: Any) -> Any:
+def _present_forward(module: fx.GraphModule, *inputs: Any, **named: Any) -> Any:
+    """The forward that the class has by now; a lazy graph writes its code when that is looked at."""
+    if not callable(getattr_static(type(module), "forward")):
+        assert module.code
     return type(module).forward(module, *inputs, **named)
 
 

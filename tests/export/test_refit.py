@@ -72,7 +72,7 @@ def test_what_can_be_made_up_for_is() -> None:
 
 
 def test_the_fit_is_numpys() -> None:
-    """One linear layer behind a cut: weights and bias are those of numpy's least squares on all rows."""
+    """One linear layer behind a cut: weights and bias are those of numpy's least squares on three rows of four."""
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
     x = torch.randn(300, 6)
@@ -83,7 +83,8 @@ def test_the_fit_is_numpys() -> None:
     with torch.no_grad():
         y, hidden = net(x).double().numpy(), net[1](net[0](x))[:, 3:].double().numpy()
     design = np.concatenate([hidden, np.ones((300, 1))], 1)
-    best = np.linalg.lstsq(design, y, rcond=None)[0]
+    fitted = np.arange(300) % 4 > 0
+    best = np.linalg.lstsq(design[fitted], y[fitted], rcond=None)[0]
     np.testing.assert_allclose(cut.module[2].weight.detach().numpy(), best[:5].T, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(cut.module[2].bias.detach().numpy(), best[5], rtol=1e-3, atol=1e-4)
 
@@ -122,7 +123,7 @@ def test_the_fit_never_adds_error_and_is_seen_by_both_forms(seed: int) -> None:
         keep[g.start] = True
     cut = compact(network, keep)
     rows = refit(network, cut, net.state_dict(), (x,))
-    assert all(r.after <= r.before + 1e-9 for r in rows)
+    assert all(r.after < r.before for r in rows if r.reason is None)
     assert any(r.after < r.before - 1e-3 for r in rows)
     with torch.no_grad():
         torch.testing.assert_close(cut.module(x), cut.graph_module(x), rtol=1e-4, atol=1e-4)
@@ -152,10 +153,11 @@ def test_layers_that_are_left_say_why() -> None:
 
     parts = {"first": cbr(3, 6), "depth": c(6, 6, groups=6), "twice": c(6, 6)}
     net = Net(run, **parts, last=nn.Linear(6, 4)).eval()
-    x = torch.randn(8, 3, 8, 8)
+    x = torch.randn(256, 3, 8, 8)
     network = trace_network(net, (x[:2],))
     cut = compact(network, keep_without(network, 0, slice(0, 2)))
     reasons = {r.name: r.reason for r in refit(network, cut, net.state_dict(), (x,))}
     assert reasons["depth.weight"] == "a grouped convolution"
     assert reasons["twice.weight"] == "its weight is used more than once"
-    assert reasons["first.0.weight"] is None and reasons["last.weight"] is None
+    # its inputs are whole, so there is nothing to make up for
+    assert reasons["first.0.weight"] == "the error on rows that were not fitted did not fall"

@@ -205,3 +205,49 @@ def test_long_curves_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_MAX_ROWS", 5)
     rows = train_base(SmallNet(), open_session(small_data(), small_recipe(base_epochs=2, ema=0.0)))
     assert [r["step"] for r in rows] == [8, 16, 20, 24, 32, 40]
+
+
+def test_channels_last_changes_the_layout_and_nothing_else() -> None:
+    data = small_data()
+    train = data.train
+    colour = dataclasses.replace(train, images=train.images.repeat(1, 3, 1, 1), mean=(0.5,) * 3, std=(1,) * 3)
+    results, layouts = [], []
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+        net.register_forward_pre_hook(
+            lambda _, a: layouts.append(a[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        session = open_session(
+            dataclasses.replace(data, train=colour, holdout=colour.subset(torch.arange(50))),
+            small_recipe(base_epochs=0.3, ema=0.0, channels_last=wanted),
+        )
+        train_base(net, session)
+        results.append(net[0].weight.detach())
+    half = len(layouts) // 2
+    assert not any(layouts[:half])
+    assert all(layouts[half : half + 4])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-5)
+
+
+def test_the_cut_network_is_fitted_before_it_is_scored_and_tuned() -> None:
+    """`refit` gets the base (not what the masks left) and training images; at the cut it has been applied."""
+    from helpers import small_run
+
+    seen: list[tuple[nn.Module, torch.Tensor]] = []
+
+    def fit(dense: nn.Module, images: torch.Tensor) -> None:
+        seen.append((dense, images))
+
+    outcome = small_run(None, small_recipe(ema=0.0, refit_images=100), refit=fit, control=False)
+    (dense, images) = seen[0]
+    assert images.shape == (100, 1, 8, 8)
+    assert evaluate(dense, small_data().test) == outcome.accuracy["base"]
+    small_run(None, small_recipe(ema=0.0, refit_images=0), refit=fit, control=False)
+    assert len(seen) == 1
+    from dtp_edge.training.run import refit_images
+
+    large = dataclasses.replace(small_data(), input_shape=(1, 512, 512))
+    found = refit_images(large, small_recipe())
+    assert found is not None
+    assert len(found) == 16

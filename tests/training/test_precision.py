@@ -121,3 +121,4 @@ def test_a_graph_trains_in_the_mode_it_is_in() -> None:
     assert (trained - evaluated).abs().max() > 0.01
     runtime.release(wrapped)
     assert "forward" not in vars(graph)
+    assert not torch.is_autocast_enabled("cpu")
