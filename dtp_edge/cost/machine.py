@@ -15,6 +15,7 @@ from dtp_edge.cost.timing import bind, make_session, random_feed
 from dtp_edge.errors import InputError
 
 BUSY_FACTOR, MIN_QUIET_SHARE = 1.25, 0.25
+SETTLE_SECONDS = 5.0
 
 
 class Reference:
@@ -56,6 +57,26 @@ class Reference:
             raise InputError(
                 f"this machine is too busy to be measured: only {share:.0%} of the reference samples "
                 f"were undisturbed (load average {_load()})",
+                where="profile measure",
+                hint="Stop other programs and run it again, or give the name of a shipped profile.",
+            )
+
+
+class CpuShare:
+    """How much of the time since its making this process had a processor."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def refuse_if_less(self, least: float) -> None:
+        """Raise `InputError` if, after a few seconds, other programs took so much that less than `least`
+        was left: single calls may look undisturbed then, but caches and clocks are not this program's."""
+        seconds = time.monotonic() - self._wall
+        share = (time.process_time() - self._cpu) / max(seconds, 1e-9)
+        if seconds >= SETTLE_SECONDS and share < least:
+            raise InputError(
+                f"this machine is too busy to be measured: other programs left this one the processor for "
+                f"only {share:.0%} of the time (load average {_load()})",
                 where="profile measure",
                 hint="Stop other programs and run it again, or give the name of a shipped profile.",
             )

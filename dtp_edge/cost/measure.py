@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 from dtp_edge.cost.digest import MIN_ROWS, Measured, digest, shape_of
-from dtp_edge.cost.machine import Reference, machine_facts
+from dtp_edge.cost.machine import CpuShare, Reference, machine_facts
 from dtp_edge.cost.node_features import columns
 from dtp_edge.cost.node_times import NetworkTimes, measure_networks
 from dtp_edge.cost.probe_nets import probe_network
@@ -55,6 +55,7 @@ class Plan:
     visits: int
     runs: int
     seconds: float = 480.0
+    least_cpu_share: float = 0.4  # of the time that this process must have a processor
 
 
 QUICK = Plan(probes=120, batch=40, visits=3, runs=3, seconds=25.0)
@@ -100,9 +101,10 @@ def collect(
     """
     count = plan.probes if networks is None else len(networks)
     watch = Reference(threads)
-    started = time.monotonic()
+    share, started = CpuShare(), time.monotonic()
 
     def between() -> None:
+        share.refuse_if_less(plan.least_cpu_share)
         watch.sample()
         if beside is not None:
             beside()

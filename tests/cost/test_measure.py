@@ -7,12 +7,13 @@ import math
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 
-from dtp_edge.cost import import_results, time_onnx, write_kit
+from dtp_edge.cost import import_results, machine, time_onnx, write_kit
 from dtp_edge.cost.check import CheckedNetwork, CheckResult, check_profile
 from dtp_edge.cost.digest import calibrate, digest
 from dtp_edge.cost.machine import Reference
@@ -106,9 +107,23 @@ def test_a_busy_machine_is_refused():
     watch.refuse_if_busy()
 
 
+def test_a_process_that_seldom_has_a_processor_is_refused(monkeypatch):
+    clock = {"wall": 100.0, "cpu": 3.0}
+    monkeypatch.setattr(machine.time, "monotonic", lambda: clock["wall"])
+    monkeypatch.setattr(machine.time, "process_time", lambda: clock["cpu"])
+    share = machine.CpuShare()
+    for wall, cpu, refused in ((4.0, 0.1, False), (10.0, 5.0, False), (10.0, 2.0, True)):
+        clock.update(wall=100.0 + wall, cpu=3.0 + cpu)
+        if refused:
+            with pytest.raises(InputError, match="only 20% of the time"):
+                share.refuse_if_less(0.4)
+        else:
+            share.refuse_if_less(0.4)
+
+
 @pytest.fixture(scope="module")
 def measured():
-    return collect(1, Plan(probes=24, batch=24, visits=2, runs=2))
+    return collect(1, Plan(probes=24, batch=24, visits=2, runs=2, least_cpu_share=0.0))
 
 
 def test_miniature_measurement_makes_a_valid_profile(measured):
@@ -125,9 +140,10 @@ def test_miniature_measurement_makes_a_valid_profile(measured):
 
 def test_a_measurement_ends_with_the_batch_that_its_time_runs_out_in():
     models = [small(8 + i) for i in range(6)]
-    times, reference = collect(1, Plan(6, batch=2, visits=1, runs=1, seconds=0.0), networks=models)
+    plan = Plan(6, batch=2, visits=1, runs=1, seconds=0.0, least_cpu_share=0.0)
+    times, reference = collect(1, plan, networks=models)
     assert len(times) == len(reference) == 2
-    times, _ = collect(1, Plan(6, batch=2, visits=1, runs=1), networks=models)
+    times, _ = collect(1, replace(plan, seconds=60.0), networks=models)
     assert len(times) == 6
 
 
