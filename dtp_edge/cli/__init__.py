@@ -6,7 +6,6 @@ import importlib
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 
 import click
@@ -63,8 +62,6 @@ def cli() -> None:
 
 def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
     """Run a command and return its exit code: 0, 2 (input), 3 (budget), 4 (check failed), 130 (stopped)."""
-    # torch's own deprecations, raised while it copies what it exported; nothing a user could act on
-    warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg|torch")
     try:
         command.main(args=arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.Exit as done:
