@@ -187,7 +187,7 @@ def _markdown(rows: list[dict[str, str]], stamp: str) -> str:
     lines += [
         "fp32: largest absolute difference from ONNX Runtime, optimisations off. int8: share of the range.",
         "(u): above 1 %, and within 1 %, or nearer by more than half, of the same file without the roundings",
-        "between convolutions and sums: the runtime leaves them out (`runtime_faults.md` has the smallest file).",
+        "between convolutions and sums: the runtime leaves them out (smallest file: `runtime_faults.md`).",
         "(r): above 1 % by float rounding that adds up over a deep network with random weights: fed with the",
         "same numbers, each of its int8 blocks is within one step of ONNX Runtime's (see int8_blocks.py).",
         "",
