@@ -72,7 +72,7 @@ def test_what_can_be_made_up_for_is() -> None:
 
 
 def test_the_fit_is_numpys() -> None:
-    """One linear layer behind a cut: weights and bias are those of numpy's least squares on three rows of four."""
+    """One linear layer behind a cut: numpy's least squares on three rows of four."""
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
     x = torch.randn(300, 6)
