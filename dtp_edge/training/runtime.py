@@ -103,6 +103,7 @@ class Runtime:
         for norm in module.modules():
             if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
                 for values in (norm.running_mean, norm.running_var):
+                    assert values is not None  # batch norm has both or neither
                     mean = self._accelerator.reduce(values.detach().clone(), reduction="mean")
                     assert isinstance(mean, Tensor)
                     values.copy_(mean)
