@@ -63,7 +63,10 @@ class TransportPruner(MaskLearner):
         from dtp_edge.task import Task
 
         if total_steps < 1 or not 0 < mask_share <= 1:
-            raise InputError(f"total_steps {total_steps} and mask_share {mask_share} leave nothing to learn.")
+            raise InputError(
+                f"total_steps {total_steps} and mask_share {mask_share} leave nothing to learn.",
+                hint="Give total_steps of at least 1 and a mask_share above 0 and at most 1.",
+            )
         inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
         network = trace_network(copy.deepcopy(model), inputs, exclude=exclude)
         task = Task.of(network, load_profile(device), budget).require_feasible()

@@ -274,7 +274,7 @@ def _optimizer(phase: Phase, recipe: Recipe) -> torch.optim.Optimizer:
             {"params": list(phase.scores), "weight_decay": 0.0, "rate": phase.score_rate, "scheduled": False}
         )
     if not groups:
-        raise InputError("the network has no parameters to train")
+        raise InputError("the network has no parameters to train", hint="Is requires_grad False everywhere?")
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(recipe.momentum, 0.999))
     nesterov = recipe.momentum > 0

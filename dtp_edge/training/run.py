@@ -155,7 +155,10 @@ def run_training(
 
     steps = session.steps(recipe.mask_epochs)
     if steps == 0:
-        raise InputError("mask_epochs is 0, so no masks can be learned")
+        raise InputError(
+            "mask_epochs is 0, so no masks can be learned",
+            hint="Give mask_epochs above 0, or leave the data out for a one-shot run.",
+        )
     learner = make_learner(steps)
     learn_masks(learner, session, teacher)
     keep = learner.harden()

@@ -54,7 +54,11 @@ def _bounded(u: Tensor) -> Tensor:
     low, high = torch.aminmax(u)
     limit = torch.finfo(u.dtype).max / 4
     if bool(torch.isnan(low) | torch.isnan(high)):
-        raise InputError("scores or log_prior contain NaN.", where="entropic_mask")
+        raise InputError(
+            "scores or log_prior contain NaN.",
+            where="entropic_mask",
+            hint="The training diverged: lower the learning rate.",
+        )
     return u.clamp(-limit, limit) if bool((low < -limit) | (high > limit)) else u
 
 
@@ -63,7 +67,9 @@ def _totals(u: Tensor, c: Tensor | None) -> Tensor:
         return u.new_full((u.shape[0], 1), float(u.shape[1]))
     low, high = torch.aminmax(c)
     if not bool((low >= 0) & torch.isfinite(high)):
-        raise InputError("costs must be finite and >= 0.", where="costs")
+        raise InputError(
+            "costs must be finite and >= 0.", where="costs", hint="A channel that costs nothing has cost 0."
+        )
     return c.sum(-1, keepdim=True)
 
 

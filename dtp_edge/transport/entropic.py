@@ -51,7 +51,10 @@ def entropic_mask(
     **Raises:** `InputError` for shapes that do not fit, NaN, negative costs or budget, epsilon <= 0.
     """
     if not isinstance(scores, Tensor) or not scores.is_floating_point() or scores.dim() == 0:
-        raise InputError("entropic_mask needs `scores` as a floating-point tensor [..., n].")
+        raise InputError(
+            "entropic_mask needs `scores` as a floating-point tensor [..., n].",
+            hint="For example torch.rand(8).",
+        )
     dtype = scores.dtype if scores.dtype in (torch.float32, torch.float64) else torch.float32
     rows = scores.shape[:-1]
     s = scores.to(dtype)
@@ -102,7 +105,11 @@ def _per_row(value: float | Tensor, like: Tensor, rows: torch.Size, name: str) -
         return like.new_full((1,) * (len(rows) + 1), value).expand(*rows, 1)
     value = value.to(like)
     if value.dim() > len(rows):
-        raise InputError(f"shape {tuple(value.shape)} does not fit the groups {tuple(rows)}.", where=name)
+        raise InputError(
+            f"shape {tuple(value.shape)} does not fit the groups {tuple(rows)}.",
+            where=name,
+            hint="Give one value, or one a group.",
+        )
     low = value.detach().amin() if value.numel() else torch.ones(())
     if not bool(low > 0 if name == "epsilon" else low >= 0):
         raise InputError(f"the smallest entry is {float(low)!r}.", where=name, hint=_ROW_HINT[name])

@@ -75,7 +75,10 @@ class MaskLearner(nn.Module):
                 f"total_steps is {total_steps}.", hint="Give the number of training steps, >= 1."
             )
         if dual not in ("exact", "single") or accumulation not in ("proximal", "fixed", "scheduled"):
-            raise InputError(f"unknown dual {dual!r} or accumulation {accumulation!r}.")
+            raise InputError(
+                f"unknown dual {dual!r} or accumulation {accumulation!r}.",
+                hint="dual: exact, single; accumulation: proximal, fixed, scheduled.",
+            )
         require_feasible(network, cost, limits)
         self.network, self.cost = network, cost
         self.module = network.module
@@ -269,7 +272,11 @@ class MaskLearner(nn.Module):
 
 def _spread(scores: np.ndarray) -> np.ndarray:
     if not np.isfinite(scores).all():
-        raise InputError("the scores contain NaN or infinity.", where="scores")
+        raise InputError(
+            "the scores contain NaN or infinity.",
+            where="scores",
+            hint="The training diverged: lower the learning rate.",
+        )
     deviation = scores.std() if len(scores) else 0.0
     return SPREAD * (scores - scores.mean()) / deviation if deviation > 1e-12 else np.zeros_like(scores)
 

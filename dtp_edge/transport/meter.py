@@ -38,7 +38,10 @@ class Meter:
             if metric not in known:
                 raise InputError(f"the cost model has no {metric}.", where="budget", hint=f"Known: {known}.")
             if not (np.isfinite(limit) and limit > 0):
-                raise InputError(f"the limit {limit!r} of {metric} is not a finite number above 0.")
+                raise InputError(
+                    f"the limit {limit!r} of {metric} is not a finite number above 0.",
+                    hint="Budget.limits gives limits in the units of the cost model.",
+                )
         self.network, self.cost, self.layers = network, cost, network.layers
         self.weight = np.ones(network.n_atoms)
         for group in network.groups:

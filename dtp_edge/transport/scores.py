@@ -118,7 +118,11 @@ def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction
     finally:
         module.train(training)
     if seen == 0:
-        raise InputError("no batch was given.", where="scores")
+        raise InputError(
+            "no batch was given.",
+            where="scores",
+            hint='Give batches=[(inputs, targets), …], or the method "l2", which needs none.',
+        )
     if not np.isfinite(total).all():
         raise InputError(
             "the gradients are not finite.", where="scores", hint="Check the weights and the data."

@@ -180,7 +180,9 @@ def _start(flat: Tensor) -> Tensor:
     """log |w|, standardised to the usual spread."""
     size = flat.abs()
     if not bool(torch.isfinite(size).all()):
-        raise InputError("the weights contain NaN or infinity.")
+        raise InputError(
+            "the weights contain NaN or infinity.", hint="The training diverged: lower the learning rate."
+        )
     floor = size[size > 0].min() if bool((size > 0).any()) else size.new_ones(())
     score = size.clamp_min(float(floor)).log()
     spread = score.std() if len(score) > 1 else score.new_zeros(())
