@@ -286,6 +286,8 @@ def print_table(path: Path) -> None:
     blocks: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         s = row["settings"]
+        if row["method"].startswith("ours") and not s["refit"]:
+            row["method"] += ", no least squares"
         if "test" in row:
             key = (s["model"], s["macs"], s["latency"], s["steps"], s["distill"], row["base"])
             blocks.setdefault(key, []).append(row)

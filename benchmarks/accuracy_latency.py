@@ -172,7 +172,8 @@ def picture(options: argparse.Namespace) -> None:
                     100 * float(np.mean([r[k] for r in found]))
                     for k in ("latency_share", "macs_ratio", "holdout", "test")
                 )
-                points.setdefault(method, []).append((share, test))
+                line = "ours" if method.startswith("ours") else method
+                points.setdefault(line, []).append((share, test))
                 print(
                     f"| {target} | {method} | {share:.1f} % | {macs:.1f} % | {holdout:.2f} | {test:.2f} "
                     f"| {len(found)} |"
