@@ -83,12 +83,14 @@ def quick(tmp_path: Path, name: str, source: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path / "stand-ins"), str(EXAMPLES.parent)])}
 
 
+@pytest.mark.slow
 def test_a_raspberry_pi_quickly(tmp_path: Path) -> None:
     said = run("raspberry_pi_timm", "--out", str(tmp_path / "run"), environment=quick(tmp_path, "timm", TIMM))
     assert said.count("can be had") == 3
     assert finished(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_keyword_spotting_quickly(tmp_path: Path) -> None:
     few = ("--count", "60", "--epochs", "0.1")
     said = run("keyword_spotting_stm32", *few, "--out", str(tmp_path / "run"))
@@ -97,6 +99,7 @@ def test_keyword_spotting_quickly(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model.int8.onnx").is_file()
 
 
+@pytest.mark.slow
 def test_solar_cells_quickly(tmp_path: Path) -> None:
     few = ("--side", "24", "--epochs", "0.1", "--out", str(tmp_path / "run"))
     said = run("solar_cell_defects", *few, environment=quick(tmp_path, "elpv_dataset.utils", ELPV))

@@ -173,7 +173,7 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
             request["latency"] = "50%"
     if request["model"] is None:
         raise InputError("name a MODEL", hint="Or start with `prune-for-device --demo`; see --help.")
-    if request["device"] is None:
+    if not (request["device"] or "").strip(", "):
         raise InputError("name a --device", hint="`dtp-edge devices` lists them; host is this machine.")
     if not any(request[name] for name in GROUPS["Budget"]):
         raise InputError(
