@@ -99,9 +99,7 @@ def _run(name: str, path: Path) -> Run:
         device=report["device"]["name"],
         mode=report["run"]["mode"],
         asked=", ".join(
-            f"{title(b['metric'])} {b['asked_text']}"
-            for b in report["budgets"]
-            if b["asked_text"]
+            f"{title(b['metric'])} {b['asked_text']}" for b in report["budgets"] if b["asked_text"]
         ),
         status=judge(report).status,
         latency_ms=value("latency_ms"),
