@@ -130,7 +130,8 @@ def _weight(node: fx.Node) -> str | None:
 
 def _conv_arguments(args: tuple[Any, ...]) -> tuple[Any, Any, Any, int]:
     """Stride, padding, dilation and groups of `conv2d`'s arguments, defaults filled in."""
-    stride, padding, dilation, groups = (*args[3:], *([1, 1], [0, 0], [1, 1], 1)[len(args[3:]) :])
+    defaults: tuple[Any, ...] = ([1, 1], [0, 0], [1, 1], 1)
+    stride, padding, dilation, groups = (*args[3:], *defaults[len(args[3:]) :])
     return stride, padding, dilation, groups
 
 
@@ -217,9 +218,11 @@ class _Fitting(fx.Interpreter):
         fitted = _ridge(patches[~judge], y[~judge], start, self.ridge)
         x_judge, y_judge = patches[judge], y[judge]
         size = y_judge.square().sum().clamp_min(1e-30)
-        errors = [float((y_judge - x_judge @ w.T).square().sum() / size) for w in (start, fitted)]
-        if not errors[1] < errors[0]:
-            self.rows.append(Refit(name, *errors, "the error on rows that were not fitted did not fall"))
+        before, after = (float((y_judge - x_judge @ w.T).square().sum() / size) for w in (start, fitted))
+        if not after < before:
+            self.rows.append(
+                Refit(name, before, after, "the error on rows that were not fitted did not fall")
+            )
             return
         if all(u.target is _NORM for u in node.users):
             norms = start.norm(dim=1, keepdim=True), fitted.norm(dim=1, keepdim=True)
@@ -228,7 +231,7 @@ class _Fitting(fx.Interpreter):
         weight.copy_(fitted.view_as(weight))
         if bias is not None:
             bias.copy_(y_mean - fitted @ x_mean)
-        self.rows.append(Refit(name, *errors))
+        self.rows.append(Refit(name, before, after))
 
     def _estimate(self, node: fx.Node) -> None:
         """Running statistics of a batch norm in evaluation, from what now arrives at it."""

@@ -89,7 +89,7 @@ def block_fit(data: Path, device: str, cache_bytes: float) -> tuple[np.ndarray, 
 def block_documents(theta: np.ndarray, cache_bytes: float) -> tuple[dict[str, Any], dict[str, float]]:
     """Return a profile's "kernels" and its "weight_cache" for fitted rates (fp32)."""
     kernels = kernel_documents(BLOCK_SPEC, theta, 4, {}, "fitted on blocks")
-    rate = kernels.pop(_COLD)["weight_bytes_per_second"]
+    rate: Any = kernels.pop(_COLD)["weight_bytes_per_second"]
     return kernels, {"bytes": cache_bytes, "bytes_per_second": rate}
 
 

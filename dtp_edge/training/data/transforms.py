@@ -15,7 +15,7 @@ Transform = Callable[[Any], Any]
 def seeded(transform: Transform, picture: Any, seed: int) -> Any:
     """Apply a transform whose random draws depend on `seed` alone; torch's global generator is unmoved."""
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return transform(picture)
 
 
