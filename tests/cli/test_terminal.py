@@ -303,7 +303,7 @@ def test_ctrl_c_leaves_a_state_that_the_printed_command_goes_on_from(folder: Pat
     pytest.importorskip("accelerate")
     pytest.importorskip("sklearn")
     words = ["net.py:build", "--data", "digits", "--device", DEVICE, "--latency", "60%", "--out", "c"]
-    words += ["--epochs", "3"]
+    words += ["--epochs", "8"]  # long enough to be stopped on a busy machine too
     child = subprocess.Popen(
         program("prune-for-device", *words), cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
