@@ -97,10 +97,7 @@ def run(*command: str) -> int:
 def run_tests(arguments: list[str]) -> int:
     if arguments:
         return run("python", "-m", "pytest", *arguments)
-    # The guides train in the test's own process, as a reader's session would: they get one of their own.
-    guides, pytest = "tests/test_docs.py", ["python", "-m", "pytest"]
-    checks = (["ruff", "check"], ["ruff", "format", "--check"], ["pyright"])
-    for step in (*checks, [*pytest, "--ignore", guides], [*pytest, guides]):
+    for step in (["ruff", "check"], ["ruff", "format", "--check"], ["pyright"], ["python", "-m", "pytest"]):
         code = run(*step)
         if code:
             return code

@@ -23,6 +23,7 @@ from dtp_edge.training.checkpoint import (
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch
 from dtp_edge.training.ema import Average
 from dtp_edge.training.evaluate import class_logits, evaluate
+from dtp_edge.training.layout import arrange_weights, arranged
 from dtp_edge.training.loss import training_loss
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime, move
@@ -110,6 +111,7 @@ class _Loop:
         self.best: dict[str, Tensor] = {}
         runtime = session.runtime
         move(phase.module, runtime.device)
+        arrange_weights(phase.module, self.recipe.channels_last, runtime.device)
         if phase.teacher is not None:
             move(phase.teacher, runtime.device).eval()
         self.wrapped, self.optimizer = runtime.prepare(phase.module, _optimizer(phase, session.recipe))
@@ -140,9 +142,7 @@ class _Loop:
         factor = recipe.rate(self.step, phase.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * (factor if group["scheduled"] else 1.0)
-        x, y = x.to(runtime.device), y.to(runtime.device)
-        if recipe.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x, y = arranged(x.to(runtime.device), recipe.channels_last), y.to(runtime.device)
         parts = list(zip(x.chunk(recipe.accumulate), y.chunk(recipe.accumulate), strict=True))
         total, right = 0.0, 0
         for i, (xs, ys) in enumerate(parts):
