@@ -1,4 +1,4 @@
-"""A run's folder: files appear in it only when all of them are right."""
+"""A run's folder: files appear in it only when all of them are right, written by one process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from pathlib import Path
 from dtp_edge.errors import InputError
 
 LAST = "report.json"  # moved last: its presence says that a run is finished
+
+
+def first_process() -> bool:
+    """Return whether this is the process that speaks and writes: of several in one run, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def is_finished(out: Path) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -35,7 +34,7 @@ from dtp_edge.export import (
     require,
 )
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork, trace_network
-from dtp_edge.outputs import refuse_finished, staged
+from dtp_edge.outputs import first_process, refuse_finished, staged
 from dtp_edge.result import PruneResult
 from dtp_edge.task import Task
 from dtp_edge.transport import Budget, MaskLearner, initial_scores
@@ -183,14 +182,14 @@ def _train_and_finish(
             "weights": context.dense_sha256,
         },
     )
-    if int(os.environ.get("RANK", "0")) > 0:  # every process holds the result, the first one writes it
+    if not first_process():  # every process holds the result, the first one writes it
         out, context.measure = None, False
     return finish_task(task, outcome.keep, out=out, training=outcome, compacted=cuts[-1], context=context)
 
 
 def _progress(context: RunContext, out: Path | None) -> Progress:
     """The caller's callback, and TensorBoard beside it where it was asked for (by the first process)."""
-    if not context.tensorboard or int(os.environ.get("RANK", "0")) > 0:
+    if not context.tensorboard or not first_process():
         return context.progress
     from dtp_edge.training import Several, TensorBoardLog
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtp_edge.errors import InputError
-from dtp_edge.outputs import is_finished, refuse_finished, staged
+from dtp_edge.outputs import first_process, is_finished, refuse_finished, staged
 
 
 def test_files_appear_together(tmp_path: Path) -> None:
@@ -45,3 +45,14 @@ def test_a_finished_folder_is_not_overwritten_by_accident(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="finished run"):
         refuse_finished(tmp_path, force=False)
     refuse_finished(tmp_path, force=True)
+
+
+@pytest.mark.parametrize(("rank", "first"), [(None, True), ("0", True), ("1", False), ("10", False)])
+def test_the_first_of_several_processes_speaks(
+    monkeypatch: pytest.MonkeyPatch, rank: str | None, first: bool
+) -> None:
+    if rank is None:
+        monkeypatch.delenv("RANK", raising=False)
+    else:
+        monkeypatch.setenv("RANK", rank)
+    assert first_process() is first

@@ -19,11 +19,6 @@ _GLUE = "\x1f"
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:ms|µs|[KMGT]?i?B)\b|%)")
 
 
-def first_process() -> bool:
-    """Return whether this is the process that speaks: of several in one run, the first."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def style(text: str, **how: Any) -> str:
     """Colour text unless NO_COLOR is set; click strips colours from pipes by itself."""
     return text if os.environ.get("NO_COLOR") else click.style(text, **how)

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from dtp_edge.cli.console import first_process, print_json
+from dtp_edge.cli.console import print_json
 from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError, Interrupted
+from dtp_edge.outputs import first_process
 
 SHORT = """\
 Usage: {program} MODEL --device NAME --latency 60% [OPTIONS]
