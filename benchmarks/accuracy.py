@@ -30,12 +30,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy_peers import about, bisect, macs_of, prune_with_peer
+from accuracy_peers import (
+    PEER_SETTINGS,
+    about,
+    base_in_file,
+    bisect,
+    macs_of,
+    prune_with_peer,
+    same_share,
+)
 from torch import nn
 
 from dtp_edge.cost import NetworkCost, load_profile
 from dtp_edge.export import compact, refit
-from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.graph import trace_network
 from dtp_edge.training import (
     DataSource,
     Recipe,
@@ -49,11 +57,12 @@ from dtp_edge.training import (
     train_base,
     with_seed,
 )
+from dtp_edge.training.runtime import move
 from dtp_edge.transport import Budget, MaskLearner, initial_scores
 from dtp_edge.zoo import resolve_model
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
-PEERS = [f"tp-{i}-{s}" for i in ("l2", "taylor", "group") for s in ("global", "local")]
+PEERS = [f"tp-{setting}" for setting in PEER_SETTINGS]
 OURS = ["ours-macs", "ours-macs-inside", "ours-latency", "ours-latency-inside"]
 METHODS = [*OURS, *PEERS, "uniform", "random", "control"]
 
@@ -73,25 +82,20 @@ class Bench:
 
     def _base(self) -> None:
         """Fine-tune the given weights on this data; kept in a file, so that all tables share it."""
-        options, path = self.options, Path(self.options.base)
-        if path.is_file():
-            self.model, _, _ = resolve_model(
-                options.model, path, self.data.num_classes, self.data.input_shape
-            )
-        else:
+        options = self.options
+
+        def train() -> None:
             before = evaluate(self.model, self.data.test)
             recipe = self.recipe(0, options.base_rate, distill=0.0)
             recipe = replace(recipe, base_epochs=options.base_steps * self.epochs)
             train_base(self.model, open_session(self.data, recipe))
-            from safetensors.torch import save_file
-
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(dict(self.model.state_dict()), path)
             print(f"base: {before:.4f} as given, {options.base_steps} steps", flush=True)
-        known = path.with_suffix(".json")  # the base's test accuracy, read once
-        if not known.is_file():
-            known.write_text(json.dumps(evaluate(self.model, self.data.test)))
-        self.base_test = json.loads(known.read_text())
+
+        def score() -> float:
+            return evaluate(self.model, self.data.test)
+
+        self.base_test = base_in_file(self.model, Path(options.base), train, score)
+        move(self.model, "cpu")  # training may have taken it to a GPU; networks are traced and cut here
         print(f"base: test {self.base_test:.4f}", flush=True)
 
     def recipe(self, seed: int, rate: float, distill: float | None = None) -> Recipe:
@@ -142,6 +146,7 @@ class Bench:
         compacted = compact(network, keep)
         if o.refit:
             images = torch.cat([x for x, _ in self.gradient_batches(recipe.seed, 4)])
+            images = images.to(session.runtime.device)
             refit(network, compacted, teacher.state_dict(), (images,), ridge=o.ridge)
         return compacted.module, network.widths(keep)
 
@@ -218,15 +223,6 @@ class Bench:
         row |= {"macs_ratio": macs_of(module, self.x) / self.dense_macs, "widths": widths, "rate": rate}
         row |= {"seconds": round(time.time() - began), "cpu_seconds": round(time.process_time() - cpu)}
         return module, row
-
-
-def same_share(network: PrunableNetwork, scores: np.ndarray, share: float) -> np.ndarray:
-    """Keep the atoms of largest score, the same share of every group."""
-    keep = np.zeros(network.n_atoms, dtype=bool)
-    for group in network.groups:
-        count = max(1, int(share * (group.stop - group.start)))
-        keep[group.start + np.argsort(-scores[group.start : group.stop])[:count]] = True
-    return keep
 
 
 def move_weights(module: nn.Module, source: nn.Module) -> None:

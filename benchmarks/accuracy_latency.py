@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy import Bench, parser_of_options, same_share
-from accuracy_peers import about, macs_of, prune_with_peer
+from accuracy import Bench, parser_of_options
+from accuracy_peers import about, macs_of, prune_with_peer, same_share
 from torch import nn
 
 from dtp_edge.cost.timing import bind, make_session, random_feed, time_interleaved

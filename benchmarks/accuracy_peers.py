@@ -1,8 +1,9 @@
-"""What the accuracy benchmark measures and compares with: Torch-Pruning in one shot, MACs, the machine."""
+"""What the accuracy benchmarks share: the base in a file, Torch-Pruning in one shot, uniform cuts, MACs."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import time
 import warnings
@@ -10,13 +11,48 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dtp_edge.graph import PrunableNetwork
+
+# Torch-Pruning's importances, ranked over the whole network or layer by layer
+PEER_SETTINGS = [f"{kind}-{scope}" for kind in ("l2", "taylor", "group") for scope in ("global", "local")]
+
+
+def base_in_file(model: nn.Module, path: Path, train: Callable[[], None], score: Callable[[], Any]) -> Any:
+    """Give `model` the base's weights: those in the file, or else those that `train` leaves, kept there.
+
+    Returns what `score` says of the base (JSON), asked once and kept beside the weights.
+    """
+    from safetensors.torch import load_file, save_file
+
+    if path.is_file():
+        model.load_state_dict(load_file(path))
+    else:
+        train()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: t.cpu().contiguous() for k, t in model.state_dict().items()}, path)
+    known = path.with_suffix(".json")
+    if not known.is_file():
+        known.write_text(json.dumps(score()))
+    return json.loads(known.read_text())
+
+
+def same_share(network: PrunableNetwork, scores: np.ndarray, share: float) -> np.ndarray:
+    """Which atoms stay: those of largest score, the same share of every group."""
+    keep = np.zeros(network.n_atoms, dtype=bool)
+    for group in network.groups:
+        count = max(1, int(share * (group.stop - group.start)))
+        keep[group.start + np.argsort(-scores[group.start : group.stop])[:count]] = True
+    return keep
+
 
 def macs_of(module: nn.Module, x: torch.Tensor) -> int:
     """Multiply-accumulates by torch's own counter, for both sides."""
+    x = x.to(next(module.parameters()).device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module.eval()(x)
     return counter.get_total_flops() // 2

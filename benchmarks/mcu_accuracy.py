@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accuracy_peers import about, bisect, prune_with_peer
+from accuracy_peers import PEER_SETTINGS, about, base_in_file, bisect, prune_with_peer, same_share
 from mcu_accuracy_page import METHODS, Row, page
 from torch import nn
 
@@ -53,7 +53,6 @@ from dtp_edge.transport import Budget, MaskLearner, initial_scores
 from dtp_edge.zoo.mobilenet import MobileNetV1
 
 RESULTS = Path(__file__).parent / "results" / "mcu_accuracy.jsonl"
-PEERS = [f"{kind}-{scope}" for kind in ("l2", "taylor", "group") for scope in ("global", "local")]
 
 
 class Bench:
@@ -75,21 +74,14 @@ class Bench:
         self.dense = self.costs(self.model)
 
     def _base(self) -> None:
-        from safetensors.torch import load_file, save_file
-
-        path = Path(self.options.base)
-        if path.is_file():
-            self.model.load_state_dict(load_file(path))
-        else:
+        def train() -> None:
             recipe = dataclasses.replace(self.recipe(0, 0.1), base_epochs=self.options.base_epochs)
             train_base(self.model, open_session(self.blind, recipe))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(dict(self.model.state_dict()), path)
-        known = path.with_suffix(".json")  # the base's accuracies, read once
-        if not known.is_file():
-            scores = {s: evaluate(self.model, self.data.split(s)) for s in ("holdout", "test")}
-            known.write_text(json.dumps(scores))
-        self.base = json.loads(known.read_text())
+
+        def score() -> dict[str, float]:
+            return {s: evaluate(self.model, self.data.split(s)) for s in ("holdout", "test")}
+
+        self.base = base_in_file(self.model, Path(self.options.base), train, score)
         print(f"base: hold-out {self.base['holdout']:.4f}, test {self.base['test']:.4f}", flush=True)
 
     def recipe(self, seed: int, rate: float) -> Recipe:
@@ -145,11 +137,7 @@ class Bench:
         scores = initial_scores(network, "l2")
 
         def cut(share: float) -> nn.Module:
-            keep = np.zeros(network.n_atoms, dtype=bool)
-            for group in network.groups:
-                count = max(1, int(share * (group.stop - group.start)))
-                keep[group.start + np.argsort(-scores[group.start : group.stop])[:count]] = True
-            return compact(network, keep).module
+            return compact(network, same_share(network, scores, share)).module
 
         return cut(bisect(lambda share: self.fits(cut(share), limits)))
 
@@ -232,7 +220,7 @@ class Bench:
 
 def tries_of(method: str, rates: list[float]) -> list[tuple[str, float]]:
     """Settings and rates to choose from, in the order in which `Bench.row` tries them."""
-    return [(s, r) for r in rates for s in (PEERS if method == "tp" else ["-"])]
+    return [(s, r) for r in rates for s in (PEER_SETTINGS if method == "tp" else ["-"])]
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
