@@ -121,12 +121,15 @@ class _Loop:
     def run(self) -> None:
         self.phase.module.train()
         began, saved = time.monotonic() - self.seconds, time.monotonic()
+        self._score_if_due()
         for x, y in self._batches():
             row = self._train_step(x, y)
-            if self._at_epoch_end():
-                row["holdout_accuracy"] = self._score()
-            if self.step % self._stride == 0 or "holdout_accuracy" in row:
+            self.seconds = time.monotonic() - began
+            if self.step % self._stride == 0 or self._at_epoch_end():
                 self.rows.append(row)
+            if self._at_epoch_end():
+                self.save(done=False)  # scoring can take minutes: no step is lost by a kill meanwhile
+                self._score_if_due()
             self.seconds = time.monotonic() - began
             if self.session.progress is not None and self.session.runtime.main:
                 self.session.progress(self.phase.name, self.step, self.phase.steps, row)
@@ -205,6 +208,13 @@ class _Loop:
 
     def _at_epoch_end(self) -> bool:
         return self.step == self.phase.steps or self.step % self._per_epoch == 0
+
+    def _score_if_due(self) -> None:
+        """Score at the end of an epoch, unless the last row says that it was done before."""
+        if not self.rows or self.rows[-1]["step"] != self.step or not self._at_epoch_end():
+            return
+        if "holdout_accuracy" not in self.rows[-1]:
+            self.rows[-1]["holdout_accuracy"] = self._score()
 
     def _score(self) -> float:
         module, runtime = self.phase.module, self.session.runtime

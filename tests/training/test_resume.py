@@ -75,6 +75,24 @@ def test_ctrl_c_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert fingerprint(found) == fingerprint(small_run(None, recipe))
 
 
+def test_no_step_is_lost_by_a_stop_while_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_recipe(base_epochs=1.5, tune_epochs=0.5)
+    whole = fingerprint(small_run(None, recipe))
+
+    def stop(*_: object, **__: object) -> float:
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dtp_edge.training.loop.evaluate", stop)
+        with pytest.raises(Stop):
+            small_run(tmp_path, recipe, checkpoint_seconds=1e9)
+    seen: list[tuple[object, ...]] = []
+    found = small_run(tmp_path, recipe, resume=True, progress=lambda *a: seen.append(a[:2]))
+    per_epoch = len(small_data().train) // recipe.batch_size
+    assert seen[0] == ("base", per_epoch + 1)
+    assert fingerprint(found) == whole
+
+
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     recipe = small_recipe(base_epochs=0.2, mask_epochs=0.2, tune_epochs=0.2)
     first = small_run(tmp_path, recipe)
