@@ -22,6 +22,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from dtp_edge.export import list_runtimes
+from dtp_edge.export.onnx_wiring import makers, readers
 from dtp_edge.export.runtime.child import run_child
 from dtp_edge.export.runtimes import interpreter
 
@@ -132,17 +133,13 @@ def compare(path: Path, name: str, *, timeout_s: float = 300.0, memory_bytes: in
 def without_roundings(path: Path, target: Path) -> Path:
     """Write the file without the roundings between a convolution and a sum, which OpenVINO leaves out."""
     model = onnx.load(str(path))
-    producer = {name: node for node in model.graph.node for name in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    producer, read_by = makers(model.graph), readers(model.graph)
     dropped: set[str] = set()
     for node in [n for n in model.graph.node if n.op_type == "QuantizeLinear"]:
         if getattr(producer.get(node.input[0]), "op_type", "") != "Conv":
             continue
-        back = readers[node.output[0]]
-        users = [user for d in back for user in readers.get(d.output[0], [])]
+        back = read_by[node.output[0]]
+        users = [user for d in back for user in read_by.get(d.output[0], [])]
         if not users or {user.op_type for user in users} != {"Add"}:
             continue
         names = {d.output[0] for d in back}

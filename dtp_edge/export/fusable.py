@@ -12,11 +12,13 @@ from collections import Counter
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
+from dtp_edge.export.onnx_wiring import makers
+
 
 def fuse_gelu(model: ModelProto) -> ModelProto:
     """Reorder the multiplications of every GELU in place and return the model."""
     constants = {i.name: i for i in model.graph.initializer}
-    producer = {name: node for node in model.graph.node for name in node.output}
+    producer = makers(model.graph)
     uses = Counter(name for node in model.graph.node for name in node.input)
     uses.update(output.name for output in model.graph.output)
     for node in model.graph.node:

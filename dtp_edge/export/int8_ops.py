@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 
 from dtp_edge.export.int8_scales import share_scales
+from dtp_edge.export.onnx_wiring import makers, readers
 
 MAX_IR = 10  # ONNX Runtime, OpenVINO, tract, ncnn, TVM and IREE all read IR 10
 
@@ -53,11 +54,7 @@ def gelu_nodes(model: onnx.ModelProto) -> frozenset[str]:
     `1 + erf` in 256 steps over [-1, 1] puts the one in the middle between two steps of the sum, so runtimes
     round either way (25 % of values in ConvNeXt); and ONNX Runtime has one kernel for a whole float GELU.
     """
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    producer = {name: node for node in model.graph.node for name in node.output}
+    read_by, producer = readers(model.graph), makers(model.graph)
     found: set[str] = set()
     for node in model.graph.node:
         if node.op_type != "Erf":
@@ -67,7 +64,7 @@ def gelu_nodes(model: onnx.ModelProto) -> frozenset[str]:
             found.add(before.name)
         found.add(node.name)
         for _ in range(3):  # the sum with one, the product with x, the halving
-            after = readers.get(node.output[0], [])
+            after = read_by.get(node.output[0], [])
             if len(after) != 1 or after[0].op_type not in ("Add", "Mul"):
                 break
             (node,) = after
@@ -99,14 +96,11 @@ def _float_only(
     model: onnx.ModelProto, float_nodes: frozenset[str]
 ) -> tuple[onnx.NodeProto, list[onnx.NodeProto], list[onnx.NodeProto]] | None:
     """Return a rounding (QuantizeLinear, its DequantizeLinear nodes, their readers) that nothing needs."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    read_by = readers(model.graph)
 
     def floats(node: onnx.NodeProto) -> bool:
         if node.op_type in _SHAPE:
-            after = [reader for name in node.output for reader in readers.get(name, [])]
+            after = [reader for name in node.output for reader in read_by.get(name, [])]
             return bool(after) and all(map(floats, after))
         if node.name and node.name in float_nodes:
             return True
@@ -118,8 +112,8 @@ def _float_only(
     for node in reversed(model.graph.node):
         if node.op_type != "QuantizeLinear" or node.input[0] in fixed:
             continue
-        back = readers.get(node.output[0], [])
-        users = [user for d in back for user in readers.get(d.output[0], [])]
+        back = read_by.get(node.output[0], [])
+        users = [user for d in back for user in read_by.get(d.output[0], [])]
         whole = all(d.op_type == "DequantizeLinear" and d.output[0] not in kept for d in back)
         if users and whole and all(map(floats, users)):
             return node, back, users

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
+from dtp_edge.export.onnx_wiring import makers, readers
+
 EPSILON = 2.0**-12
 _PASS = {"Relu", "Clip", "LeakyRelu", "MaxPool", "Identity"}  # keep their input's multiples, or nearly
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Mul"}
@@ -60,11 +62,7 @@ class _Book:
     def __post_init__(self) -> None:
         self.values = {i.name: numpy_helper.to_array(i) for i in self.graph.initializer}
         self.float_values = {i.name: i for i in self.source.initializer}
-        self.producer = {name: node for node in self.graph.node for name in node.output}
-        self.readers: dict[str, list[NodeProto]] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
+        self.producer, self.readers = makers(self.graph), readers(self.graph)
 
     def share(self, quantize: NodeProto) -> None:
         """Put the operands of a sum on one level, so that their sums are multiples of a power of two."""
@@ -172,10 +170,10 @@ class _Book:
     def _rounding(self, node: NodeProto) -> str | None:
         """Return the group to which a node's result is rounded, behind activations."""
         while True:
-            readers = self.readers.get(node.output[0], [])
-            if len(readers) != 1:
+            after = self.readers.get(node.output[0], [])
+            if len(after) != 1:
                 return None
-            (node,) = readers
+            (node,) = after
             if node.op_type == "QuantizeLinear":
                 return node.input[1]
             if node.op_type not in _PASS:
@@ -212,7 +210,7 @@ class _Book:
 
 def _part_means(graph: GraphProto) -> None:
     """Give the mean of a pool a scale of its own: the quantiser lets it share its input's."""
-    producer = {name: node for node in graph.node for name in node.output}
+    producer = makers(graph)
     constants = {i.name: i for i in graph.initializer}
     parted: dict[str, str] = {}  # rounded tensor -> scale
     for node in graph.node:

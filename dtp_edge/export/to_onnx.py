@@ -12,6 +12,7 @@ import copy
 import inspect
 import io
 import logging
+import math
 import os
 import tempfile
 import warnings
@@ -33,7 +34,7 @@ from dtp_edge.export.portable import make_portable
 
 OPSET = 18
 IR_VERSION = 10
-_INLINE_LIMIT_BYTES = 2_000_000_000  # a protobuf message holds less than 2 GiB
+_INLINE_LIMIT_BYTES = 2_000_000_000  # of weights: a protobuf message holds less than 2 GiB
 
 
 def export_onnx(
@@ -154,7 +155,7 @@ def _quiet():
 
 def _simplified(model: ModelProto) -> ModelProto:
     """Return onnxsim's version, or the model itself where that is larger, changed in interface or failed."""
-    if model.ByteSize() >= _INLINE_LIMIT_BYTES // 2:
+    if tensor_bytes(model) >= _INLINE_LIMIT_BYTES // 2:
         return model  # onnxsim holds several copies, and a message above 2 GiB cannot pass through it
     try:
         simple, ok = onnxsim.simplify(model)
@@ -209,6 +210,14 @@ def flush_subnormals(model: ModelProto) -> int:
     return count
 
 
+def tensor_bytes(model: ModelProto) -> int:
+    """Return the bytes of all weights. (`ByteSize` raises where a message is too large to be written.)"""
+    return sum(
+        math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize
+        for t in model.graph.initializer
+    )
+
+
 def write_onnx(model: ModelProto, path: Path) -> None:
     """Check `model` and write it to `path` under a temporary name first.
 
@@ -217,7 +226,7 @@ def write_onnx(model: ModelProto, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
         draft = Path(folder) / path.name
-        if model.ByteSize() < _INLINE_LIMIT_BYTES:
+        if tensor_bytes(model) < _INLINE_LIMIT_BYTES:
             draft.write_bytes(model.SerializePartialToString(deterministic=True))
         else:
             onnx.save_model(model, draft, save_as_external_data=True, location=path.name + ".data")

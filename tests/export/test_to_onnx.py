@@ -7,11 +7,11 @@ import onnx
 import pytest
 import torch
 from keeps import random_keep
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 from structures import STRUCTURES
 
 from dtp_edge.errors import CheckError, InputError, UnsupportedError
-from dtp_edge.export import Check, check_onnx, compact, export_onnx, relative_error, require
+from dtp_edge.export import Check, check_onnx, compact, export_onnx, relative_error, require, to_onnx
 from dtp_edge.export.equality import randomise_tensors
 from dtp_edge.graph import trace_network
 
@@ -41,6 +41,27 @@ def test_same_input_same_bytes(tmp_path):
     x = torch.randn(1, 3, 8, 8)
     first = export_onnx(_net(), x, tmp_path / "a.onnx").read_bytes()
     assert export_onnx(_net(), x, tmp_path / "b.onnx").read_bytes() == first
+
+
+@pytest.mark.parametrize("limit", [10_000, 1_000_000])
+def test_weights_lie_beside_the_file_only_above_the_limit_of_a_message(limit, tmp_path, monkeypatch):
+    monkeypatch.setattr(to_onnx, "_INLINE_LIMIT_BYTES", limit)  # 2 GB in life, more than CI has to spare
+    torch.manual_seed(0)
+    net, x = torch.nn.Linear(64, 64).eval(), torch.randn(1, 64)  # 16,640 bytes of weights
+    path = export_onnx(net, x, tmp_path / "m.onnx", metadata={"a": "1"})
+    stored = onnx.load(path, load_external_data=False).graph.initializer
+    outside = [t.name for t in stored if t.data_location == TensorProto.EXTERNAL]
+    found = {f.name: f.stat().st_size for f in tmp_path.iterdir()}
+    if limit > 100_000:
+        assert (set(found), outside) == ({"m.onnx"}, [])
+    else:
+        assert set(found) == {"m.onnx", "m.onnx.data"}
+        assert found["m.onnx"] < 10_000 < found["m.onnx.data"]
+        assert outside == ["weight"]
+    assert check_onnx(path, net, x).passed
+    first = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    export_onnx(net, x, path, metadata={"a": "1"})
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == first
 
 
 def test_dynamic_batch(tmp_path):
