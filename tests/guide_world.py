@@ -187,7 +187,7 @@ PREPARATIONS = {
     "demo": Preparation(_demo, {"--demo": "--demo --epochs 1 --data noise.py:sets"}),
     "runs": Preparation(_runs),
     "measuring": Preparation(_measuring, {"check host": "check host resnet8 --seconds 1"}),
-    "board": Preparation(_board, {"measure.py": "measure.py --visits 1"}),
+    "board": Preparation(_board, {"measure.py": "measure.py --visits 1 --least-cpu-share 0"}),
     "programs": Preparation(_programs, SMALLER),
     "group": Preparation(_group, undo=torch.distributed.destroy_process_group),
 }

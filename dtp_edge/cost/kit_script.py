@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime as ort
 
 RUNS, WARM = 4, 2
+SETTLE_SECONDS = 5.0
 LOW, HIGH = 0.1, 0.4  # quantiles between which a sample counts: nothing else ran then
 
 
@@ -26,15 +27,17 @@ def main():
     parser.add_argument("--limit", type=int, default=0, help="measure only so many networks")
     parser.add_argument("--seconds", type=float, default=600.0, help="stop after about so long")
     parser.add_argument("--visits", type=int, default=5, help="rounds of runs of each network")
+    parser.add_argument("--least-cpu-share", type=float, default=0.4, help="of a processor, or stop")
     options = parser.parse_args()
     folder = Path(__file__).resolve().parent
     manifest = json.loads((folder / "manifest.json").read_text())
     names = manifest["networks"][: options.limit or None]
-    reference = runner(folder / "networks" / names[0], options.threads)[0]
-    networks, started = [], time.time()
+    reference = runner(folder / "networks" / "reference.onnx", options.threads)[0]
+    networks, started, used = [], time.time(), time.process_time()
     for number, name in enumerate(names, 1):
         networks.append(measure(folder / "networks" / name, options.threads, reference, options.visits))
         print(f"{number}/{len(names)} networks, {time.time() - started:.0f} s", flush=True)
+        refuse_if_busy(time.process_time() - used, time.time() - started, options.least_cpu_share)
         if time.time() - started > options.seconds:
             break
     # every network's reference time is that of its own minute: a hot board slows down
@@ -50,6 +53,16 @@ def main():
         json.dump(result, stream)
     os.replace(temporary, options.out)
     print(f"wrote {options.out}: bring it back to `dtp-edge profile import`")
+
+
+def refuse_if_busy(cpu_seconds, seconds, least):
+    """Stop where other programs take most of the processor: such times say nothing of the board."""
+    if seconds >= SETTLE_SECONDS and cpu_seconds < least * seconds:
+        share = cpu_seconds / seconds
+        raise SystemExit(
+            f"error: other programs left this one the processor for only {share:.0%} of the time\n"
+            "next: Stop them and run it again; nothing was written."
+        )
 
 
 def runner(path, threads, prefix=None):

@@ -182,7 +182,11 @@ def _tables(measured: Measured, source: str) -> dict[str, Any]:
             for label in (key, *_FAMILY_ALIASES.get(key, ())):
                 tables[label] = entry
     if not any(key.startswith("conv") for key in tables):
-        raise InputError("the measurements hold no convolution", where="kernels")
+        raise InputError(
+            "the measurements hold no convolution",
+            where="kernels",
+            hint="Measure again with more time: a profile without convolutions prices no network.",
+        )
     return tables
 
 

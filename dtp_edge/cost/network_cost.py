@@ -51,7 +51,11 @@ class NetworkCost:
         self.layers, self.profile = layers, profile
         self.precision = precision or profile.precision
         if self.precision not in ("fp32", "fp16", "int8", "w8a8", "w8a16"):
-            raise InputError(f"precision {self.precision!r} is not one of fp32, fp16, int8, w8a8, w8a16")
+            raise InputError(
+                f"{self.precision!r} is not one of fp32, fp16, int8, w8a8, w8a16",
+                where="precision",
+                hint=f"Leave it out for the profile's own, {profile.precision}.",
+            )
         self.lowered = lower(layers, profile.fusion)
         builder = TermBuilder()
         kernels = self.lowered.kernels
@@ -100,7 +104,7 @@ class NetworkCost:
             upstream = np.zeros(len(values))
             upstream[{"flash_bytes": self._flash, "macs": self._macs, "params": self._params}[metric]] = 1.0
         else:
-            raise InputError(f"{metric!r} is no metric; there are {', '.join(METRICS)}")
+            raise InputError(f"{metric!r} is no metric", where="metric", hint=f"One of {', '.join(METRICS)}.")
         return np.maximum(self._terms.vjp(slots, upstream, len(self.layers.widths)), 0.0)
 
     def by_layer(self, sizes: np.ndarray) -> list[LayerCost]:
@@ -161,7 +165,9 @@ class NetworkCost:
         sizes = np.asarray(sizes, dtype=np.float64)
         if sizes.shape != (len(self.layers.widths),):
             raise InputError(
-                f"sizes has shape {sizes.shape}; this network has {len(self.layers.widths)} widths"
+                f"shape {sizes.shape} does not fit this network's {len(self.layers.widths)} widths",
+                where="sizes",
+                hint="Give one size for each entry of `layers.widths`, in that order.",
             )
         return self._terms.slots(sizes)
 

@@ -111,7 +111,11 @@ def network_times(session: ort.InferenceSession, calls: np.ndarray, runs: int) -
         if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX):
             nodes.setdefault((event["args"]["node_index"], event["name"]), []).append(event)
     if not nodes:
-        raise InputError("ONNX Runtime's profiler recorded no kernel", where="profiling")
+        raise InputError(
+            "ONNX Runtime's profiler recorded no kernel",
+            where="profiling",
+            hint="Another version of onnxruntime may record them: `pip install -U onnxruntime`.",
+        )
     durations = np.array([[e["dur"] for e in found] for found in nodes.values()], dtype=np.float64)
     durations = durations[:, np.arange(durations.shape[1]) % (runs + WARM) >= WARM]
     undisturbed = np.argsort(durations.sum(axis=0))[_quiet(durations.shape[1])]

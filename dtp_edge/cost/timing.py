@@ -53,7 +53,7 @@ def make_session(model: str | Path | bytes, threads: int = 1, *, profile_prefix:
     **Raises:** `InputError` if the file is missing or ONNX Runtime refuses it.
     """
     if threads < 1:
-        raise InputError(f"{threads} threads cannot run anything", where="threads")
+        raise InputError(f"{threads} threads cannot run anything", where="threads", hint="Give 1 or more.")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -73,7 +73,11 @@ def make_session(model: str | Path | bytes, threads: int = 1, *, profile_prefix:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own exception classes share no public base
         name = model if isinstance(model, str) else "ONNX model"
-        raise InputError(f"ONNX Runtime refuses it: {error}", where=name) from error
+        raise InputError(
+            f"ONNX Runtime refuses it: {error}",
+            where=name,
+            hint="Export it again, or update onnxruntime if the file is newer than it.",
+        ) from error
 
 
 def random_feed(session: ort.InferenceSession, seed: int = 0) -> dict[str, np.ndarray]:
@@ -86,7 +90,11 @@ def random_feed(session: ort.InferenceSession, seed: int = 0) -> dict[str, np.nd
     for entry in session.get_inputs():
         dtype = _DTYPES.get(entry.type)
         if dtype is None:
-            raise InputError(f"input of type {entry.type} cannot be timed", where=entry.name)
+            raise InputError(
+                f"input of type {entry.type} cannot be timed",
+                where=entry.name,
+                hint=f"Give the network an input of one of {', '.join(_DTYPES)}.",
+            )
         shape = [d if isinstance(d, int) and d > 0 else 1 for d in entry.shape]
         if np.issubdtype(dtype, np.floating):
             feed[entry.name] = rng.standard_normal(shape).astype(dtype)

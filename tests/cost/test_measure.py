@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from dtp_edge.cost import import_results, machine, time_onnx, write_kit
+from dtp_edge.cost import import_results, kit, machine, time_onnx, write_kit
 from dtp_edge.cost.check import CheckedNetwork, CheckResult, check_profile
 from dtp_edge.cost.digest import calibrate, digest
 from dtp_edge.cost.machine import Reference
@@ -149,9 +150,11 @@ def test_a_measurement_ends_with_the_batch_that_its_time_runs_out_in():
 
 def test_kit_runs_alone_and_its_results_become_a_profile(tmp_path):
     archive = write_kit(tmp_path / "kit.zip", probes=20)
-    with zipfile.ZipFile(archive) as kit:
-        kit.extractall(tmp_path / "board")
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(tmp_path / "board")
+    assert (tmp_path / "board" / "networks" / "reference.onnx").read_bytes() == machine.reference_network()
     command = [sys.executable, "measure.py", "--visits", "1", "--out", "results.json"]
+    command += ["--least-cpu-share", "0"]  # a loaded test machine
     subprocess.run(command, cwd=tmp_path / "board", check=True, capture_output=True, timeout=120)
     results = tmp_path / "board" / "results.json"
     profile = import_results(results, "my-board")
@@ -167,8 +170,20 @@ def test_kit_runs_alone_and_its_results_become_a_profile(tmp_path):
         assert path in str(caught.value), path
 
 
+def test_the_kit_refuses_a_busy_board():
+    spec = importlib.util.spec_from_file_location("kit_script", kit.SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.refuse_if_busy(1.0, 4.0, 0.4)
+    script.refuse_if_busy(5.0, 10.0, 0.4)
+    with pytest.raises(SystemExit, match="only 30% of the time"):
+        script.refuse_if_busy(3.0, 10.0, 0.4)
+
+
 NONSENSE = [
-    ("$.kit_version", lambda d: d.update(kit_version=9)),
+    ("$.kit_version", lambda d: d.update(kit_version=1)),
     ("$.threads", lambda d: d.update(threads=0)),
     ("$.board.chip", lambda d: d["board"].update(chip=7)),
     ("$.board.ram_bytes", lambda d: d["board"].update(ram_bytes=-1.0)),

@@ -24,12 +24,21 @@ def read_samples(path: Path, row: Callable[[Mapping[str, str]], Found | None]) -
             found = row(line)
         except (KeyError, ValueError, TypeError) as error:
             where = f"{path}: line {number}"
-            raise InputError(f"is not what this recipe reads: {error!r}", where=where) from error
+            hint = "Name the file, of the version, that the recipe's data line gives."
+            raise InputError(f"is not what this recipe reads: {error!r}", where=where, hint=hint) from error
         if found is None:
             continue
         if not found[3] > 0:
-            raise InputError(f"{found[3]} ms is no latency", where=f"{path}: line {number}")
+            raise InputError(
+                f"{found[3]} ms is no latency",
+                where=f"{path}: line {number}",
+                hint="Correct the line, or take it out.",
+            )
         samples.append(Sample(*found))
     if not samples:
-        raise InputError("holds no measurement of this device", where=str(path))
+        raise InputError(
+            "holds no measurement of this device",
+            where=str(path),
+            hint="Name the table that this recipe was written for, or another recipe.",
+        )
     return tuple(samples)
