@@ -58,7 +58,7 @@ from dtp_edge.training import (
     with_seed,
 )
 from dtp_edge.training.runtime import move
-from dtp_edge.transport import Budget, MaskLearner, initial_scores
+from dtp_edge.transport import Budget, MaskLearner, initial_scores, prices
 from dtp_edge.zoo import resolve_model
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
@@ -128,7 +128,8 @@ class Bench:
         cost = NetworkCost(network.layers, load_profile(o.device))
         limits = budget.limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
         batches = self.gradient_batches(recipe.seed) if o.start == "taylor" else None
-        scores = initial_scores(network, o.start, batches)
+        price = prices(network, cost, limits) if o.price else None
+        scores = initial_scores(network, o.start, batches, price=price)
         learner = MaskLearner(
             network,
             cost,
@@ -327,6 +328,7 @@ def parser_of_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--temperature", type=float, default=4.0)
     parser.add_argument("--share", type=float, default=0.4, help="of the steps that learn masks")
     parser.add_argument("--start", default="taylor", help="initial scores of ours")
+    parser.add_argument("--price", type=int, default=1, help="0: initial scores that know no cost")
     parser.add_argument("--logit-scale", type=float, default=100.0)
     parser.add_argument("--ramp", type=float, default=0.5)
     parser.add_argument("--min-keep", type=float, default=0.1)

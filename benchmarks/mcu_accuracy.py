@@ -49,7 +49,7 @@ from dtp_edge.training import (
     train_base,
     with_seed,
 )
-from dtp_edge.transport import Budget, MaskLearner, initial_scores
+from dtp_edge.transport import Budget, MaskLearner, initial_scores, prices
 from dtp_edge.zoo.mobilenet import MobileNetV1
 
 RESULTS = Path(__file__).parent / "results" / "mcu_accuracy.jsonl"
@@ -107,7 +107,8 @@ class Bench:
 
         def make_learner(steps: int) -> MaskLearner:
             batches = list(itertools.islice(self.data.train.ordered(64), 4))
-            scores = initial_scores(network, "taylor", batches=batches)
+            price = prices(network, task.cost, task.limits)
+            scores = initial_scores(network, "taylor", batches=batches, price=price)
             options = {} if self.options.min_keep is None else {"min_keep": self.options.min_keep}
             return MaskLearner(network, task.cost, task.limits, steps, scores=scores, **options)
 

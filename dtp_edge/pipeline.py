@@ -37,7 +37,7 @@ from dtp_edge.graph import MaskedNetwork, PrunableNetwork, trace_network
 from dtp_edge.outputs import first_process, refuse_finished, staged
 from dtp_edge.result import PruneResult
 from dtp_edge.task import Task
-from dtp_edge.transport import Budget, MaskLearner, initial_scores
+from dtp_edge.transport import Budget, MaskLearner, initial_scores, prices
 
 SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
 Progress = Any  # training.ProgressCallback: progress(phase, done, total, info)
@@ -152,7 +152,8 @@ def _train_and_finish(
 
     def make_learner(total_steps: int) -> MaskLearner:
         batches = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
-        scores = initial_scores(network, "taylor", batches=list(batches))
+        price = prices(network, cost, limits)
+        scores = initial_scores(network, "taylor", batches=list(batches), price=price)
         return MaskLearner(
             network, cost, limits, total_steps, scores=scores, layer_keep=task.layer_keep or None
         )

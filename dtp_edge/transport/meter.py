@@ -13,7 +13,7 @@ from dtp_edge.metrics import quantity, title
 from dtp_edge.transport.budget import KEPT, UNITS
 from dtp_edge.transport.smallest import few_counts, first_atoms, least_counts
 
-__all__ = ["CostModel", "Meter", "feasibility", "require_feasible"]
+__all__ = ["CostModel", "Meter", "feasibility", "prices", "require_feasible"]
 
 
 class CostModel(Protocol):
@@ -77,6 +77,21 @@ class Meter:
             return self.weight.copy()
         gradient = self.cost.gradient(self.layers.sizes(mask), metric)
         return np.maximum(self.layers.sizes_vjp(mask, gradient), 0.0)
+
+
+def prices(network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float]) -> np.ndarray:
+    """Return what keeping each atom takes of the limits, `[n_atoms]` > 0, for `initial_scores`.
+
+    Its marginal cost in the dense network over the limit, summed over the limits that the dense network
+    exceeds (all 1 if there is none). What costs next to nothing counts as 1 % of the mean, or it would
+    outshine every importance.
+    """
+    meter = Meter(network, cost, limits)
+    mask, total = np.ones(network.n_atoms), np.zeros(network.n_atoms)
+    for metric, limit in meter.limits.items():
+        if meter.dense[metric] > limit:
+            total += meter.marginal(mask, metric) / limit
+    return np.maximum(total, 0.01 * total.mean()) if total.any() else mask
 
 
 def feasibility(

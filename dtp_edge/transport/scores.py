@@ -6,7 +6,10 @@
 - `taylor`: log of |d loss / d mask| (first-order change when the atom goes), averaged over a few batches
 - `uniform`: all equal, for comparison
 
-A loss needs labels; without them the change of the network's own output is used.
+A loss needs labels; without them the change of the network's own output is used. With a `price` the score
+is log(importance / price): atoms are ranked by what they are worth per unit of the budget, the order in
+which a knapsack is filled. It is also where the learning of the masks comes to rest (an atom stays where its
+gain per cost is above the shared dual), so that less of it is left to learn.
 """
 
 from __future__ import annotations
@@ -33,29 +36,41 @@ def initial_scores(
     method: str = "l2",
     batches: Iterable[Any] | None = None,
     loss: LossFunction | None = None,
+    *,
+    price: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return scores float64 `[n_atoms]` with mean 0 and standard deviation 1 (all 0 if all are equal).
 
-    `batches` yields `(inputs, targets)` or inputs alone, for "taylor". Raises `InputError` for an unknown
-    method, missing batches, or weights that are not finite.
+    `batches` yields `(inputs, targets)` or inputs alone, for "taylor". `price` `[n_atoms]` > 0 is what an
+    atom costs (`prices`). Raises `InputError` for an unknown method, missing batches, or weights that
+    are not finite.
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}.", where="scores", hint=f"Known: {', '.join(METHODS)}.")
+    found = _importance(network, method, batches, loss)
+    if price is not None:
+        return _standardised(_log(found) - np.log(price))
+    return _standardised(found if method in ("layer_l2", "uniform") else _log(found))
+
+
+def _importance(
+    network: PrunableNetwork, method: str, batches: Iterable[Any] | None, loss: LossFunction | None
+) -> np.ndarray:
+    """What each atom is worth, `[n_atoms]` >= 0."""
     if method == "taylor":
         if batches is None:
             raise InputError("Taylor scores need a few batches.", where="scores", hint='Use method="l2".')
-        return _standardised(_log(_taylor(network, batches, loss)))
+        return _taylor(network, batches, loss)
     if method == "uniform":
-        return np.zeros(network.n_atoms)
+        return np.ones(network.n_atoms)
     square, count = _squares(network)
     if method == "rms":
-        return _standardised(_log(np.sqrt(square / np.maximum(count, 1))))
+        return np.sqrt(square / np.maximum(count, 1))
     norm = np.sqrt(square)
     if method == "layer_l2":
         for g in network.groups:
             norm[g.start : g.stop] /= max(norm[g.start : g.stop].mean(), 1e-12)
-        return _standardised(norm)
-    return _standardised(_log(norm))
+    return norm
 
 
 def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:

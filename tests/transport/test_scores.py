@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from dtp_edge.cost import NetworkCost, load_profile
 from dtp_edge.errors import InputError
 from dtp_edge.graph import masked_forward, trace_network
-from dtp_edge.transport import initial_scores
+from dtp_edge.transport import initial_scores, prices
 from dtp_edge.transport.scores import _sums_of_squares
 
 
@@ -60,6 +61,37 @@ def test_taylor_ranks_as_finite_differences_do(network) -> None:
     expected = np.log(total / 3)
     expected = (expected - expected.mean()) / expected.std()
     np.testing.assert_allclose(initial_scores(network, "taylor", batches()), expected, atol=0.02)
+
+
+def test_a_price_divides_the_importance(network) -> None:
+    """With log-importances a and prices p the order is that of a knapsack: importance per price."""
+    price = np.random.default_rng(0).uniform(0.1, 10, network.n_atoms)
+    for method in ("l2", "rms", "layer_l2", "uniform"):
+        plain, priced = initial_scores(network, method), initial_scores(network, method, price=price)
+        assert priced.std() == pytest.approx(1)
+        assert not np.array_equal(np.argsort(plain), np.argsort(priced))
+    first, norm, last = network.module[0], network.module[1], network.module[3]
+    square = first.weight.square().sum(1) + first.bias.square() + norm.weight.square() + norm.bias.square()
+    worth = (square + last.weight.square().sum(0)).sqrt().detach().double().numpy() / price
+    np.testing.assert_array_equal(np.argsort(worth), np.argsort(initial_scores(network, price=price)))
+
+
+def test_prices_are_marginal_costs_over_the_limits() -> None:
+    """Checked against differences of the cost; limits that are met already do not count."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+    net = trace_network(model, (torch.randn(1, 3, 16, 16),))
+    cost = NetworkCost(net.layers, load_profile("rpi4-ncnn-fp32-1t"))
+    dense = cost.evaluate(net.layers.sizes(np.ones(net.n_atoms)))
+    limits = {"macs": 0.5 * dense["macs"], "params": 0.3 * dense["params"]}
+    price = prices(net, cost, limits | {"flash_bytes": 2 * dense["flash_bytes"]})
+    for atom in range(net.n_atoms):
+        mask = np.ones(net.n_atoms)
+        mask[atom] = 0
+        less = cost.evaluate(net.layers.sizes(mask))
+        assert price[atom] == pytest.approx(sum((dense[m] - less[m]) / limits[m] for m in limits), rel=1e-3)
+    np.testing.assert_array_equal(prices(net, cost, {"macs": dense["macs"]}), 1.0)
 
 
 def test_the_network_is_left_as_it_was(network) -> None:
