@@ -155,10 +155,10 @@ def scatter_svg(rows: Sequence[CheckedNetwork], title: str, caption: str) -> str
         point(start * 1.1, start),
     ]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size + 24}" font-family="sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size + 34}" font-family="sans-serif" '
         'font-size="11" role="img">',
         f"<title>{html.escape(title)}</title>",
-        f'<rect width="{size}" height="{size + 24}" fill="#fff"/>',
+        f'<rect width="{size}" height="{size + 34}" fill="#fff"/>',
         f'<text x="{size / 2}" y="20" text-anchor="middle" font-size="13">{html.escape(title)}</text>',
         f'<polygon points="{" ".join(band)}" fill="#4c78a8" fill-opacity="0.15"/>',
         f'<polyline points="{point(start, start)} {point(end, end)}" stroke="#4c78a8" fill="none"/>',
@@ -174,11 +174,19 @@ def scatter_svg(rows: Sequence[CheckedNetwork], title: str, caption: str) -> str
         x, y = point(row.latency_ms, row.predicted_ms).split(",")
         label = html.escape(f"{row.name}: {row.predicted_ms:.3g} predicted, {row.latency_ms:.3g} measured")
         parts.append(f'<circle cx="{x}" cy="{y}" r="3.2" fill="#e45756"><title>{label}</title></circle>')
+        if abs(row.ratio - 1.0) > 0.1:  # outside the band: say which it is
+            left = float(x) > size / 2
+            parts.append(
+                f'<text x="{float(x) + (-7 if left else 7):.1f}" y="{float(y) + 4:.1f}" font-size="9" '
+                f'text-anchor="{"end" if left else "start"}">{html.escape(row.name[:40])}</text>'
+            )
     middle = size / 2
     parts += [
         f'<text x="{middle}" y="{size - 16}" text-anchor="middle">measured ms</text>',
         f'<text transform="translate(14,{middle}) rotate(-90)" text-anchor="middle">predicted ms</text>',
-        f'<text x="{middle}" y="{size + 8}" text-anchor="middle" font-size="9">{html.escape(caption)}</text>',
-        "</svg>",
     ]
+    for number, line in enumerate(caption.split("; ")):
+        text = f'<text x="{middle}" y="{size + 2 + 12 * number}" text-anchor="middle" font-size="9">'
+        parts.append(f"{text}{html.escape(line)}</text>")
+    parts.append("</svg>")
     return "\n".join(parts)

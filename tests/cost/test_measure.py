@@ -204,6 +204,8 @@ def test_check_counts_its_errors_and_draws_every_network():
     picture = result.picture()
     assert picture.count("<circle") == 3
     assert "n<2>" not in picture  # names are escaped
+    assert ">n&lt;2&gt;</text>" in picture  # outside the band of 10 %: named
+    assert ">n&lt;0&gt;</text>" not in picture
     assert len(result.csv().strip().splitlines()) == 4
 
 
