@@ -132,10 +132,9 @@ def run_training(
     """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
 
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
-    `cut(keep)` returns the compact network; `refit(dense, images)` may then fit it to the base's outputs. The
-    dense `control` starts from the same base and gets the
-    same number of steps with the same loss. The test set is read once, at the end. `seed` goes before
-    the recipe's.
+    `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs.
+    The dense `control` starts from the same base and gets the same number of steps with the same loss.
+    The test set is read once, at the end. `seed` goes before the recipe's.
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     session = open_session(
@@ -153,20 +152,13 @@ def run_training(
     base = copy.deepcopy(model)
     teacher = _frozen(copy.deepcopy(base)) if recipe.distill else None
 
-    steps = session.steps(recipe.mask_epochs)
-    if steps == 0:
-        raise InputError(
-            "mask_epochs is 0, so no masks can be learned",
-            hint="Give mask_epochs above 0, or leave the data out for a one-shot run.",
-        )
-    learner = make_learner(steps)
+    learner = make_learner(_mask_steps(session))
     learn_masks(learner, session, teacher)
     keep = learner.harden()
 
     compact = move(cut(keep), session.runtime.device)
-    images = refit_images(data, recipe) if refit is not None else None
-    if refit is not None and images is not None:
-        refit(base, images.to(session.runtime.device))
+    if refit is not None:
+        _fit_to(base, refit, session)
     recalibrate(compact, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed)
     at_cut = copy.deepcopy(compact)
     fine_tune(compact, session, teacher)
@@ -184,6 +176,22 @@ def run_training(
 
 
 def refit_images(data: DataSource, recipe: Recipe) -> Tensor | None:
+def _mask_steps(session: Session) -> int:
+    steps = session.steps(session.recipe.mask_epochs)
+    if steps == 0:
+        raise InputError(
+            "mask_epochs is 0, so no masks can be learned",
+            hint="Give mask_epochs above 0, or leave the data out for a one-shot run.",
+        )
+    return steps
+
+
+def _fit_to(base: nn.Module, refit: Callable[[nn.Module, Tensor], Any], session: Session) -> None:
+    images = refit_images(session.data, session.recipe)
+    if images is not None:
+        refit(base, images.to(session.runtime.device))
+
+
     """Training images that the compact network is fitted on, `[B, C, H, W]`, the same in every process.
 
     One batch of at most `refit_images`, fewer of large ones so that their activations fit into memory.
