@@ -40,7 +40,7 @@ class Bar:
             info["holdout_accuracy"] = self._held
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
-            self._bar.set_postfix_str(short(info), refresh=False)
+            self._bar.set_postfix_str(postfix(info, brief=True), refresh=False)
         elif done < total and time.monotonic() - self._said >= EVERY_SECONDS:
             self._line(phase, done, total, info)
         if done >= total:
@@ -84,34 +84,28 @@ class Bar:
         self._bar, self.phase = None, None
 
 
-def postfix(info: Mapping[str, Any]) -> str:
-    """Return the few numbers of a step that tell whether it goes well.
+def postfix(info: Mapping[str, Any], *, brief: bool = False) -> str:
+    """Return the few numbers of a step that tell whether it goes well; `brief` for a bar of 80 columns.
 
-    "soft" is the hardness measure, the sum of m(1-m): 0 when every mask is 0 or 1.
+    "cost" is a multiple of the budget, "soft" the hardness measure, the sum of m(1-m): 0 when every mask is
+    0 or 1. In brief, the loss is left out beside them.
     """
+    loss, cost, soft = (_number(info, name) for name in ("loss", "budget_used", "hardness"))
+    held, accuracy = (_number(info, name) for name in ("holdout_accuracy", "accuracy"))
     parts = []
-    if isinstance(info.get("loss"), float):
-        parts.append(f"loss {info['loss']:.3g}")
-    if isinstance(info.get("budget_used"), float):
-        parts.append(f"cost {info['budget_used']:.2f} of the budget")
-    if isinstance(info.get("hardness"), float):
-        parts.append(f"soft {info['hardness']:.3g}")
-    if isinstance(info.get("holdout_accuracy"), float):
-        parts.append(f"held-out accuracy {100 * info['holdout_accuracy']:.1f} %")
-    elif isinstance(info.get("accuracy"), float):
-        parts.append(f"accuracy {100 * info['accuracy']:.0f} %")
+    if loss is not None and not (brief and (cost is not None or soft is not None)):
+        parts.append(f"loss {loss:.3g}")
+    if cost is not None:
+        parts.append(f"cost {cost:.2f}" + ("" if brief else " of the budget"))
+    if soft is not None:
+        parts.append(f"soft {soft:.3g}")
+    if held is not None:
+        parts.append(f"held-out {'' if brief else 'accuracy '}{100 * held:.1f} %")
+    elif accuracy is not None:
+        parts.append(f"{'acc' if brief else 'accuracy'} {100 * accuracy:.0f} %")
     return ", ".join(parts)
 
 
-def short(info: Mapping[str, Any]) -> str:
-    """Return the same for a bar of 80 columns: cost as a multiple of the budget, no loss beside it."""
-    parts = [f"cost {info['budget_used']:.2f}"] if isinstance(info.get("budget_used"), float) else []
-    if isinstance(info.get("hardness"), float):
-        parts.append(f"soft {info['hardness']:.3g}")
-    if not parts and isinstance(info.get("loss"), float):
-        parts.append(f"loss {info['loss']:.3g}")
-    if isinstance(info.get("holdout_accuracy"), float):
-        parts.append(f"held-out {100 * info['holdout_accuracy']:.1f} %")
-    elif isinstance(info.get("accuracy"), float):
-        parts.append(f"acc {100 * info['accuracy']:.0f} %")
-    return ", ".join(parts)
+def _number(info: Mapping[str, Any], name: str) -> float | None:
+    value = info.get(name)
+    return value if isinstance(value, float) else None
