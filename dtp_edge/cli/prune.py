@@ -176,7 +176,8 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         raise InputError("name a MODEL", hint="Or start with `prune-for-device --demo`; see --help.")
     if not (request["device"] or "").strip(", "):
         raise InputError("name a --device", hint="`dtp-edge devices` lists them; host is this machine.")
-    if not any(request[name] for name in GROUPS["Budget"]):
+    request["budget"] = {name: request[name] for name in GROUPS["Budget"] if request[name]}
+    if not request["budget"]:
         raise InputError(
             "name a budget", hint="At least one of --latency --ram --flash --macs --params --keep."
         )

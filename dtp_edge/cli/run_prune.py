@@ -72,8 +72,9 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
 
 def budget_of(request: dict[str, Any], make: Any) -> Any:
-    names = ("latency", "ram", "flash", "macs", "params")
-    return make(**{name: request[name] for name in names if request[name]}, **_keep_ratios(request["keep"]))
+    """Return the Budget of what was typed; `make` is its class, whose import is heavy."""
+    given = dict(request["budget"])
+    return make(**_keep_ratios(given.pop("keep", ())), **given)
 
 
 def _keep_ratios(given: tuple[str, ...]) -> dict[str, Any]:
