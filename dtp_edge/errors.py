@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+REPORT = "Please report this network: it should have been pruned exactly or refused."
+
 
 class DtpEdgeError(Exception):
     """Root of every error that dtp_edge raises on purpose.

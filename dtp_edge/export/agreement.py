@@ -34,7 +34,9 @@ def compare_onnx(
     session = open_session(Path(fp32_path))
     samples = as_batches(session, batches, max_samples)
     if not samples:
-        raise InputError("there is no batch to compare on", where="batches")
+        raise InputError(
+            "there is no batch to compare on", where="batches", hint="Give one batch of inputs or more."
+        )
     return measure_agreement("given", Path(int8_path), samples, [run(session, batch) for batch in samples])
 
 
@@ -55,14 +57,18 @@ def evaluate_onnx(
         scores = run_fixed_batch(session, inputs, len(target))[0]
         if scores.ndim != 2 or len(scores) != len(target):
             raise InputError(
-                f"the first output has shape {scores.shape}, not [batch, classes]", where=str(path)
+                f"the first output has shape {scores.shape}, not [batch, classes]",
+                where=str(path),
+                hint="Accuracy is of classifiers; compare other networks by `compare_onnx`.",
             )
         right += int((scores.argmax(axis=1) == target).sum())
         total += len(target)
         if limit is not None and total >= limit:
             break
     if not total:
-        raise InputError("the loader gave no sample", where="loader")
+        raise InputError(
+            "the loader gave no sample", where="loader", hint="Give (inputs, labels) batches, each time anew."
+        )
     return right / total
 
 

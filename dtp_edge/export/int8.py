@@ -72,7 +72,9 @@ def quantize_onnx(
     """
     if method != "best" and method not in METHODS:
         raise InputError(
-            f"calibration method {method!r} is not one of best, {', '.join(METHODS)}", where="method"
+            f"{method!r} is no calibration method",
+            where="method",
+            hint=f"One of best, {', '.join(METHODS)}.",
         )
     fp32_path, int8_path = Path(fp32_path), Path(int8_path)
     session = open_session(fp32_path)
@@ -138,7 +140,11 @@ def _prepare(fp32_path: Path, path: Path) -> Path:
         quant_pre_process(str(fp32_path), str(path), skip_symbolic_shape=True)
         return path
     if not any(node.op_type in QUANTIZED_OPS for node in model.graph.node):
-        raise UnsupportedError("the network has no operator that can be quantised", where=str(fp32_path))
+        raise UnsupportedError(
+            "the network has no operator that can be quantised",
+            where=str(fp32_path),
+            hint="Ship the fp32 file: int8 would change nothing.",
+        )
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     onnx.save(model, str(path))
     return path

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from dtp_edge.errors import CheckError
+from dtp_edge.errors import REPORT, CheckError
 from dtp_edge.export.onnx_session import open_session
 
 FLOAT32_LIMIT = 1e-4
@@ -41,7 +41,7 @@ def require(checks: Iterable[Check]) -> None:
         ]
         raise CheckError(
             "the result is not what was promised: " + "; ".join(lines),
-            hint="Please report this network: it should have been pruned exactly or refused.",
+            hint=REPORT,
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from dtp_edge.errors import CheckError
+from dtp_edge.errors import REPORT, CheckError
 from dtp_edge.export.kept import Kept, KeptIndices, dense_shape, scaled_size
 
 aten = torch.ops.aten
@@ -58,7 +58,7 @@ class Site:
         return node
 
     def wrong(self, what: str) -> CheckError:
-        return CheckError(f"surgery: {self.old.target} {what}", where=self.old.name)
+        return CheckError(f"surgery: {self.old.target} {what}", where=self.old.name, hint=REPORT)
 
 
 Rule = Callable[[Site], None]

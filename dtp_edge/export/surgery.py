@@ -68,7 +68,11 @@ def compact(network: PrunableNetwork, keep: np.ndarray, *, in_place: bool = True
     """
     keep = np.asarray(keep, dtype=bool)
     if keep.shape != (network.n_atoms,):
-        raise CheckError(f"the keep vector has shape {keep.shape}; the network has {network.n_atoms} atoms")
+        raise CheckError(
+            f"shape {keep.shape} does not fit the network's {network.n_atoms} atoms",
+            where="keep",
+            hint="Give a bool for every atom of this very network, as `harden` returns them.",
+        )
     kept = KeptIndices(network, keep)
     tensors = cut_tensors(network, kept)
     graph_module = cut_graph(network, kept, tensors)
@@ -112,6 +116,7 @@ def graph_tensors(network: PrunableNetwork) -> dict[str, torch.Tensor]:
                 raise UnsupportedError(
                     f"the traced graph holds a {type(value).__name__}, which surgery cannot cut",
                     where=node.target,
+                    hint="Hold it as a tensor, or compute it outside of the network.",
                 )
             found[node.target] = value
     return found
@@ -159,7 +164,11 @@ def cut_graph(network: PrunableNetwork, kept: KeptIndices, tensors: dict[str, to
     constants: dict[str, torch.Tensor] = {}
     for old, new in copies.items():
         if old.op == "call_module":
-            raise UnsupportedError("the traced graph calls a module, not an operator", where=old.name)
+            raise UnsupportedError(
+                "the traced graph calls a module, not an operator",
+                where=old.name,
+                hint="Trace the network itself with `trace_network`, not an fx graph of it.",
+            )
         if old.op != "call_function":
             continue
         if old.target in _ASSERTIONS:

@@ -92,7 +92,11 @@ def export_tflite(
             install='pip install "dtp-edge[tflite]"',
         )
     if not path.is_file():
-        raise CheckError("the converter wrote no file", where=str(path))
+        raise CheckError(
+            "the converter wrote no file",
+            where=str(path),
+            hint="Check free disk space, and the converter's version against pyproject.toml's.",
+        )
     return path
 
 
@@ -114,7 +118,11 @@ def vela_estimate(
         _call(command, timeout_s, missing=("ethosu",), install='pip install "dtp-edge[vela]"')
         summaries = sorted(Path(folder).glob("*summary*.csv"))
         if not summaries:
-            raise CheckError("Vela wrote no summary: the file must be int8", where=str(tflite))
+            raise CheckError(
+                "Vela wrote no summary",
+                where=str(tflite),
+                hint="The file must be int8: give `export_tflite` a calibration.",
+            )
         with summaries[0].open(newline="") as stream:
             row = next(csv.DictReader(stream))
     version = _version(python, "ethos-u-vela")
@@ -132,7 +140,11 @@ def vela_estimate(
 def _samples(calibration: Iterable[np.ndarray], input_shape: Sequence[int]) -> np.ndarray:
     samples = np.concatenate([np.asarray(batch, dtype=np.float32) for batch in calibration])
     if samples.shape[1:] != tuple(input_shape[1:]):
-        raise InputError(f"calibration samples are {samples.shape[1:]}, the input {tuple(input_shape[1:])}")
+        raise InputError(
+            f"samples are {samples.shape[1:]}, the input is {tuple(input_shape[1:])}",
+            where="calibration",
+            hint="Give float arrays [N, C, H, W], normalised as for training.",
+        )
     return samples
 
 
@@ -143,9 +155,15 @@ def _call(command: list[str], timeout_s: float, *, missing: Sequence[str], insta
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except OSError as error:
-        raise InputError(f"it cannot be started: {error.strerror}", where=command[0]) from error
+        raise InputError(
+            f"it cannot be started: {error.strerror}",
+            where=command[0],
+            hint="Name a Python that has the converter (DTP_EDGE_PYTHON_TFLITE, DTP_EDGE_PYTHON_VELA).",
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise CheckError(f"{command[1]} took more than {timeout_s:g} s") from error
+        raise CheckError(
+            f"{Path(command[1]).name} took more than {timeout_s:g} s", hint="Give it longer with timeout_s=."
+        ) from error
     if done.returncode == 0:
         return
     words = done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no message"]
@@ -154,7 +172,10 @@ def _call(command: list[str], timeout_s: float, *, missing: Sequence[str], insta
     ]
     if absent:
         raise UnsupportedError(f"{absent[0]} is not installed in {command[0]}", hint=f"Install it: {install}")
-    raise CheckError(f"{Path(command[1]).name} ended with code {done.returncode}: {words[-1][:300]}")
+    raise CheckError(
+        f"{Path(command[1]).name} ended with code {done.returncode}: {words[-1][:300]}",
+        hint="The converter's last words say why; model.onnx of the run is not touched by this.",
+    )
 
 
 def _version(python: str, distribution: str) -> str:

@@ -27,7 +27,7 @@ import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
-from dtp_edge.errors import CheckError, UnsupportedError
+from dtp_edge.errors import REPORT, CheckError, UnsupportedError
 from dtp_edge.export.fusable import fuse_gelu
 from dtp_edge.export.onnx_attention import FlatAttention
 from dtp_edge.export.portable import make_portable
@@ -129,11 +129,17 @@ def _to_proto(
             hint="Replace the operator that torch.onnx.export names above.",
         ) from error
     if program is None:
-        raise UnsupportedError("torch.onnx.export returned nothing for this network")
+        raise UnsupportedError(
+            "torch.onnx.export returned nothing for this network",
+            hint="Try another version of torch; the compact module itself is right.",
+        )
     model = program.model_proto
     found = {o.domain: o.version for o in model.opset_import}
     if found.get("", 0) != OPSET:
-        raise CheckError(f"the exporter wrote opset {found.get('')} where {OPSET} was asked")
+        raise CheckError(
+            f"the exporter wrote opset {found.get('')} where {OPSET} was asked",
+            hint="`pip install -U onnxscript` brings the converter that lowers it.",
+        )
     return model
 
 
@@ -233,6 +239,8 @@ def write_onnx(model: ModelProto, path: Path) -> None:
         try:
             onnx.checker.check_model(str(draft))
         except Exception as error:
-            raise CheckError(f"onnx.checker refuses the exported file: {error}", where=str(path)) from error
+            raise CheckError(
+                f"onnx.checker refuses the exported file: {error}", where=str(path), hint=REPORT
+            ) from error
         for file in sorted(Path(folder).iterdir(), key=lambda f: f.name == path.name):
             os.replace(file, path.parent / file.name)

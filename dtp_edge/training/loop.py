@@ -295,7 +295,11 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     state = module.state_dict()
     odd = [k for k, v in state.items() if not isinstance(v, Tensor)]
     if odd:
-        raise DtpEdgeError(f"the state of the network holds other things than tensors: {odd[0]}")
+        raise DtpEdgeError(
+            "is no tensor, so the state cannot be kept",
+            where=odd[0],
+            hint="Let the network's state_dict hold tensors only (no get_extra_state).",
+        )
     return state
 
 

@@ -75,19 +75,23 @@ class Recipe:
         }
         for name, value in positive.items():
             if not value > 0:
-                raise InputError(f"{name} must be above 0, not {value}")
+                raise InputError(f"must be above 0, not {value}", where=name, hint=_default(name))
         for name in ("base_epochs", "mask_epochs", "tune_epochs", "weight_decay"):
             if not (value := getattr(self, name)) >= 0 or not math.isfinite(value):
-                raise InputError(f"{name} must be 0 or more, not {value}")
+                raise InputError(f"must be 0 or more, not {value}", where=name, hint=_default(name))
         for name in ("distill", "ema", "warmup", "label_smoothing", "momentum"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                raise InputError(f"{name} must lie in 0..1, not {value}")
+                raise InputError(f"must lie in 0..1, not {value}", where=name, hint=_default(name))
 
     @classmethod
     def for_epochs(cls, epochs: float, **changes: Any) -> Recipe:
         """Split `epochs` after the base: two fifths learn masks, the rest fine-tunes."""
         if not epochs > 0 or not math.isfinite(epochs):
-            raise InputError(f"the number of epochs must be above 0, not {epochs}", where="--epochs")
+            raise InputError(
+                f"must be above 0, not {epochs}",
+                where="epochs",
+                hint="Leave the data out for a one-shot run, which trains nothing.",
+            )
         return replace(cls(mask_epochs=0.4 * epochs, tune_epochs=0.6 * epochs), **changes)
 
     @classmethod
@@ -109,6 +113,10 @@ class Recipe:
         if step < rise:
             return (step + 1) / (rise + 1)
         return SCHEDULES[self.schedule]((step - rise) / max(1, total - rise))
+
+
+def _default(name: str) -> str:
+    return f"Its default is {Recipe.__dataclass_fields__[name].default}."
 
 
 def _one_of(what: str, value: str, known: Any) -> None:

@@ -50,5 +50,10 @@ def _value(text: str, kind: Any, where: str) -> Any:
             ]
         return wanted(text)
     except (ValueError, KeyError):
-        word = {int: "a whole number", float: "a number", bool: "yes or no"}.get(wanted, "a word")
-        raise InputError(f"'{text}' is not {word}", where=f"--set {where}") from None
+        words = {int: ("a whole number", "8"), float: ("a number", "0.1"), bool: ("yes or no", "yes")}
+        word, example = words.get(wanted, ("a word", "none"))
+        raise InputError(
+            f"'{text}' is not {word}",
+            where=f"--set {where}",
+            hint=f"For example {where.partition('=')[0]}={example}.",
+        ) from None

@@ -92,7 +92,9 @@ def _fit(value: Tensor, like: Tensor, shape: torch.Size, name: str) -> Tensor:
     except RuntimeError:
         got = tuple(value.shape)
         raise InputError(
-            f"shape {got} does not broadcast to the scores' {tuple(shape)}.", where=name
+            f"shape {got} does not broadcast to the scores' {tuple(shape)}.",
+            where=name,
+            hint="Give one value, or one a score.",
         ) from None
 
 
@@ -117,7 +119,9 @@ def _per_row(value: float | Tensor, like: Tensor, rows: torch.Size, name: str) -
         return value.expand(rows).unsqueeze(-1)
     except RuntimeError:
         raise InputError(
-            f"shape {tuple(value.shape)} does not fit the groups {tuple(rows)}.", where=name
+            f"shape {tuple(value.shape)} does not fit the groups {tuple(rows)}.",
+            where=name,
+            hint="Give one value, or one a group.",
         ) from None
 
 

@@ -75,7 +75,10 @@ class WeightPruner(nn.Module):
         inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
         uses = _uses(self.module, inputs)
         if not uses:
-            raise UnsupportedError("there is no convolution or linear layer to prune.")
+            raise UnsupportedError(
+                "there is no convolution or linear layer to prune.",
+                hint="Give a network with nn.Conv or nn.Linear modules that its forward calls.",
+            )
         parameters = dict(self.module.named_parameters())
         self.names = list(uses)
         self.sizes = [parameters[name].numel() for name in self.names]
@@ -108,7 +111,7 @@ class WeightPruner(nn.Module):
         ((metric, limit),) = limits.items()
         if limit < 1:
             row = {"metric": metric, "asked": limit, "smallest": 1.0, "dense": total[metric], "unit": ""}
-            raise BudgetError("not even one weight fits the budget.", rows=[row])
+            raise BudgetError("not even one weight fits the budget.", rows=[row], hint="Give a larger one.")
         return metric, [min(limit, total[metric])]
 
     def forward(self, *inputs: Any) -> Any:

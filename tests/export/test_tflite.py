@@ -72,7 +72,7 @@ open(job["target"], "w").write("tflite")
     samples = np.load(tmp_path / "seen.npy")
     assert samples.shape == (3, 3, 16, 16)
     assert samples.dtype == np.float32
-    with pytest.raises(InputError, match="calibration samples are"):
+    with pytest.raises(InputError, match="calibration: samples are"):
         export_tflite(tmp_path, path, (1, 4, 16, 16), calibration=batches, interpreter=python)
 
 
