@@ -175,7 +175,6 @@ def run_training(
     )
 
 
-def refit_images(data: DataSource, recipe: Recipe) -> Tensor | None:
 def _mask_steps(session: Session) -> int:
     steps = session.steps(session.recipe.mask_epochs)
     if steps == 0:
@@ -192,6 +191,7 @@ def _fit_to(base: nn.Module, refit: Callable[[nn.Module, Tensor], Any], session:
         refit(base, images.to(session.runtime.device))
 
 
+def refit_images(data: DataSource, recipe: Recipe) -> Tensor | None:
     """Training images that the compact network is fitted on, `[B, C, H, W]`, the same in every process.
 
     One batch of at most `refit_images`, fewer of large ones so that their activations fit into memory.
