@@ -59,6 +59,7 @@ from dtp_edge.training import (
 )
 from dtp_edge.training.runtime import move
 from dtp_edge.transport import Budget, MaskLearner, initial_scores, prices
+from dtp_edge.transport.harden import MIN_KEEP
 from dtp_edge.zoo import resolve_model
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
@@ -331,7 +332,7 @@ def parser_of_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--price", type=int, default=1, help="0: initial scores that know no cost")
     parser.add_argument("--logit-scale", type=float, default=100.0)
     parser.add_argument("--ramp", type=float, default=0.5)
-    parser.add_argument("--min-keep", type=float, default=0.1)
+    parser.add_argument("--min-keep", type=float, default=MIN_KEEP)
     parser.add_argument("--refit", type=int, default=1, help="0: no least squares at the cut")
     parser.add_argument("--ridge", type=float, default=0.1)
     parser.add_argument("--restart", type=int, default=0, help="1: cut the base, not what the masks left")

@@ -77,21 +77,21 @@ def test_a_price_divides_the_importance(network) -> None:
 
 
 def test_prices_are_marginal_costs_over_the_limits() -> None:
-    """Checked against differences of the cost; limits that are met already do not count."""
+    """Checked against differences of the cost; limits of memory and limits that are met do not count."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()]
     model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
     net = trace_network(model, (torch.randn(1, 3, 16, 16),))
     cost = NetworkCost(net.layers, load_profile("rpi4-ncnn-fp32-1t"))
     dense = cost.evaluate(net.layers.sizes(np.ones(net.n_atoms)))
-    limits = {"macs": 0.5 * dense["macs"], "params": 0.3 * dense["params"]}
-    price = prices(net, cost, limits | {"flash_bytes": 2 * dense["flash_bytes"]})
+    price = prices(net, cost, {"macs": 0.5 * dense["macs"], "flash_bytes": 0.1 * dense["flash_bytes"]})
     for atom in range(net.n_atoms):
         mask = np.ones(net.n_atoms)
         mask[atom] = 0
         less = cost.evaluate(net.layers.sizes(mask))
-        assert price[atom] == pytest.approx(sum((dense[m] - less[m]) / limits[m] for m in limits), rel=1e-3)
-    np.testing.assert_array_equal(prices(net, cost, {"macs": dense["macs"]}), 1.0)
+        assert price[atom] == pytest.approx(2 * (1 - less["macs"] / dense["macs"]), rel=1e-3)
+    for limits in ({"macs": dense["macs"]}, {"peak_ram_bytes": 0.5 * dense["peak_ram_bytes"]}):
+        np.testing.assert_array_equal(prices(net, cost, limits), 1.0)
 
 
 def test_the_network_is_left_as_it_was(network) -> None:
