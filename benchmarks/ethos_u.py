@@ -3,13 +3,18 @@
     export DTP_EDGE_PYTHON_TFLITE=... DTP_EDGE_PYTHON_VELA=... DTP_EDGE_PYTHON_LITERT=...
     python benchmarks/ethos_u.py
 
-The fp32 .tflite is compared with ONNX Runtime in LiteRT. Cycles are a compiler's model, not silicon.
+The fp32 .tflite is compared with ONNX Runtime in LiteRT (`litert`, absolute). The int8 one is loaded in
+LiteRT too and compared with fp32 (`litert_int8`, share of the outputs' range), beside what the int8 ONNX file
+of the same network and samples differs from fp32 in ONNX Runtime (`onnx_int8`): the two quantisers choose
+their own scales.
+Cycles are a compiler's model, not silicon.
 """
 
 from __future__ import annotations
 
 import csv
 import datetime
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,7 +24,7 @@ import numpy as np
 import torch
 
 import dtp_edge as dtp
-from dtp_edge.export import check_runtimes, compact, export_onnx, save_pruned
+from dtp_edge.export import check_runtimes, compact, export_onnx, quantize_onnx, save_pruned
 from dtp_edge.export.tflite import export_tflite, vela_estimate
 from dtp_edge.graph import trace_network
 
@@ -29,6 +34,8 @@ FIELDS = (
     "macs",
     "accelerator",
     "litert",
+    "litert_int8",
+    "onnx_int8",
     "total_cycles",
     "npu_cycles",
     "sram_bytes",
@@ -75,15 +82,22 @@ def measure(name: str, macs: str, accelerators: list[str]) -> list[dict[str, obj
         (litert,) = check_runtimes(run / "model.onnx", ["litert"])
         samples = edge_networks.samples(example, 16).numpy()
         int8 = export_tflite(run, run / "int8.tflite", shape, calibration=[samples])
+        qdq = quantize_onnx(run / "model.onnx", run / "qdq.onnx", [samples], "minmax").path
+        shutil.copyfile(run / "model.onnx", run / "int8.onnx")
+        (lite,) = check_runtimes(run / "int8.onnx", ["litert"])
+        (onnx,) = check_runtimes(qdq, ["onnxruntime"], reference=run / "model.onnx")
+        differences = [
+            litert.detail if litert.max_abs_diff is None else f"{litert.max_abs_diff:.1e}",
+            *(r.detail if r.relative_diff is None else f"{r.relative_diff:.1e}" for r in (lite, onnx)),
+        ]
         rows: list[dict[str, object]] = []
         for accelerator in accelerators:
             e = vela_estimate(int8, accelerator)
-            agreement = litert.detail if litert.max_abs_diff is None else f"{litert.max_abs_diff:.1e}"
             values = (
                 name,
                 macs,
                 accelerator,
-                agreement,
+                *differences,
                 e.total_cycles,
                 e.npu_cycles,
                 e.sram_bytes,

@@ -14,8 +14,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
+import edge_networks
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -23,7 +25,7 @@ from onnx import TensorProto, helper
 
 from dtp_edge.export import list_runtimes
 from dtp_edge.export.onnx_wiring import makers, readers
-from dtp_edge.export.runtime.child import run_child
+from dtp_edge.export.runtime.child import Outcome, run_child
 from dtp_edge.export.runtimes import interpreter
 
 
@@ -95,62 +97,88 @@ def _tensors(model: onnx.ModelProto, names: list[str], x: np.ndarray) -> dict[st
     return {name: np.asarray(value) for name, value in zip(names, found, strict=True)}
 
 
-def compare(path: Path, name: str, *, timeout_s: float = 300.0, memory_bytes: int = 3900 << 20) -> Blocks:
+def compare(path: Path, name: str, x: np.ndarray, **limits: Any) -> Blocks:
     """Run the blocks of a file in a runtime and compare them with ONNX Runtime's."""
-    (runtime,) = [r for r in list_runtimes() if r.name == name]
-    entry = onnx.load(str(path)).graph.input[0]
-    shape = [d.dim_value or 1 for d in entry.type.tensor_type.shape.dim]
-    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "blocks.onnx"
         inputs, wanted = cut(path, x, target)
-        job = {
-            "model": str(target),
-            "input_names": list(inputs),
-            "output_names": list(wanted),
-            "shapes": [list(v.shape) for v in inputs.values()],
-            "dtypes": [v.dtype.name for v in inputs.values()],
-            "threads": 1,
-            "repeats": 0,
-            "adapter": str(runtime.adapter),
-            "distribution": runtime.distribution,
-            "optimise": True,
-        }
-        done = run_child(
-            interpreter(runtime), job, list(inputs.values()), Path(folder), timeout_s, memory_bytes
-        )
+        done = _run(target, name, inputs, list(wanted), folder, **limits)
     if done.status != "ok":
         return Blocks(f"{done.status}: {done.detail}")
-    steps = {
-        k: np.abs(got.reshape(-1).astype(int) - want.reshape(-1).astype(int))
-        for (k, want), got in zip(wanted.items(), done.outputs, strict=True)
-    }
+    steps = {k: _steps(got, want) for (k, want), got in zip(wanted.items(), done.outputs, strict=True)}
     where = max(steps, key=lambda k: int(steps[k].max(initial=0)))
     everything = np.concatenate(list(steps.values()))
     return Blocks("ok", len(steps), int(everything.max()), float((everything > 0).mean()), where)
 
 
-def without_roundings(path: Path, target: Path) -> Path:
-    """Write the file without the roundings between a convolution and a sum, which OpenVINO leaves out."""
+def first_difference(path: Path, name: str, x: np.ndarray, **limits: Any) -> str:
+    """Run the whole network in a runtime and say at which rounding it first differs from ONNX Runtime."""
     model = onnx.load(str(path))
-    producer, read_by = makers(model.graph), readers(model.graph)
-    dropped: set[str] = set()
+    constants = {i.name for i in model.graph.initializer}
+    made = [n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in constants]
+    wanted = _tensors(model, [n.output[0] for n in made], x)
+    del model.graph.output[:]
+    for key, value in wanted.items():
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        model.graph.output.append(helper.make_tensor_value_info(key, kind, value.shape))
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "whole.onnx"
+        onnx.save(model, str(target))
+        done = _run(target, name, {model.graph.input[0].name: x}, list(wanted), folder, **limits)
+    if done.status != "ok":
+        return f"whole network with its roundings as outputs: {done.status}: {done.detail}"
+    maker = makers(model.graph)
+    for node, want, got in zip(made, wanted.values(), done.outputs, strict=True):
+        steps = _steps(got, want)
+        if steps.any():
+            kind = getattr(maker.get(node.input[0]), "op_type", "an input")
+            count = f"{np.count_nonzero(steps)} of {steps.size} values by {steps.max()}"
+            return f"first at {node.output[0]} ({kind}): {count}"
+    return "no rounding differs where all are outputs"
+
+
+def _steps(got: np.ndarray, want: np.ndarray) -> np.ndarray:
+    return np.abs(got.reshape(-1).astype(int) - want.reshape(-1).astype(int))
+
+
+def _run(
+    target: Path,
+    name: str,
+    inputs: dict[str, np.ndarray],
+    outputs: list[str],
+    folder: str,
+    *,
+    timeout_s: float = 300.0,
+    memory_bytes: int = 3900 << 20,
+) -> Outcome:
+    (runtime,) = [r for r in list_runtimes() if r.name == name]
+    job = {
+        "model": str(target),
+        "input_names": list(inputs),
+        "output_names": outputs,
+        "shapes": [list(v.shape) for v in inputs.values()],
+        "dtypes": [v.dtype.name for v in inputs.values()],
+        "threads": 1,
+        "repeats": 0,
+        "adapter": str(runtime.adapter),
+        "distribution": runtime.distribution,
+        "optimise": True,
+    }
+    values = list(inputs.values())
+    return run_child(interpreter(runtime), job, values, Path(folder), timeout_s, memory_bytes)
+
+
+def with_roundings_shown(path: Path, target: Path) -> Path:
+    """Write the file with the roundings between a convolution and a sum as outputs: none can be left out."""
+    model = onnx.load(str(path))
+    made, read_by = makers(model.graph), readers(model.graph)
+    kinds = {i.name: i.data_type for i in model.graph.initializer}
     for node in [n for n in model.graph.node if n.op_type == "QuantizeLinear"]:
-        if getattr(producer.get(node.input[0]), "op_type", "") != "Conv":
-            continue
-        back = read_by[node.output[0]]
-        users = [user for d in back for user in read_by.get(d.output[0], [])]
-        if not users or {user.op_type for user in users} != {"Add"}:
-            continue
-        names = {d.output[0] for d in back}
-        for user in users:
-            for i, name in enumerate(user.input):
-                user.input[i] = node.input[0] if name in names else name
-        dropped |= names | {node.output[0]}
-    left = [node for node in model.graph.node if node.output[0] not in dropped]
-    del model.graph.node[:]
-    model.graph.node.extend(left)
-    onnx.save(model, str(target))
+        users = [user for d in read_by[node.output[0]] for user in read_by.get(d.output[0], [])]
+        if getattr(made.get(node.input[0]), "op_type", "") == "Conv" and "Add" in {u.op_type for u in users}:
+            kind = kinds[node.input[2]]
+            model.graph.output.append(helper.make_tensor_value_info(node.output[0], kind, None))
+    onnx.save(onnx.shape_inference.infer_shapes(model), str(target))
     return target
 
 
@@ -162,9 +190,12 @@ def main(files: tuple[Path, ...], runtimes: str) -> None:
     wrong = False
     for path in files:
         for name in runtimes.split(","):
-            found = compare(path, name)
+            entry = onnx.load(str(path)).graph.input[0]
+            shape = [d.dim_value or 1 for d in entry.type.tensor_type.shape.dim]
+            x = edge_networks.pixels(shape, seed=0)
+            found = compare(path, name, x)
             wrong |= found.worst > 1
-            click.echo(f"{path.name} {name}: {found}")
+            click.echo(f"{path.name} {name}: {found}; {first_difference(path, name, x)}")
     sys.exit(4 if wrong else 0)
 
 

@@ -1,6 +1,7 @@
 """Matrix of networks x runtimes x {fp32, int8 QDQ}: does each exported file load, run and agree?
 
     python benchmarks/runtimes.py build --files DIR            # prune, export, quantise (needs torchvision)
+    python benchmarks/runtimes.py tflite --files DIR           # for LiteRT, from the ONNX files
     python benchmarks/runtimes.py check --files DIR            # writes benchmarks/results/runtimes.{csv,md}
 
 Inputs are 8-bit pixels, normalised, as a camera gives them: free floats may lie between two steps.
@@ -22,10 +23,21 @@ import click
 import edge_networks
 import numpy as np
 import torch
-from int8_blocks import compare, without_roundings
+from int8_blocks import compare, first_difference, with_roundings_shown
 
 from dtp_edge.errors import DtpEdgeError
-from dtp_edge.export import RuntimeRow, check_runtimes, export_onnx, list_runtimes, quantize_onnx
+from dtp_edge.export import (
+    RuntimeRow,
+    check_runtimes,
+    compact,
+    export_onnx,
+    export_tflite,
+    list_runtimes,
+    quantize_onnx,
+    save_pruned,
+)
+from dtp_edge.graph import trace_network
+from dtp_edge.zoo.onnx_reader import load_onnx
 
 RESULTS = Path(__file__).with_name("results")
 FIELDS = (
@@ -39,6 +51,16 @@ FIELDS = (
     "latency_ms",
     "detail",
 )
+LEGEND = """\
+fp32: largest absolute difference from ONNX Runtime, optimisations off; where it is above 1e-4, the share of
+the outputs' range in brackets: a cell is ok within 1e-4 of the largest output (or of 1).
+int8: share of the range. LiteRT reads a .tflite file of the same weights.
+(u): above 1 %, because the runtime leaves out the roundings between convolutions and sums: it agrees as soon
+as these are outputs of the file, so that it must compute them (smallest: `runtime_faults.md`).
+(r): above 1 % by float rounding that adds up over a deep network with random weights: fed with the same
+numbers, each of its int8 blocks is within one step of ONNX Runtime's (see int8_blocks.py); the list below
+says where the whole network first differs.
+"""
 FILES = click.option(
     "--files", type=click.Path(path_type=Path), required=True, help="Folder of the ONNX files."
 )
@@ -79,6 +101,28 @@ def build(files: Path, networks: str, macs: str, calibration: int, method: str) 
             click.echo(
                 f"{name}: int8 by {result.method}, relative error {result.agreement.relative_error:.3f}"
             )
+
+
+@main.command()
+@FILES
+@NETWORKS
+def tflite(files: Path, networks: str) -> None:
+    """Write NAME.fp32.tflite beside each NAME.fp32.onnx, from the weights in it."""
+    for name in networks.split(","):
+        source, target = files / f"{name}.fp32.onnx", files / f"{name}.fp32.tflite"
+        if target.exists() or not source.exists():
+            continue
+        module, example = load_onnx(source)
+        network = trace_network(module.eval(), example)
+        keep = np.ones(network.n_atoms, dtype=bool)
+        with tempfile.TemporaryDirectory() as folder:
+            save_pruned(folder, compact(network, keep), network, keep, {})
+            try:
+                export_tflite(folder, target, _input_shape(source))
+            except DtpEdgeError as error:
+                click.echo(f"{name}: no .tflite: {error}")
+                continue
+        click.echo(f"{name}: {target.stat().st_size} bytes of .tflite")
 
 
 @main.command()
@@ -131,17 +175,18 @@ def check(
 def _with_cause(
     row: RuntimeRow, path: Path, inputs: dict[str, np.ndarray], limits: dict[str, Any]
 ) -> RuntimeRow:
-    """Tell what a difference comes from: a rounding that is left out, rounding in float, or a fault."""
+    """Tell what a difference comes from: roundings that are left out, rounding in float, or a fault."""
     with tempfile.TemporaryDirectory() as folder:
-        bare = without_roundings(path, Path(folder) / "bare.onnx")
-        (other,) = check_runtimes(path, [row.runtime], inputs, reference=bare, **limits)
-    near = 1.0 if other.relative_diff is None else other.relative_diff
-    if other.status == "ok" or near < (row.relative_diff or 0) / 2:
-        said = f"{near:.1e} of range from the file without the roundings before sums"
+        shown = with_roundings_shown(path, Path(folder) / "shown.onnx")
+        (other,) = check_runtimes(shown, [row.runtime], inputs, **limits)
+    if other.status == "ok":
+        said = f"{other.relative_diff:.1e} of range where the roundings before sums are outputs of the file"
         return replace(row, status="leaves out", detail=f"{row.detail}; {said}")
-    found = compare(path, row.runtime, **limits)
+    (x,) = inputs.values()
+    found = compare(path, row.runtime, x, **limits)
     rounding = found.status == "ok" and found.worst <= 1
-    return replace(row, status="rounding" if rounding else row.status, detail=f"{row.detail}; {found}")
+    said = f"{row.detail}; {found}; {first_difference(path, row.runtime, x, **limits)}"
+    return replace(row, status="rounding" if rounding else row.status, detail=said)
 
 
 def _inputs(path: Path) -> dict[str, np.ndarray]:
@@ -184,14 +229,7 @@ def _markdown(rows: list[dict[str, str]], stamp: str) -> str:
     lines = [f"# Networks x runtimes ({stamp})", ""]
     versions = {r["runtime"]: r["version"] for r in rows if r["version"]}
     lines += ["Versions: " + ", ".join(f"{n} {versions.get(n, '?')}" for n in columns), ""]
-    lines += [
-        "fp32: largest absolute difference from ONNX Runtime, optimisations off. int8: share of the range.",
-        "(u): above 1 %, and within 1 %, or nearer by more than half, of the same file without the roundings",
-        "between convolutions and sums: the runtime leaves them out (smallest file: `runtime_faults.md`).",
-        "(r): above 1 % by float rounding that adds up over a deep network with random weights: fed with the",
-        "same numbers, each of its int8 blocks is within one step of ONNX Runtime's (see int8_blocks.py).",
-        "",
-    ]
+    lines += [LEGEND]
     for precision in ("fp32", "int8"):
         cells = {(r["network"], r["runtime"]): r for r in rows if r["precision"] == precision}
         lines += [
@@ -220,8 +258,11 @@ def _cell(row: dict[str, str] | None, precision: str) -> str:
         return f"{float(row['relative_diff']):.1e} ({'r' if row['status'] == 'rounding' else 'u'})"
     if row["status"] != "ok":
         return f"**{row['status']}**"
-    value = row["max_abs_diff"] if precision == "fp32" else row["relative_diff"]
-    return f"{float(value):.1e}"
+    share = f"{float(row['relative_diff']):.1e}"
+    if precision == "int8":
+        return share
+    difference = float(row["max_abs_diff"])
+    return f"{difference:.1e}" + (f" ({share})" if difference > 1e-4 else "")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import dtp_edge as dtp
+from dtp_edge.errors import CheckError
 from dtp_edge.export import evaluate_onnx
 from dtp_edge.export.int8 import is_quantized
 from dtp_edge.pipeline import RunContext
@@ -71,6 +72,26 @@ def test_the_file_says_what_it_is_and_keeps_its_names(run) -> None:
         assert found.get("dtp_edge.precision") == precision
         assert [i.name for i in file.graph.input] == ["image"]
         assert (file.ir_version, file.opset_import[0].version) == (10, 18)
+
+
+def test_a_simplifier_that_changes_a_weight_ends_the_run(tmp_path: Path, monkeypatch) -> None:
+    def simplify(file):
+        weight = max(file.graph.initializer, key=lambda t: len(t.raw_data))
+        value = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
+        weight.CopyFrom(onnx.numpy_helper.from_array(value, weight.name))
+        return file, True
+
+    monkeypatch.setattr("dtp_edge.export.to_onnx.onnxsim.simplify", simplify)
+    torch.manual_seed(0)
+    with pytest.raises(CheckError, match="ONNX Runtime"):
+        dtp.prune_for_device(
+            Net(),
+            torch.zeros(1, 1, 16, 16),
+            device=INT8_DEVICE,
+            budget=dtp.Budget(macs="70%"),
+            out=tmp_path / "r",
+        )
+    assert not (tmp_path / "r").exists()
 
 
 def test_the_budget_is_counted_in_int8_where_the_profile_is_int8(run) -> None:

@@ -64,6 +64,42 @@ def test_weights_lie_beside_the_file_only_above_the_limit_of_a_message(limit, tm
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == first
 
 
+def _renamed(model):
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "other"
+    return model, True
+
+
+@pytest.mark.parametrize("answer", [lambda m: (m, False), _renamed, lambda m: 1 / 0])
+def test_what_onnxsim_makes_is_taken_only_where_it_is_the_same_network(answer, tmp_path, monkeypatch):
+    net, x = _net(), torch.randn(1, 3, 8, 8)
+    given = []
+
+    def simplify(model):
+        given.append(model)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        copy.graph.node.add(op_type="Identity", input=[model.graph.input[0].name], output=["left over"])
+        return answer(copy)
+
+    monkeypatch.setattr(to_onnx.onnxsim, "simplify", simplify)
+    path = export_onnx(net, x, tmp_path / "m.onnx", output_names=["features"])
+    assert len(given) == 1
+    found = onnx.load(path).graph
+    assert [o.name for o in found.output] == ["features"]
+    assert "left over" not in {name for node in found.node for name in node.output}
+    assert check_onnx(path, net, x).passed
+
+
+def test_what_onnxsim_saves_is_saved(tmp_path, monkeypatch):
+    def answer(model):
+        model.graph.name = "simplified"
+        return model, True
+
+    monkeypatch.setattr(to_onnx.onnxsim, "simplify", answer)
+    path = export_onnx(_net(), torch.randn(1, 3, 8, 8), tmp_path / "m.onnx")
+    assert onnx.load(path).graph.name == "simplified"
+
+
 def test_dynamic_batch(tmp_path):
     net = _net()
     path = export_onnx(net, torch.randn(1, 3, 8, 8), tmp_path / "m.onnx", dynamic_batch=True)
