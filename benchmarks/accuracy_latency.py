@@ -37,22 +37,27 @@ from dtp_edge.transport import initial_scores
 RESULTS = Path(__file__).parent / "results"
 RATIOS = [round(float(r), 4) for r in np.arange(0.05, 0.931, 0.015)]
 SETTINGS = ("distill", "steps", "refit", "ridge", "device", "share", "rates", "clip", "precision")
-# Torch-Pruning's global L2 (its best in accuracy.py), with widths as they come and rounded
-# inside the blocks, as in accuracy.py; uniform: the same share of every group, residual streams as well
-VARIANTS: dict[str, int | None] = {
-    "tp-l2-global": None,
-    "tp-l2-global-r8": 8,
-    "tp-l2-global-r16": 16,
-    "uniform": None,
+# Torch-Pruning's best of accuracy.py at 50 % MACs (global L2) and at 35 % (local group norm), with widths as
+# they come and rounded, inside the blocks as there; uniform: the same share of every group, streams as well.
+# Of each: importance, over the whole network or layer by layer, multiple of the widths
+VARIANTS: dict[str, tuple[str, bool, int | None]] = {
+    "tp-l2-global": ("l2", True, None),
+    "tp-l2-global-r8": ("l2", True, 8),
+    "tp-l2-global-r16": ("l2", True, 16),
+    "tp-group-local": ("group", False, None),
+    "tp-group-local-r8": ("group", False, 8),
+    "uniform": ("l2", False, None),
 }
 
 
 def pruned(bench: Bench, variant: str, ratio: float) -> nn.Module:
     model = copy.deepcopy(bench.model).cpu()
+    importance, everywhere, multiple = VARIANTS[variant]
     if variant == "uniform":
         network = trace_network(model, (bench.x,))
-        return compact(network, same_share(network, initial_scores(network, "l2"), 1 - ratio)).module
-    return prune_with_peer(model, bench.x, "l2", True, ratio, [], VARIANTS[variant])
+        scores = initial_scores(network, importance)
+        return compact(network, same_share(network, scores, 1 - ratio)).module
+    return prune_with_peer(model, bench.x, importance, everywhere, ratio, [], multiple)
 
 
 def train_ours(bench: Bench, options: argparse.Namespace) -> None:
