@@ -7,12 +7,12 @@ from dtp_edge.training.data import from_arrays as from_arrays
 from dtp_edge.training.data import load_data as load_data
 from dtp_edge.training.evaluate import check_compatible as check_compatible
 from dtp_edge.training.evaluate import evaluate as evaluate
-from dtp_edge.training.evaluate import recalibrate as recalibrate
 from dtp_edge.training.logs import Several as Several
 from dtp_edge.training.logs import TensorBoardLog as TensorBoardLog
 from dtp_edge.training.logs import write_csv as write_csv
 from dtp_edge.training.loop import Progress as Progress
 from dtp_edge.training.loop import Session as Session
+from dtp_edge.training.recalibrate import recalibrate as recalibrate
 from dtp_edge.training.recipe import Recipe as Recipe
 from dtp_edge.training.recipe_text import parse_changes as parse_changes
 from dtp_edge.training.run import TrainingOutcome as TrainingOutcome

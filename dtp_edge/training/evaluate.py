@@ -1,4 +1,4 @@
-"""Accuracy on a split, and batch norm's statistics re-estimated after surgery."""
+"""Accuracy on a split, and whether a network is a classifier for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.data.source import DataSource, Split
@@ -25,7 +24,7 @@ def evaluate(module: nn.Module, split: Split, batch_size: int = 500, runtime: An
     rank, world = (0, 1) if runtime is None else (runtime.rank, runtime.world)
     device = next((t.device for t in module.state_dict().values()), torch.device("cpu"))
     counts = torch.zeros(2, dtype=torch.float64)
-    with _mode(module, training=False):
+    with mode_of(module, training=False):
         for i, (x, y) in enumerate(split.ordered(batch_size)):
             if i % world == rank:
                 logits = class_logits(module(x.to(device)))
@@ -33,35 +32,6 @@ def evaluate(module: nn.Module, split: Split, batch_size: int = 500, runtime: An
     if runtime is not None and world > 1:
         counts = runtime.sum(counts)
     return float(counts[0] / counts[1])
-
-
-@torch.no_grad()
-def recalibrate(
-    module: nn.Module, data: DataSource, batches: int, batch_size: int = 128, seed: int = 0
-) -> int:
-    """Replace batch norm's running statistics by plain averages over some training batches.
-
-    Surgery moves the statistics of everything after a cut. Returns how many norms were re-estimated.
-    """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    if not norms or batches < 1:
-        return 0
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over all batches since the reset
-    device = next(module.parameters()).device
-    with _mode(module, training=True):
-        for module_ in module.modules():
-            if isinstance(module_, nn.modules.dropout._DropoutNd):
-                module_.eval()  # the statistics are those of inference
-        for i, (x, _) in enumerate(data.train.shuffled(batch_size, seed=seed, epoch=0)):
-            if i == batches:
-                break
-            module(x.to(device))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return len(norms)
 
 
 def class_logits(out: Any) -> Tensor:
@@ -86,13 +56,13 @@ def check_compatible(data: DataSource, module: nn.Module, example_inputs: tuple[
             "training reads one image tensor an example; this network has other inputs", hint=HINT
         )
     data.check_fits(None, tuple(example_inputs[0].shape[1:]))
-    with torch.no_grad(), _mode(module, training=False):
+    with torch.no_grad(), mode_of(module, training=False):
         classes = class_logits(module(*example_inputs)).shape[1]
     data.check_fits(classes, data.input_shape)
 
 
 @contextmanager
-def _mode(module: nn.Module, training: bool) -> Iterator[None]:
+def mode_of(module: nn.Module, training: bool) -> Iterator[None]:
     before = [(m, m.training) for m in module.modules()]
     module.train(training)
     try:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from dtp_edge.errors import InputError
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource
-from dtp_edge.training.evaluate import evaluate, recalibrate
+from dtp_edge.training.evaluate import evaluate
 from dtp_edge.training.loop import Phase, Progress, Row, Session, run_phase
+from dtp_edge.training.recalibrate import recalibrate
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime, move
 

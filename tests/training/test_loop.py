@@ -7,6 +7,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import SmallNet, small_data, small_recipe
@@ -130,6 +131,26 @@ def test_batch_norm_is_re_estimated() -> None:
     torch.testing.assert_close(net.bn1.running_var, torch.stack([o.var((0, 2, 3)) for o in outs]).mean(0))
     assert net.bn1.momentum == 0.1
     assert net.training
+
+
+def test_batch_norm_of_a_graph_is_re_estimated_as_in_its_module() -> None:
+    from dtp_edge.export import compact
+    from dtp_edge.graph import trace_network
+
+    torch.manual_seed(0)
+    net, data = SmallNet(), small_data()
+    network = trace_network(net, (torch.zeros(1, 1, 8, 8),))
+    graph = compact(network, np.ones(network.n_atoms, dtype=bool)).graph_module
+    with torch.no_grad():
+        graph.get_buffer("bn2.running_var").fill_(9)
+    assert recalibrate(net, data, 5, batch_size=50, seed=1) == 3
+    assert recalibrate(graph, data, 5, batch_size=50, seed=1) == 3
+    for name in ("bn1", "bn2", "bn3"):
+        for kind in ("running_mean", "running_var"):
+            one, other = graph.get_buffer(f"{name}.{kind}"), net.get_buffer(f"{name}.{kind}")
+            assert one.data_ptr() != other.data_ptr()
+            torch.testing.assert_close(one, other, msg=f"{name}.{kind}")
+    assert recalibrate(graph, data, 0) == 0
 
 
 def test_no_decay_on_norms_biases_and_scores() -> None:
