@@ -1,12 +1,14 @@
 """A device profile of this machine for another runtime than ONNX Runtime, from networks timed in it.
 
-    python benchmarks/runtime_profiles.py build --files DIR                  # 9 small networks, as ONNX
+    python benchmarks/runtime_profiles.py build --files DIR                  # 24 small networks, as ONNX
     python benchmarks/runtime_profiles.py time --files DIR --runtimes ncnn,openvino
     python benchmarks/runtime_profiles.py fit --files DIR --runtimes ncnn,openvino     # DIR/RUNTIME.json
 
-What `dtp-edge profile fit` does with a user's own latencies, with two things more that the user of an ncnn
-or OpenVINO board would state: the runtime's channel step, and what a call costs before the first kernel (from
-the smallest network). `runtime_speedup.py` prunes for these profiles. None of its networks is among the 9.
+What `dtp-edge profile fit` does with a user's own latencies, with three things more that the user of an ncnn
+or OpenVINO board would state: the runtime's channel step, what a call costs before the first layer, and what
+a layer costs however small it is (from two chains of small layers). A processor may multiply ten times as
+fast as the profile's and yet start a layer no sooner. `runtime_speedup.py` prunes for these profiles; none of
+its networks is among the 24.
 """
 
 from __future__ import annotations
@@ -14,23 +16,27 @@ from __future__ import annotations
 import copy
 import csv
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
+from runtime_timer import time_in_turns
 from torch import nn
 
-from dtp_edge.cost import load_profile, parse_profile, save_profile
-from dtp_edge.cost.fit_user import Measured, fit_measured, from_graph
-from dtp_edge.export import check_runtimes, export_onnx
+from dtp_edge.cost import Profile, load_profile, parse_profile, save_profile
+from dtp_edge.cost.fit_user import fit_measured, from_graph
+from dtp_edge.export import export_onnx
 from dtp_edge.graph import trace_network
 
 BASE = "celeron-n5105-ncnn-fp32-1t"
-GRID = 8  # widths of the networks
-STEPS = {"ncnn": 8, "openvino": 16}  # channels at once, seen on this machine (AVX-512)
+# Channels at once on this machine (AVX-512). ncnn packs 16, or 8 or 4 where the width is no multiple of it.
+STEP = 16
 FAMILIES = ("resnet", "separable", "inverted")
-SMALLEST = "call"
+CHAINS = (4, 44)  # layers of the two chains
+WIDTHS = (8, 16, 24, 32, 40, 48)  # of the networks that show the staircase; they are not in the fit
 
 
 def conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -69,8 +75,8 @@ def network(seed: int) -> tuple[str, nn.Module, torch.Tensor]:
     rng = np.random.default_rng(seed)
     family = FAMILIES[seed % len(FAMILIES)]
     size = int(rng.choice({"resnet": [32, 48, 64], "separable": [64, 96, 128]}.get(family, [96, 160, 224])))
-    width = lambda low, high: GRID * int(rng.integers(low // GRID, high // GRID + 1))  # noqa: E731
-    channels = width(8, 32)
+    width = lambda low, high: STEP * int(rng.integers(low // STEP, high // STEP + 1))  # noqa: E731
+    channels = width(16, 32)
     first = 1 if family == "resnet" else 2
     layers: list[nn.Module] = [conv(3, channels, 3, first), nn.ReLU()]
     for stage in range(int(rng.integers(3, 5))):
@@ -90,6 +96,20 @@ def network(seed: int) -> tuple[str, nn.Module, torch.Tensor]:
     return family, nn.Sequential(*layers, *head).eval(), torch.randn(1, 3, size, size)
 
 
+def chain(layers: int) -> nn.Module:
+    """Return small layers, one after the other, in which the products cost next to nothing."""
+    parts = [nn.Sequential(nn.Conv2d(STEP, STEP, 1), nn.ReLU()) for _ in range(layers)]
+    return nn.Sequential(*parts).eval()
+
+
+def flight(width: int) -> nn.Module:
+    """Return one network of the staircase: six convolutions of one width, the first from 16 channels."""
+    sizes = [STEP, *[width] * 6]
+    kernels = (1, 1, 3, 1, 3, 3)
+    parts = [nn.Conv2d(a, b, k, padding=k // 2) for a, b, k in zip(sizes, sizes[1:], kernels, strict=False)]
+    return nn.Sequential(*[m for part in parts for m in (part, nn.ReLU())]).eval()
+
+
 @click.group()
 def main() -> None:
     torch.set_num_threads(1)
@@ -97,7 +117,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--files", type=click.Path(path_type=Path), required=True)
-@click.option("--count", default=9)
+@click.option("--count", default=24)
 def build(files: Path, count: int) -> None:
     """Write the networks; those that are there stay."""
     files.mkdir(parents=True, exist_ok=True)
@@ -106,25 +126,25 @@ def build(files: Path, count: int) -> None:
         if not path.exists():
             _, module, x = network(seed)
             export_onnx(module, x, path)
-    export_onnx(nn.Conv2d(1, 8, 1).eval(), torch.randn(1, 1, 2, 2), files / f"{SMALLEST}.onnx")
+    for layers in CHAINS:
+        export_onnx(chain(layers), torch.randn(1, STEP, 4, 4), files / f"chain{layers}.onnx")
+    for width in WIDTHS:
+        export_onnx(flight(width), torch.randn(1, STEP, 28, 28), files / f"width{width}.onnx")
 
 
 @main.command("time")
 @click.option("--files", type=click.Path(path_type=Path), required=True)
 @click.option("--runtimes", default="ncnn,openvino")
-@click.option("--repeats", default=40)
-def time_files(files: Path, runtimes: str, repeats: int) -> None:
-    """Time every network in every runtime, one thread; the fastest of all visits counts."""
-    for path in sorted(files.glob("*.onnx")):
-        for row in check_runtimes(path, runtimes.split(","), repeats=repeats):
-            if row.latency_ms is None:
-                click.echo(f"{path.stem} {row.runtime}: {row.status} {row.detail}")
-                continue
-            table = files / f"{row.runtime}.csv"
-            times = _times(table)
-            times[path.stem] = min(row.latency_ms, times.get(path.stem, np.inf))
-            lines = "".join(f"{name},{ms:.5g}\n" for name, ms in sorted(times.items()))
-            table.write_text("network,latency_ms\n" + lines)
+@click.option("--rounds", default=8, help="Every network in turn, so often.")
+@click.option("--repeats", default=10, help="Timed runs of a network in a round.")
+def time_files(files: Path, runtimes: str, rounds: int, repeats: int) -> None:
+    """Time every network in every runtime, in turns, one thread."""
+    for runtime in runtimes.split(","):
+        paths = sorted(files.glob("*.onnx"))
+        times, version = time_in_turns(runtime, paths, files / "work", rounds=rounds, repeats=repeats)
+        lines = "".join(f"{name},{ms:.5g}\n" for name, ms in sorted(times.items()))
+        (files / f"{runtime}.csv").write_text(f"# {version}\nnetwork,latency_ms\n{lines}")
+        click.echo(f"{runtime} {version}: {len(times)} networks")
 
 
 @main.command()
@@ -137,18 +157,21 @@ def fit(files: Path, runtimes: str) -> None:
         family, module, x = network(int(path.stem))
         graphs[path.stem] = (family, trace_network(module, (x,)).layers)
     for runtime in runtimes.split(","):
-        times = _times(files / f"{runtime}.csv")
-        base = base_profile(runtime)
-        call_ms = times[SMALLEST]
-        rows: list[Measured] = [
-            from_graph(name, family, layers, times[name] - call_ms, base)
+        times, version = _times(files / f"{runtime}.csv")
+        short, long = (times[f"chain{n}"] for n in CHAINS)
+        layer_ms = (long - short) / (CHAINS[1] - CHAINS[0])
+        call_ms = max(short - CHAINS[0] * layer_ms, 0.0)
+        measured = {name: times[name] - call_ms for name in graphs if name in times}
+        base = base_profile(runtime, layer_ms, graphs, measured)
+        rows = [
+            from_graph(name, family, layers, measured[name], base)
             for name, (family, layers) in graphs.items()
-            if name in times
+            if name in measured
         ]
         changes = {
             "graph_overhead_ms": call_ms,
             "description": f"This machine, {runtime}, fp32, 1 thread",
-            "runtime": {"name": runtime, "version": check_version(files, runtime)},
+            "runtime": {"name": runtime, "version": version},
         }
         date = datetime.date.today().isoformat()
         document, held = fit_measured(
@@ -156,29 +179,44 @@ def fit(files: Path, runtimes: str) -> None:
         )
         save_profile(document, files / f"{runtime}.json")
         error = f"held-out median {held.median():.1%}, p90 {held.p90():.1%}"
-        click.echo(f"{runtime}: a call {1e3 * call_ms:.0f} us, {error}")
+        click.echo(f"{runtime}: a call {1e3 * call_ms:.0f} us, a layer {1e3 * layer_ms:.2f} us, {error}")
+        click.echo("  by width: " + ", ".join(f"{w}: {times[f'width{w}']:.4f} ms" for w in WIDTHS))
 
 
-def base_profile(runtime: str):
-    """Return the shipped profile of an x86 board in ncnn, with this runtime's channel steps and fusion."""
+def base_profile(
+    runtime: str, layer_ms: float, graphs: Mapping[str, tuple[str, Any]], measured: Mapping[str, float]
+) -> Profile:
+    """Return the shipped profile of an x86 board in ncnn with this runtime's steps, fusion and layer time.
+
+    All its rates are multiplied by one number, with which the median network takes the time measured.
+    """
     document = copy.deepcopy(dict(load_profile(BASE).document))
-    for kernel in document["kernels"].values():
-        if step := kernel.get("channel_step"):
-            kernel["channel_step"] = dict.fromkeys(step, STEPS[runtime])
     document["fusion"]["add"] = runtime == "openvino"
+    document["graph_overhead_ms"] = 0.0
+    for kernel in document["kernels"].values():
+        kernel["overhead_ms"] = 0.0
+        if "channel_step" in kernel:
+            kernel["channel_step"] = dict.fromkeys(kernel["channel_step"], STEP)
+    free = parse_profile(document)
+    for kernel in document["kernels"].values():
+        kernel["overhead_ms"] = layer_ms
+    ratios = []
+    for name, latency_ms in measured.items():
+        family, layers = graphs[name]
+        work = sum(from_graph(name, family, layers, latency_ms, free).amounts.values())
+        whole = sum(from_graph(name, family, layers, latency_ms, parse_profile(document)).amounts.values())
+        ratios.append(max(latency_ms - (whole - work), 0.1 * latency_ms) / work)
+    for kernel in document["kernels"].values():
+        for rate in [r for r in kernel if r.endswith("_per_second")]:
+            kernel[rate] /= float(np.median(ratios))
+    document["memory_bytes_per_second"] /= float(np.median(ratios))
     return parse_profile(document)
 
 
-def check_version(files: Path, runtime: str) -> str:
-    (row,) = check_runtimes(files / f"{SMALLEST}.onnx", [runtime])
-    return row.version or "unknown"
-
-
-def _times(table: Path) -> dict[str, float]:
-    if not table.is_file():
-        return {}
+def _times(table: Path) -> tuple[dict[str, float], str]:
     with table.open(newline="") as stream:
-        return {row["network"]: float(row["latency_ms"]) for row in csv.DictReader(stream)}
+        version = next(stream).removeprefix("# ").strip()
+        return {row["network"]: float(row["latency_ms"]) for row in csv.DictReader(stream)}, version
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
     python benchmarks/runtime_speedup.py prepare --files DIR      # prune to --latency of --device and export
     python benchmarks/runtime_speedup.py time --files DIR         # on a quiet machine
 
-`--device host` predicts for ONNX Runtime. Another runtime wants a profile of its own, as
-`runtime_profiles.py` makes it: `--device DIR/ncnn.json --runtimes ncnn` in both steps.
+The default device predicts for ONNX Runtime on the machine of the results. Another runtime wants a profile of
+its own, as `runtime_profiles.py` makes it: `--device DIR/ncnn.json`, and `--runtimes ncnn` to time. Widths are
+those of `prune_for_device` ("any": a profile of fitted rates counts activations by the byte, so they need not
+be multiples of the channel step), or, with `--step 16`, multiples of 16 only.
 Writes benchmarks/results/runtime_speedup.csv. "share" is the measured fall of the latency over the predicted
 one: 1 means that all of it arrived, and 0.9 is asked for.
 """
@@ -14,7 +16,6 @@ from __future__ import annotations
 import csv
 import datetime
 import json
-import math
 import operator
 import platform
 from pathlib import Path
@@ -22,24 +23,32 @@ from typing import Any
 
 import click
 import edge_networks
+import numpy as np
 import torch
+from runtime_timer import time_in_turns
 
 import dtp_edge as dtp
-from dtp_edge.export import check_runtimes, export_onnx
+from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.export import compact, export_onnx
+from dtp_edge.graph import trace_network
 from dtp_edge.pipeline import RunContext
+from dtp_edge.transport import initial_scores
 
 RESULTS = Path(__file__).with_name("results") / "runtime_speedup.csv"
+HOST = "epyc-zen5-onnxruntime-fp32-1t"
 FIELDS = (
     "network",
     "device",
+    "widths",
     "runtime",
     "version",
+    "predicted_dense_ms",
     "dense_ms",
+    "predicted_pruned_ms",
     "pruned_ms",
-    "fall",
     "predicted_fall",
+    "fall",
     "share",
-    "detail",
 )
 FILES = click.option(
     "--files", type=click.Path(path_type=Path), required=True, help="Folder of the ONNX files."
@@ -57,9 +66,10 @@ def main() -> None:
 @main.command()
 @FILES
 @NETWORKS
-@click.option("--device", default="host")
+@click.option("--device", default=HOST)
 @click.option("--latency", default="60%")
-def prepare(files: Path, networks: str, device: str, latency: str) -> None:
+@click.option("--step", default=0, help="Widths are multiples of it; 0: the widths that the product chooses.")
+def prepare(files: Path, networks: str, device: str, latency: str, step: int) -> None:
     """Write NAME.dense.onnx, NAME.pruned.onnx and NAME.json with the predicted latencies."""
     files.mkdir(parents=True, exist_ok=True)
     for name in networks.split(","):
@@ -67,55 +77,93 @@ def prepare(files: Path, networks: str, device: str, latency: str) -> None:
         if (files / f"{stem}.json").exists():
             continue
         model, example = edge_networks.create(name)
-        budget, context = dtp.Budget(latency=latency), RunContext(measure=False)
-        result = dtp.prune_for_device(model, example, device=device, budget=budget, out=None, context=context)
-        edge_networks.calibrate_norms(result.module, example)
+        share = float(latency.removesuffix("%")) / 100
+        pruned, facts = (
+            aligned(model, example, device, share, step) if step else product(model, example, device, latency)
+        )
+        edge_networks.calibrate_norms(pruned, example)
         if not (files / f"{name}.dense.onnx").exists():
             export_onnx(model, example, files / f"{name}.dense.onnx")
-        export_onnx(result.module, example, files / f"{stem}.pruned.onnx")
-        (row,) = [r for r in result.report["budgets"] if r["metric"] == "latency_ms"]
-        facts = {
-            "device": Path(device).stem,
-            "dense": row["dense_predicted"],
-            "pruned": row["pruned_predicted"],
-        }
+        export_onnx(pruned, example, files / f"{stem}.pruned.onnx")
+        facts |= {"device": Path(device).stem, "widths": f"multiples of {step}" if step else "any"}
         (files / f"{stem}.json").write_text(json.dumps(facts))
         click.echo(f"{name}: {facts}")
+
+
+def product(
+    model: torch.nn.Module, example: torch.Tensor, device: str, latency: str
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Return the network as `prune_for_device` makes it, and the latencies that it predicts."""
+    budget, context = dtp.Budget(latency=latency), RunContext(measure=False)
+    result = dtp.prune_for_device(model, example, device=device, budget=budget, out=None, context=context)
+    (row,) = [r for r in result.report["budgets"] if r["metric"] == "latency_ms"]
+    return result.module, {"dense": row["dense_predicted"], "pruned": row["pruned_predicted"]}
+
+
+def aligned(
+    model: torch.nn.Module, example: torch.Tensor, device: str, share: float, step: int
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Return the network with all cut widths multiples of `step`: a step at a time where it costs least."""
+    network = trace_network(model, (example,))
+    cost = NetworkCost(network.layers, load_profile(device))
+    scores = initial_scores(network, "l2")
+    keep = np.ones(network.n_atoms, dtype=bool)
+
+    def latency_ms(mask: np.ndarray) -> float:
+        return cost.evaluate(network.layers.sizes(mask.astype(float)))["latency_ms"]
+
+    dense = now = latency_ms(keep)
+    while now > share * dense:
+        options = []
+        for group in network.groups:
+            kept = group.start + np.flatnonzero(keep[group.start : group.stop])
+            count = max(1, step // group.channels_per_atom)
+            count = len(kept) % count or count
+            if len(kept) * group.channels_per_atom <= step:
+                continue
+            trial = keep.copy()
+            trial[kept[np.argsort(scores[kept])[:count]]] = False
+            after = latency_ms(trial)
+            if after < now:
+                lost = scores[keep & ~trial].sum()
+                options.append((lost / (now - after), group.start, after, trial))
+        if not options:
+            raise SystemExit(f"{share:.0%} cannot be had with widths that are multiples of {step}")
+        _, _, now, keep = min(options, key=operator.itemgetter(0, 1))
+    return compact(network, keep).module, {"dense": dense, "pruned": now}
 
 
 @main.command("time")
 @FILES
 @NETWORKS
-@click.option("--device", default="host", help="As in prepare.")
-@click.option("--runtimes", default="onnxruntime,openvino,ncnn")
-@click.option("--repeats", default=30, help="Timed runs of a file in a round.")
-@click.option("--rounds", default=3, help="Dense and pruned in turns; the fastest median counts.")
-def time_files(files: Path, networks: str, device: str, runtimes: str, repeats: int, rounds: int) -> None:
-    """Time both files of each network in each runtime and write the table."""
-    rows = []
-    for name in networks.split(","):
-        facts = json.loads((files / f"{name}.{Path(device).stem}.json").read_text())
-        for runtime in runtimes.split(","):
-            rows.append(measure(files, name, runtime, facts, repeats, rounds))
+@click.option("--device", default=HOST, help="As in prepare.")
+@click.option("--runtimes", default="onnxruntime")
+@click.option("--rounds", default=10, help="All files in turns, so often.")
+@click.option("--repeats", default=10, help="Timed runs of a file in a round.")
+def time_files(files: Path, networks: str, device: str, runtimes: str, rounds: int, repeats: int) -> None:
+    """Time both files of each network in each runtime, in turns, and write the table."""
+    stem = Path(device).stem
+    names = networks.split(",")
+    paths = [files / f"{n}.{which}.onnx" for n in names for which in ("dense", f"{stem}.pruned")]
+    for runtime in runtimes.split(","):
+        times, version = time_in_turns(runtime, paths, files / "work", rounds=rounds, repeats=repeats)
+        rows = []
+        for name in names:
+            facts = json.loads((files / f"{name}.{stem}.json").read_text())
+            dense, pruned = times[f"{name}.dense"], times[f"{name}.{stem}.pruned"]
+            fall, predicted = 1 - pruned / dense, 1 - facts["pruned"] / facts["dense"]
+            numbers = (facts["dense"], dense, facts["pruned"], pruned, predicted, fall, fall / predicted)
+            values = (
+                name,
+                stem,
+                facts.get("widths", "any"),
+                runtime,
+                version,
+                *(f"{v:.4g}" for v in numbers),
+            )
+            rows.append(dict(zip(FIELDS, values, strict=True)))
             click.echo(" ".join(f"{k} {v}" for k, v in rows[-1].items()))
-            write(rows)
-
-
-def measure(
-    files: Path, name: str, runtime: str, facts: dict[str, Any], repeats: int, rounds: int
-) -> dict[str, Any]:
-    """Return one row: the best of the rounds' medians of each file, and the falls."""
-    best: dict[str, float] = {}
-    for _ in range(rounds):
-        for which, stem in (("dense", name), ("pruned", f"{name}.{facts['device']}")):
-            (row,) = check_runtimes(files / f"{stem}.{which}.onnx", [runtime], repeats=repeats)
-            if row.latency_ms is None:
-                return {"network": name, "device": facts["device"], "runtime": runtime, "detail": row.detail}
-            best[which] = min(best.get(which, math.inf), row.latency_ms)
-    fall, predicted = 1 - best["pruned"] / best["dense"], 1 - facts["pruned"] / facts["dense"]
-    numbers = (best["dense"], best["pruned"], fall, predicted, fall / predicted)
-    values = (name, facts["device"], runtime, row.version, *(f"{v:.4g}" for v in numbers), "")
-    return dict(zip(FIELDS, values, strict=True))
+        write(rows)
 
 
 def write(rows: list[dict[str, Any]]) -> None:
@@ -124,7 +172,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     if RESULTS.is_file():
         with RESULTS.open(newline="") as stream:
             old = list(csv.DictReader(line for line in stream if not line.startswith("#")))
-    key = operator.itemgetter("network", "device", "runtime")
+    key = operator.itemgetter("network", "device", "widths", "runtime")
     new = {key(row) for row in rows}
     rows = [row for row in old if key(row) not in new] + rows
     RESULTS.parent.mkdir(exist_ok=True)
