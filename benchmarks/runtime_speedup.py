@@ -4,9 +4,9 @@
     python benchmarks/runtime_speedup.py time --files DIR         # on a quiet machine
 
 The default device predicts for ONNX Runtime on the machine of the results. Another runtime wants a profile of
-its own, as `runtime_profiles.py` makes it: `--device DIR/ncnn.json`, and `--runtimes ncnn` to time. Widths are
-those of `prune_for_device` ("any": a profile of fitted rates counts activations by the byte, so they need not
-be multiples of the channel step), or, with `--step 16`, multiples of 16 only.
+its own, as `runtime_profiles.py` makes it: `--device DIR/ncnn.json`, and `--runtimes ncnn` to time. Widths
+are those of `prune_for_device` ("any": a profile of fitted rates counts activations by the byte, so they need
+not be multiples of the channel step), or, with `--step 16`, multiples of 16 only.
 Writes benchmarks/results/runtime_speedup.csv. "share" is the measured fall of the latency over the predicted
 one: 1 means that all of it arrived, and 0.9 is asked for.
 """
