@@ -49,17 +49,27 @@ FIELDS = (
 @click.option("--macs", default="50%", help="Budget of the pruned one.")
 @click.option("--accelerators", default="ethos-u55-128,ethos-u65-256")
 def main(networks: str, macs: str, accelerators: str) -> None:
-    """Write the table."""
+    """Write the table; rows of other networks that are in it stay."""
+    rows: list[dict[str, object]] = []
+    if RESULTS.is_file():
+        with RESULTS.open(newline="") as stream:
+            old = csv.DictReader(line for line in stream if not line.startswith("#"))
+            rows += [dict(row) for row in old if row["network"] not in networks.split(",")]
+    for name in networks.split(","):
+        for share in ("100%", macs):
+            for row in measure(name, share, accelerators.split(",")):
+                rows.append(row)
+                click.echo(" ".join(f"{k} {v}" for k, v in row.items()))
+            write(rows)
+
+
+def write(rows: list[dict[str, object]]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as stream:
         stream.write(f"# {datetime.date.today()}, torch {torch.__version__}\n")
         writer = csv.DictWriter(stream, FIELDS)
         writer.writeheader()
-        for name in networks.split(","):
-            for share in ("100%", macs):
-                for row in measure(name, share, accelerators.split(",")):
-                    writer.writerow(row)
-                    click.echo(" ".join(f"{k} {v}" for k, v in row.items()))
+        writer.writerows(rows)
 
 
 def measure(name: str, macs: str, accelerators: list[str]) -> list[dict[str, object]]:
