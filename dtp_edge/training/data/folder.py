@@ -1,4 +1,4 @@
-"""Images streamed from disk (ImageNet's layout), and data sets that the user's own code makes."""
+"""Images streamed from disk (ImageNet's layout), read by worker processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dtp_edge.errors import InputError
+from dtp_edge.errors import DtpEdgeError, InputError, users_line
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
 from dtp_edge.training.data.transforms import imagenet_transforms, seeded
 
@@ -95,25 +95,57 @@ class DatasetSplit:
     def _load(self, plan: list[list[Any]]) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(0)  # else the loader draws its seed from the global one
         loader = DataLoader(
-            self.dataset,
+            Told(self.dataset),
             batch_sampler=plan,
             num_workers=self.workers,
             collate_fn=_collate,
             generator=generator,
         )
-        yield from loader
+        for batch in loader:
+            if isinstance(batch, DtpEdgeError):
+                raise batch
+            yield batch
+
+
+@dataclass(frozen=True)
+class Told(Dataset):
+    """A dataset whose errors come as values: a worker process would wrap them in its traceback."""
+
+    dataset: Any
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return self.dataset[index]
+        except DtpEdgeError as error:
+            return error
+        except Exception as error:
+            return InputError(
+                f"reading sample {index} failed: {type(error).__name__}: {error}",
+                where=users_line(error),
+                hint=HINT,
+            )
 
 
 def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
-    """`DIR/train/CLASS/*.jpg` and `DIR/val` (or `test`); with classes only, a fixed fifth is the test set."""
+    """`DIR/train/CLASS/*.jpg` and `DIR/val` (or `test`), or `DIR/CLASS/*.jpg`.
+
+    Without `val` and `test` a fixed fifth of the pictures is the test set.
+    """
     learn_dir = folder / "train"
     test_dir = next((folder / n for n in ("val", "test") if (folder / n).is_dir()), None)
-    if learn_dir.is_dir() and test_dir is not None:
-        classes = _classes(learn_dir)
-        files, test_files = _list(learn_dir, classes), _list(test_dir, classes)
-    else:
-        classes = _classes(folder)
-        files, test_files = _list(folder, classes), []
+    learn_dir = learn_dir if learn_dir.is_dir() else folder
+    if learn_dir == folder:
+        test_dir = None
+    classes = _classes(learn_dir)
+    files, test_files = _list(learn_dir, classes), []
+    if test_dir is not None:
+        if strange := sorted(set(_classes(test_dir)) - set(classes)):
+            raise InputError(
+                f"has the class {strange[0]!r}, which {learn_dir.name} has not",
+                where=str(test_dir),
+                hint=f"Both must have the same class folders; {learn_dir.name} has {', '.join(classes[:6])}.",
+            )
+        test_files = _list(test_dir, [name for name in classes if (test_dir / name).is_dir()], classes)
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(8))
     if not test_files:
         cut = len(files) // 5
@@ -136,59 +168,6 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
     )
 
 
-def user_source(path: Path, attribute: str, workers: int) -> DataSource:
-    """Call the user's function; it returns a `DataSource` or two torch datasets."""
-    from dtp_edge.zoo.resolve import call_from_file
-
-    made = call_from_file(path, attribute)
-    if isinstance(made, DataSource):
-        return made
-    where = f"{path}:{attribute}"
-    if not (isinstance(made, tuple) and len(made) == 2 and all(hasattr(d, "__getitem__") for d in made)):
-        raise InputError(
-            f"{attribute}() returned {type(made).__name__}",
-            where=where,
-            hint="Return a dtp_edge.training.DataSource, or (training dataset, test dataset).",
-        )
-    learn, test = made
-    for part, dataset in (("training", learn), ("test", test)):
-        if len(dataset) < (10 if part == "training" else 1):
-            raise InputError(f"the {part} set has {len(dataset)} samples", where=where, hint=HINT)
-    x, _ = _sample(learn, where)
-    classes = len(learn.classes) if hasattr(learn, "classes") else 1 + max(_labels(learn))
-    order = torch.randperm(len(learn), generator=torch.Generator().manual_seed(8))
-    held = max(1, min(5000, len(learn) // 10))
-    channels = x.shape[0]
-    return DataSource(
-        attribute,
-        classes,
-        (channels, x.shape[1], x.shape[2]),
-        (0.0,) * channels,
-        (1.0,) * channels,
-        DatasetSplit(learn, order[held:], workers),
-        DatasetSplit(learn, order[:held], workers),
-        DatasetSplit(test, torch.arange(len(test)), workers),
-    )
-
-
-def _sample(dataset: Any, where: str) -> tuple[Tensor, int]:
-    try:
-        x, y = dataset[0]
-        if isinstance(x, Tensor) and x.ndim == 3 and x.is_floating_point():
-            return x, int(y)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"a sample is not (tensor, class): {error}", where=where, hint=HINT) from error
-    raise InputError("a sample's first part must be a float tensor [C, H, W]", where=where, hint=HINT)
-
-
-def _labels(dataset: Any) -> list[int]:
-    """Every label: from `targets` as torchvision's datasets have them, else by reading all samples."""
-    known = getattr(dataset, "targets", None)
-    if known is not None and len(known) == len(dataset):
-        return [int(label) for label in known]
-    return [int(dataset[i][1]) for i in range(len(dataset))]
-
-
 def _classes(folder: Path) -> list[str]:
     found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not found:
@@ -200,19 +179,26 @@ def _classes(folder: Path) -> list[str]:
     return found
 
 
-def _list(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    files = [
-        (p, i)
-        for i, name in enumerate(classes)
-        for p in sorted((folder / name).rglob("*"))
-        if p.suffix.lower() in _SUFFIXES
-    ]
-    if not files:
-        raise InputError("there are no pictures", where=str(folder), hint=f"Read are {', '.join(_SUFFIXES)}.")
+def _list(folder: Path, names: list[str], classes: list[str] | None = None) -> list[tuple[Path, int]]:
+    """Every picture in the folders `names` with its class, the name's place in `classes`."""
+    files = []
+    for name in names:
+        label = (classes or names).index(name)
+        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in _SUFFIXES)
+        if not found:
+            hint = f"Read are {', '.join(_SUFFIXES)}. Put some there, or remove the folder."
+            raise InputError("there are no pictures", where=str(folder / name), hint=hint)
+        files += [(path, label) for path in found]
     return files
 
 
-def _collate(samples: list[tuple[Tensor, int]]) -> Batch:
+def _collate(samples: list[Any]) -> Batch | DtpEdgeError:
+    for sample in samples:
+        if isinstance(sample, DtpEdgeError):
+            return sample
+    if len({s[0].shape for s in samples}) > 1:
+        sizes = sorted({str(list(s[0].shape)) for s in samples})
+        return InputError(f"samples differ in size: {', '.join(sizes[:3])}", where="--data", hint=HINT)
     return torch.stack([s[0] for s in samples]), torch.tensor([int(s[1]) for s in samples])
 
 

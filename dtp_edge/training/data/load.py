@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.training.data import readers
-from dtp_edge.training.data.folder import imagefolder, user_source
+from dtp_edge.training.data.folder import imagefolder
+from dtp_edge.training.data.own import user_source
 from dtp_edge.training.data.source import DataSource
 
 _KINDS = ("digits", "cifar10", "fashion-mnist", "imagefolder")

@@ -108,10 +108,13 @@ class DataSource:
     def check_fits(self, num_classes: int | None, input_shape: tuple[int, ...]) -> None:
         """Raise `InputError` unless a network with that output and input can learn this data."""
         if tuple(input_shape) != self.input_shape:
+            hint = "Use a network for this size, or data of the network's size."
+            if tuple(input_shape[1:]) == self.input_shape[1:]:
+                hint = "Build the network for these channels; grey becomes RGB by x.expand(3, -1, -1)."
             raise InputError(
                 f"the data's inputs are {list(self.input_shape)}, the network reads {list(input_shape)}",
                 where=self.name,
-                hint="Use a network for this size, or data of the network's size.",
+                hint=hint,
             )
         if num_classes is not None and num_classes != self.num_classes:
             raise InputError(
