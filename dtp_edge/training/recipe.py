@@ -14,6 +14,9 @@ def _cosine(t: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * t))
 
 
+_RATES = ("base_learning_rate", "mask_learning_rate", "tune_learning_rate")
+_OPTIONAL = ("score_learning_rate", "gradient_clip")
+_LENGTHS = ("base_epochs", "mask_epochs", "tune_epochs")
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,
     "linear": lambda t: 1.0 - t,
@@ -72,11 +75,13 @@ class Recipe:
             "batch_size": self.batch_size,
             "accumulate": self.accumulate,
             "temperature": self.temperature,
+            **{name: getattr(self, name) for name in _RATES},
+            **{name: v for name in _OPTIONAL if (v := getattr(self, name)) is not None},
         }
         for name, value in positive.items():
-            if not value > 0:
+            if not value > 0 or not math.isfinite(value):
                 raise InputError(f"must be above 0, not {value}", where=name, hint=_default(name))
-        for name in ("base_epochs", "mask_epochs", "tune_epochs", "weight_decay"):
+        for name in (*_LENGTHS, "weight_decay", "recalibrate_batches", "refit_images"):
             if not (value := getattr(self, name)) >= 0 or not math.isfinite(value):
                 raise InputError(f"must be 0 or more, not {value}", where=name, hint=_default(name))
         for name in ("distill", "ema", "warmup", "label_smoothing", "momentum"):
@@ -116,7 +121,8 @@ class Recipe:
 
 
 def _default(name: str) -> str:
-    return f"Its default is {Recipe.__dataclass_fields__[name].default}."
+    default = Recipe.__dataclass_fields__[name].default
+    return f"Its default is {'none' if default is None else default}."
 
 
 def _one_of(what: str, value: str, known: Any) -> None:
