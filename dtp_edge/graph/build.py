@@ -36,6 +36,13 @@ def trace_network(
     """
     _refuse_unknown(model, exclude)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    for tensor in inputs:
+        if isinstance(tensor, torch.Tensor) and tensor.numel() == 0:
+            raise InputError(
+                f"an example input of shape {list(tensor.shape)} holds nothing",
+                where="example_inputs",
+                hint="Give one whole input, such as torch.randn(1, 3, 224, 224).",
+            )
     graph_module, dynamic = trace(model, inputs)
     return label_network(model, graph_module, inputs, dynamic_batch=dynamic, exclude=exclude)
 

@@ -50,8 +50,11 @@ def names() -> list[str]:
 def entry(name: str) -> Entry:
     """Look up a built-in network; an unknown name is an `InputError` with the nearest names."""
     if name not in _ENTRIES:
-        near = nearest(name, _ENTRIES) or names()
-        raise InputError(f"there is no built-in network '{name}'", hint=f"Did you mean {', '.join(near)}?")
+        near = nearest(name, _ENTRIES)
+        hint = f"Did you mean {', '.join(near)}?" if near else f"There are {', '.join(names())}."
+        if name.endswith((".safetensors", ".pt", ".pth", ".ckpt", ".bin")):
+            hint = "A checkpoint goes to --weights; MODEL is what builds the network, such as FILE.py:NAME."
+        raise InputError(f"there is no built-in network '{name}'", hint=hint)
     return _ENTRIES[name]
 
 

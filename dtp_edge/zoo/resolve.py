@@ -59,7 +59,7 @@ def resolve_model(
     inputs of batch 1, and where it came from. Raises `InputError`.
     """
     channels = input_shape[0] if input_shape else None
-    source = _find(spec, channels)
+    source = _find(spec, channels, input_shape)
     module = source.build(num_classes)
     if weights is not None and num_classes is None and (classes := match_classes(module, weights)):
         module = source.build(classes)
@@ -68,11 +68,7 @@ def resolve_model(
     else:
         check_finite(module.state_dict(), spec)
     shape = tuple(input_shape or source.input_shape)
-    example = (
-        source.example
-        if source.example is not None
-        else (torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)),)
-    )
+    example = source.example if source.example is not None else (_random_input(shape),)
     classes = _try_forward(module, example, spec)
     digest = None if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     path = None if weights is None else str(weights)
@@ -85,12 +81,12 @@ def usual_input(spec: str) -> tuple[int, ...] | None:
 
     A `file.py:callable` is called for it. Raises `InputError` as `resolve_model` does.
     """
-    source = _find(spec, None)
+    source = _find(spec)
     unsaid = source.example is None and source.kind.endswith(".py")
     return None if unsaid else tuple(source.input_shape)
 
 
-def _find(spec: str, channels: int | None) -> _Source:
+def _find(spec: str, channels: int | None = None, input_shape: tuple[int, ...] | None = None) -> _Source:
     if spec.startswith("torchvision:"):
         return _torchvision(spec.removeprefix("torchvision:"), channels)
     if spec.startswith("timm:"):
@@ -98,7 +94,7 @@ def _find(spec: str, channels: int | None) -> _Source:
     if spec.endswith(".onnx"):
         from dtp_edge.zoo.onnx_reader import load_onnx
 
-        network, inputs = load_onnx(spec)
+        network, inputs = load_onnx(spec, input_shape)
         shape = tuple(inputs[0].shape[1:])
         return _Source(Path(spec).stem, spec, lambda _classes: network, shape, inputs)
     path, colon, attribute = spec.rpartition(":")
@@ -196,7 +192,8 @@ def _from_file(path: Path, attribute: str) -> _Source:
 def call_from_file(path: Path, attribute: str) -> Any:
     """Import the user's own `path` and call `attribute()`; what goes wrong there is an `InputError`."""
     if not path.is_file():
-        raise InputError("there is no such file", where=str(path), hint="Check the path before the colon.")
+        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
+        raise InputError(what, where=str(path), hint="Check the path before the colon.")
     function = getattr(_import_file(path), attribute, None)
     if not callable(function):
         raise InputError(
@@ -206,7 +203,7 @@ def call_from_file(path: Path, attribute: str) -> Any:
         return function()
     except DtpEdgeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"{attribute}() failed: {type(error).__name__}: {error}",
             where=_line(path, error),
@@ -224,7 +221,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         found.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"importing it failed: {type(error).__name__}: {error}",
             where=_line(path, error),
@@ -273,6 +270,17 @@ def _unknown(source: str, name: str, known: list[str]) -> InputError:
         else f"`python -c 'import {source}; help({source})'` leads to its list."
     )
     return InputError(f"{source} has no network '{name}'", hint=hint)
+
+
+def _random_input(shape: tuple[int, ...]) -> Tensor:
+    try:
+        return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    except RuntimeError as error:
+        raise InputError(
+            f"an input of {list(shape)} does not fit into memory",
+            where="--input-shape",
+            hint="Give channels,height,width of one input, such as 3,224,224.",
+        ) from error
 
 
 def _try_forward(module: nn.Module, example: tuple[Any, ...], spec: str) -> int | None:

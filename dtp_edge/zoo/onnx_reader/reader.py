@@ -19,15 +19,19 @@ MAX_BYTES = 2 * 2**30
 FAMILIES = (ops_compute, ops_layout)  # importing them registers their operators
 
 
-def load_onnx(path: str | Path) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+def load_onnx(
+    path: str | Path, input_shape: tuple[int, ...] | None = None
+) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """Return the network in an ONNX file, in eval mode, and example inputs of batch 1.
 
-    Floating-point initializers become parameters (batch-norm statistics buffers), so it trains.
+    Floating-point initializers become parameters (batch-norm statistics buffers), so it trains. Where the
+    file leaves the size of its first input free, `input_shape` (without the batch) says it.
 
-    **Raises:** `InputError` for a file that cannot be read or checked; `UnsupportedError` with the names
-    of all operators that are not read.
+    **Raises:** `InputError` for a file that cannot be read or checked, or a size that nobody says;
+    `UnsupportedError` with the names of all operators that are not read.
     """
-    model = _simplified(_checked(Path(path)))
+    model = _checked(Path(path))
+    model = _simplified(model, _input_shapes(model, str(path), input_shape))
     missing = sorted({n.op_type for n in model.graph.node if n.op_type != "Constant" and not _known(n)})
     if missing:
         raise UnsupportedError(
@@ -60,7 +64,8 @@ def _known(node: onnx.NodeProto) -> bool:
 
 def _checked(path: Path) -> onnx.ModelProto:
     if not path.is_file():
-        raise InputError("there is no such file", where=str(path), hint="Check the path of MODEL.")
+        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
+        raise InputError(what, where=str(path), hint="Check the path of MODEL.")
     if path.stat().st_size > MAX_BYTES:
         raise InputError(
             "is larger than 2 GiB", where=str(path), hint="Such a file is no edge network; split it first."
@@ -77,16 +82,30 @@ def _checked(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fix free dimensions to 1 and fold what depends on shapes alone."""
+def _input_shapes(model: onnx.ModelProto, where: str, first: tuple[int, ...] | None) -> dict[str, list[int]]:
+    """Return the shape of every input: a free batch is 1, other free sizes are those of `first`."""
+    shapes = {}
+    for number, value in enumerate(_true_inputs(model)):
+        dims = value.type.tensor_type.shape.dim
+        sizes = [d.dim_value for d in dims]
+        said = first if number == 0 and first is not None and len(first) == len(sizes) - 1 else ()
+        for i, size in enumerate(said, start=1):
+            sizes[i] = sizes[i] or size
+        if any(size < 1 for size in sizes[1:]):
+            text = ", ".join(d.dim_param or (str(d.dim_value) if d.dim_value else "?") for d in dims)
+            raise InputError(
+                f"leaves the size of its input {value.name!r} free: [{text}]",
+                where=where,
+                hint="Give it without the batch, as in --input-shape 3,224,224, or export with fixed sizes.",
+            )
+        shapes[value.name] = [max(size, 1) for size in sizes]
+    return shapes
+
+
+def _simplified(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> onnx.ModelProto:
+    """Fix the sizes of the inputs and fold what depends on shapes alone."""
     from onnxsim import simplify
 
-    names = {i.name for i in model.graph.initializer}
-    shapes = {
-        value.name: [d.dim_value if d.dim_value > 0 else 1 for d in value.type.tensor_type.shape.dim]
-        for value in model.graph.input
-        if value.name not in names
-    }
     simple, _ = simplify(model, overwrite_input_shapes=shapes)
     return onnx.shape_inference.infer_shapes(simple)
 
