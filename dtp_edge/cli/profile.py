@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
     """Measure this machine with ONNX Runtime; --device host uses the result from then on."""
     from dtp_edge.cost import host_profile, measure_host, save_profile
 
+    if out is not None:
+        above = next(p for p in Path(out).absolute().parents if p.exists())
+        if Path(out).is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            hint = "Name a file in a folder that you may write to."
+            raise InputError("cannot be written", where=out, hint=hint)
     bar = Bar(quiet=quiet)
 
     def show(done: int, total: int, text: str) -> None:

@@ -42,6 +42,8 @@ _NODE_KEYS = {"op", "blocked", "inputs", "outputs", "us", "activation"}
 def write_kit(path: str | os.PathLike[str], probes: int = PROBES, progress: Callable | None = None) -> Path:
     """Write the zip (some 60 MB) and return its path. Raises `InputError` if it cannot be written."""
     target = Path(path)
+    if target.is_dir():
+        raise InputError("is a folder", where=str(target), hint="Name the zip to write in it: kit.zip.")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,9 @@ def write_kit(path: str | os.PathLike[str], probes: int = PROBES, progress: Call
         os.replace(temporary, target)
     except OSError as error:
         raise InputError(
-            f"the kit cannot be written: {error.strerror}", where=str(target), hint=HINT
+            f"the kit cannot be written: {error.strerror}",
+            where=str(target),
+            hint="Name a file in a folder that you may write to.",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -54,6 +54,12 @@ def make_session(model: str | Path | bytes, threads: int = 1, *, profile_prefix:
     """
     if threads < 1:
         raise InputError(f"{threads} threads cannot run anything", where="threads", hint="Give 1 or more.")
+    if threads > (here := processors()):
+        raise InputError(
+            f"{threads} threads are more than this machine's {here} processors",
+            where="threads",
+            hint=f"Give 1 to {here}; to time the device itself, take the kit there (`dtp-edge profile kit`).",
+        )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -78,6 +84,12 @@ def make_session(model: str | Path | bytes, threads: int = 1, *, profile_prefix:
             where=name,
             hint="Export it again, or update onnxruntime if the file is newer than it.",
         ) from error
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def random_feed(session: ort.InferenceSession, seed: int = 0) -> dict[str, np.ndarray]:
