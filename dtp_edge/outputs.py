@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dtp_edge.errors import InputError
 
 LAST = "report.json"  # moved last: its presence says that a run is finished
+_ANOTHER = "Name another --out folder."
 
 
 def first_process() -> bool:
@@ -24,17 +25,35 @@ def is_finished(out: Path) -> bool:
 
 def refuse_finished(out: Path, *, force: bool) -> None:
     """Raise InputError if `out` cannot be written, or holds a finished run and `force` is not set."""
-    above = next((p for p in (out, *out.absolute().parents) if p.exists()), out)
-    if not os.access(above, os.W_OK):
-        raise InputError("cannot be written", where=str(out), hint="Name another --out folder.")
-    if out.exists() and not out.is_dir():
-        raise InputError("is a file, not a folder", where=str(out), hint="Name another --out folder.")
+    if os.path.isfile(out):  # unlike Path.is_file, no error for a name that is too long
+        raise InputError("is a file, not a folder", where=str(out), hint=_ANOTHER)
+    if first_process():
+        _try_to_write(out)
     if is_finished(out) and not force:
         raise InputError(
             "holds a finished run already",
             where=str(out),
             hint="Name another --out folder, or add --force to replace it.",
         )
+
+
+def _try_to_write(out: Path) -> None:
+    """Make the folder and take it away again: whether it can be written is asked before a long run."""
+    probe, missing = out / f".partial-{os.getpid()}", []
+    try:
+        missing = [p for p in (out, *out.absolute().parents) if not p.exists()]
+        probe.mkdir(parents=True)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise _unwritable(out, error) from error
+    finally:
+        for folder in (probe, *missing):
+            with suppress(OSError, ValueError):
+                folder.rmdir()
+
+
+def _unwritable(out: Path, error: OSError | ValueError) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return InputError(f"cannot be written: {reason}", where=str(out), hint=_ANOTHER)
 
 
 @contextmanager
@@ -48,9 +67,7 @@ def staged(out: Path) -> Iterator[Path]:
     try:
         stage.mkdir(parents=True)
     except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}", where=str(out), hint="Name another --out folder."
-        ) from error
+        raise _unwritable(out, error) from error
     try:
         yield stage
         (out / LAST).unlink(missing_ok=True)  # from here to the last move, the folder is not finished

@@ -90,7 +90,8 @@ def _of_click(error: click.ClickException, name: str) -> InputError:
         return InputError(
             f"there is no option {error.option_name}", hint=f"{near}`{program} --help` lists them."
         )
-    return InputError(error.format_message().rstrip("."), hint=f"`{program} --help` says how to write it.")
+    what = error.format_message().rstrip(".").replace("valid integer range", "whole number")
+    return InputError(what, hint=f"`{program} --help` says how to write it.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

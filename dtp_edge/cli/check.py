@@ -25,9 +25,13 @@ COLOURS = {"ok": "green", "missing": "bright_black"}
 @click.option(
     "--python", "pythons", metavar="NAME=PATH", multiple=True, help="The Python that has a runtime."
 )
-@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Seconds each.")
-@click.option("--memory", "memory_mib", type=int, default=4096, show_default=True, help="MiB each.")
-@click.option("--repeats", type=int, default=0, help="Also time this many runs.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds each."
+)
+@click.option(
+    "--memory", "memory_mib", type=click.IntRange(64), default=4096, show_default=True, help="MiB each."
+)
+@click.option("--repeats", type=click.IntRange(0), default=0, help="Also time this many runs.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(
     file: str,

@@ -117,7 +117,13 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
-@click.option("--seed", type=int, default=0, metavar="N", help="Of weights, order and masks  [default: 0]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    metavar="N",
+    help="Of weights, order and masks  [default: 0]",
+)
 @click.option("--out", metavar="DIR", help="Folder for the results  [default: runs/MODEL-DEVICE]")
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")
@@ -191,6 +197,10 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
     if request["set"] and request["data"] is None:
         raise InputError("--set needs --data", hint="It changes how the network is trained.")
+    if request["tensorboard"] and request["data"] is None:
+        raise InputError("--tensorboard needs --data", hint="It shows the curves of training.")
+    if request["out"] is not None and not request["out"].strip():
+        raise InputError("the folder has no name", where="--out", hint="Leave it out for runs/MODEL-DEVICE.")
     if request["out"] is None:
         name = Path(str(request["model"]).split(":")[-1]).stem
         request["out"] = f"runs/{name}-{Path(request['device']).stem}"

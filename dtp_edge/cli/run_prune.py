@@ -23,18 +23,12 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
     from dtp_edge.pipeline import RunContext, prune_for_device
     from dtp_edge.transport import Budget
-    from dtp_edge.zoo import resolve_model
 
     budget = budget_of(request, Budget)
     torch.manual_seed(request["seed"])
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     data = _data(request)
-    module, inputs, info = resolve_model(
-        request["model"],
-        weights=request["weights"],
-        num_classes=data.num_classes if data is not None else None,
-        input_shape=_input_shape(request) or (data.input_shape if data is not None else None),
-    )
+    module, inputs, info = _network(request, data)
     context = RunContext(
         command=request["command"],
         model_name=request["model"],
@@ -132,6 +126,27 @@ def _untrained(name: str, *, trains: bool) -> str:
     return f"{name} has random weights: no --weights was given ({what})"
 
 
+def _network(request: dict[str, Any], data: Any) -> tuple[Any, tuple[Any, ...], Any]:
+    """Build MODEL for the data and the input shape that were named; one that it cannot have is refused."""
+    from dtp_edge.zoo import resolve_model
+
+    asked = _input_shape(request)
+    module, inputs, info = resolve_model(
+        request["model"],
+        weights=request["weights"],
+        num_classes=data.num_classes if data is not None else None,
+        input_shape=asked or (data.input_shape if data is not None else None),
+    )
+    reads = tuple(getattr(inputs[0], "shape", ())[1:])
+    if asked and asked != reads:
+        raise InputError(
+            f"{request['model']} brings its own input of {list(reads)}",
+            where="--input-shape",
+            hint="Leave --input-shape out, or let MODEL bring that input.",
+        )
+    return module, inputs, info
+
+
 def _input_shape(request: dict[str, Any]) -> tuple[int, ...] | None:
     text = request["input_shape"]
     if not text:
@@ -149,12 +164,9 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     """Print, for every device, what the budget asks and what can be reached, before any training."""
     from dtp_edge.plan import plan
     from dtp_edge.transport import Budget
-    from dtp_edge.zoo import resolve_model
 
-    module, inputs, _ = resolve_model(
-        request["model"], weights=request["weights"], num_classes=None, input_shape=_input_shape(request)
-    )
-    names = [name.strip() for name in request["device"].split(",") if name.strip()]
+    module, inputs, _ = _network(request, None)
+    names = list(dict.fromkeys(name.strip() for name in request["device"].split(",") if name.strip()))
     plans = plan(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
     if as_json:
         print_json(plans)
@@ -163,6 +175,8 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     else:
         for entry in plans:
             _show_plan(entry, verbose=request["verbose"])
+    if not as_json:
+        _say_slack(plans)
     if not any(entry["feasible"] for entry in plans):
         raise BudgetError(
             "no device in this plan can meet the budget",
@@ -190,6 +204,16 @@ def _show_plan(entry: dict[str, Any], *, verbose: bool) -> None:
             rest = len(cut) - len(shown)
             click.echo(f"… and {rest} more group{'' if rest == 1 else 's'} (-v shows all)")
     click.echo("")
+
+
+def _say_slack(plans: list[dict[str, Any]]) -> None:
+    """Say so where a budget asks for nothing: `50` is milliseconds, `50%` a share."""
+    for entry in plans:
+        asked = [row for row in entry["rows"] if row["asked"] is not None]
+        if asked and all(row["asked"] >= row["dense"] for row in asked):
+            text = "what is asked is at or above the dense network's cost, so nothing has to be pruned for"
+            text += f" {entry['device']}. A share is written with a percent sign: 50%."
+            click.echo(wrapped(style("note:", bold=True), text))
 
 
 def _feasible(entry: dict[str, Any]) -> str:

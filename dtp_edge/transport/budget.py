@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from dtp_edge.errors import InputError, nearest
-from dtp_edge.metrics import UNITS
+from dtp_edge.metrics import UNITS, title
 
 __all__ = ["KEPT", "LAYER_KEEP", "UNITS", "Budget"]
 
@@ -85,6 +85,12 @@ class Budget:
                     f"no dense {metric} is known to take {value!r} of.",
                     where=f"budget {name}",
                     hint="Give it in its own unit, or the dense cost.",
+                )
+            if relative and dense.get(metric) == 0:
+                raise InputError(
+                    f"{value!r} of nothing: the dense network's {title(metric)} is 0.",
+                    where=f"budget {name}",
+                    hint="Check that this is the network you mean; there is nothing in it to prune.",
                 )
             # a share of all channels needs no dense cost: the meter knows the total
             found[metric] = amount * dense[metric] if relative and metric in dense else amount
