@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 import dtp_edge as dtp
+from dtp_edge import deliver, summary
 from dtp_edge.errors import CheckError
 from dtp_edge.export import evaluate_onnx
 from dtp_edge.export.int8 import is_quantized
@@ -110,6 +112,27 @@ def test_the_int8_file_is_int8_and_the_report_has_its_own_accuracy(run, data: Da
     accuracy = result.report["accuracy"]
     assert accuracy["int8"] == pytest.approx(evaluate_onnx(result.onnx_int8, data.test.ordered(64)))
     assert accuracy["pruned"] == pytest.approx(evaluate_onnx(result.onnx, data.test.ordered(64)), abs=1e-3)
+
+
+def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monkeypatch) -> None:
+    """Both files of the run above are right on the same images: here their accuracies are told apart."""
+    seen = {}
+
+    def quantise(source, target, calibration, method):
+        target.write_bytes(b"int8")
+        seen.update(source=source.name, samples=len(list(calibration)), method=method)
+        return SimpleNamespace(method="entropy", tried=[])
+
+    accuracies = {"model.onnx": 0.9, "model.int8.onnx": 0.8}
+    monkeypatch.setattr("dtp_edge.export.quantize_onnx", quantise)
+    monkeypatch.setattr("dtp_edge.export.evaluate_onnx", lambda path, loader: accuracies[path.name])
+    context = RunContext(int8=True, data=data, int8_method="entropy")
+    found = deliver._quantise(tmp_path / "model.onnx", context)
+    assert seen == {"source": "model.onnx", "samples": 256, "method": "entropy"}
+    assert (found["accuracy"], found["fp32_accuracy"]) == (0.8, 0.9)
+    reported = summary._accuracy(SimpleNamespace(accuracy={"pruned": 0.9}), deliver.Delivery([], int8=found))
+    assert reported is not None
+    assert (reported["pruned"], reported["int8"]) == (0.9, 0.8)
 
 
 def test_ranges_come_from_training_images_only(run, data: DataSource) -> None:

@@ -202,6 +202,49 @@ def test_litert_reads_the_file_beside(model: Path) -> None:
     assert "write m.tflite beside" in row.detail
 
 
+LITERT = """
+import numpy as np
+
+class Interpreter:
+    def __init__(self, model_path, num_threads):
+        pass
+    def get_signature_runner(self):
+        return Runner()
+
+class Runner:
+    def get_input_details(self):
+        return {"args_0": {"shape": [1, 4], "dtype": np.int8, "quantization": (0.01, 5)}}
+    def get_output_details(self):
+        return {"output_1": {"quantization": (0.0, 0)}, "output_0": {"quantization": (0.02, -3)}}
+    def __call__(self, args_0):
+        assert args_0.dtype == np.int8
+        x = (args_0.astype(np.float32) - 5) * 0.01
+        y = np.clip(np.rint(2 * x / 0.02) - 3, -128, 127).astype(np.int8)
+        return {"output_1": x.sum(axis=1), "output_0": y}
+"""
+
+
+def test_litert_files_with_int8_inputs_are_fed_and_read_in_their_steps(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "ai_edge_litert"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "interpreter.py").write_text(LITERT)
+    model.with_suffix(".tflite").touch()
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.setenv("DTP_EDGE_PYTHON_LITERT", sys.executable)
+    exact = {"x": np.array([[0.1, -0.2, 0.3, 0.4]], np.float32)}  # on steps, and within +-1.2
+    (row,) = check_runtimes(model, ["litert"], exact)
+    assert row.status == "ok", row.detail
+    between = {"x": np.array([[0.1, -0.204, 0.3, 0.4]], np.float32)}
+    (row,) = check_runtimes(model, ["litert"], between)
+    assert row.max_abs_diff == pytest.approx(0.008, rel=0.01)
+    outside = {"x": np.array([[0.1, -0.2, 0.3, 9.0]], np.float32)}  # cut at (127 - 5) / 100
+    (row,) = check_runtimes(model, ["litert"], outside)
+    assert row.max_abs_diff == pytest.approx(2 * (9 - 1.22), rel=0.01)
+
+
 def test_bad_calls_are_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no runtime is called 'openvimo'(.|\n)*openvino"):
         check_runtimes(model, ["openvimo"])
