@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dtp_edge.cli.completion import files
 from dtp_edge.cli.console import print_json, style, table, wrapped
 from dtp_edge.errors import CheckError, InputError
 
@@ -20,7 +21,7 @@ COLOURS = {"ok": "green", "missing": "bright_black"}
     short_help="Run an ONNX file in every runtime that is installed.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.argument("file", metavar="FILE.onnx")
+@click.argument("file", metavar="FILE.onnx", shell_complete=files)
 @click.option("--runtime", "runtimes", metavar="A,B", help="Only these runtimes  [default: all known]")
 @click.option(
     "--python", "pythons", metavar="NAME=PATH", multiple=True, help="The Python that has a runtime."

@@ -6,11 +6,12 @@ from dataclasses import asdict
 
 import click
 
+from dtp_edge.cli.completion import device_names
 from dtp_edge.cli.console import print_json, table
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=device_names)
 @click.option("--precision", metavar="P", help="Only profiles of this precision: fp32, fp16, int8.")
 @click.option("--runtime", metavar="R", help="Only profiles of this runtime.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from dtp_edge.cli.completion import device_names, files
 from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError
 
@@ -57,8 +58,13 @@ def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
 
 
 @profile.command(short_help="Fit a profile to latencies that you have.")
-@click.argument("table", metavar="[CSV]", required=False)
-@click.option("--like", metavar="NAME", help="Profile whose kernels and priors to start from.")
+@click.argument("table", metavar="[CSV]", required=False, shell_complete=files)
+@click.option(
+    "--like",
+    metavar="NAME",
+    shell_complete=device_names,
+    help="Profile whose kernels and priors to start from.",
+)
 @click.option("--layers", metavar="CSV", help="Layer table of the networks, where they cannot be built here.")
 @click.option("--recipe", metavar="NAME", help="Make a shipped profile again from its data.")
 @click.option("--data", metavar="DIR", help="Folder of the recipe's measurements.")
@@ -130,7 +136,7 @@ def _fit_own(table: Path, like: str, layers: str | None, *, name: str, date: str
 
 
 @profile.command(short_help="Predicted against measured on this machine.")
-@click.argument("name", metavar="PROFILE")
+@click.argument("name", metavar="PROFILE", shell_complete=device_names)
 @click.argument("models", nargs=-1, metavar="[MODEL …]")
 @click.option("--picture", metavar="FILE.svg", help="Draw predicted against measured.")
 @click.option("--seconds", type=float, default=30.0, show_default=True, help="About how long to time.")
@@ -187,7 +193,7 @@ def kit(out: str, quiet: bool) -> None:
 
 
 @profile.command("import", short_help="Make a profile from what the kit measured.")
-@click.argument("results", metavar="RESULTS.json")
+@click.argument("results", metavar="RESULTS.json", shell_complete=files)
 @click.option("--name", required=True, help="Name of the new profile.")
 @click.option("--out", metavar="FILE", help="Where to write it (default: NAME.json).")
 def import_command(results: str, name: str, out: str | None) -> None:

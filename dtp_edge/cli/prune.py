@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from dtp_edge.cli.completion import device_names, files, folders
 from dtp_edge.cli.console import print_json
 from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError, Interrupted
@@ -92,15 +93,25 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.argument("model", required=False)
-@click.option("--device", metavar="NAME", help="Profile name, JSON file, or host; a,b,c with --plan.")
+@click.argument("model", required=False, shell_complete=files)
+@click.option(
+    "--device",
+    metavar="NAME",
+    shell_complete=device_names,
+    help="Profile name, JSON file, or host; a,b,c with --plan.",
+)
 @click.option("--latency", metavar="X", help="Latency budget: 25ms or 60%.")
 @click.option("--ram", metavar="X", help="RAM budget: 256KiB or 60%.")
 @click.option("--flash", metavar="X", help="Flash budget: 1MiB or 60%.")
 @click.option("--macs", metavar="X", help="MACs budget: 300e6 or 50%.")
 @click.option("--params", metavar="X", help="Parameter budget: 1e6 or 50%.")
 @click.option("--keep", metavar="X", multiple=True, help="Channels: 50%, each=50% or GROUP=40% (repeatable).")
-@click.option("--weights", metavar="FILE", help="Checkpoint: safetensors, or a torch file without code.")
+@click.option(
+    "--weights",
+    metavar="FILE",
+    shell_complete=files,
+    help="Checkpoint: safetensors, or a torch file without code.",
+)
 @click.option("--data", metavar="SPEC", help="What to train on and test with; see below.")
 @click.option(
     "--epochs", type=click.IntRange(0), metavar="N", help="Epochs for masks and fine-tuning together."
@@ -124,7 +135,12 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     metavar="N",
     help="Of weights, order and masks  [default: 0]",
 )
-@click.option("--out", metavar="DIR", help="Folder for the results  [default: runs/MODEL-DEVICE]")
+@click.option(
+    "--out",
+    metavar="DIR",
+    shell_complete=folders,
+    help="Folder for the results  [default: runs/MODEL-DEVICE]",
+)
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")
 @click.option("--force", is_flag=True, help="Replace a finished run in DIR.")

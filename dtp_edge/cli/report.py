@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dtp_edge.cli.completion import folders
 from dtp_edge.cli.console import print_json
 
 
@@ -11,7 +12,7 @@ from dtp_edge.cli.console import print_json
     short_help="Write the page of a run again, or compare several.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.argument("directories", metavar="DIR [DIR …]", nargs=-1, required=True)
+@click.argument("directories", metavar="DIR [DIR …]", nargs=-1, required=True, shell_complete=folders)
 @click.option("--out", metavar="FILE", default="comparison.html", show_default=True, help="Page to write.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def report(directories: tuple[str, ...], out: str, as_json: bool) -> None:
