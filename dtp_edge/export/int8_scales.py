@@ -9,7 +9,8 @@ So every scale is a power of two, times (1 + 2^-12)^level. Products and sums are
 of two of the output's step; the levels are such that the output's own factor differs, by which no multiple
 comes nearer than about 2^-13 step to the middle between two steps, and float errors (1e-5 of a step) decide
 nothing. Without the levels many results would lie exactly in the middle, where a runtime that multiplies by
-a rounded reciprocal decides by chance.
+a rounded reciprocal decides by chance. What a float operator (a norm, GELU, Softmax) hands to a rounding may
+lie anywhere, so one value in some ten thousand still differs behind those.
 
 The price: a step is up to twice as large (1.4 times on average) as the range needs.
 """

@@ -92,8 +92,10 @@ def test_what_onnxsim_makes_is_taken_only_where_it_is_the_same_network(answer, t
 
 def test_what_onnxsim_saves_is_saved(tmp_path, monkeypatch):
     def answer(model):
-        model.graph.name = "simplified"
-        return model, True
+        simple = onnx.ModelProto()
+        simple.CopyFrom(model)
+        simple.graph.name = "simplified"
+        return simple, True
 
     monkeypatch.setattr(to_onnx.onnxsim, "simplify", answer)
     path = export_onnx(_net(), torch.randn(1, 3, 8, 8), tmp_path / "m.onnx")
