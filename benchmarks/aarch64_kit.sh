@@ -14,7 +14,7 @@ cli() { PYTHONPATH="$here" "$python" -c 'from dtp_edge.cli import main; main()' 
 
 cli profile kit "$work/kit.zip" --quiet
 "$python" -m zipfile -e "$work/kit.zip" "$work/board"
-(cd "$work/board" && "$dir/python" measure.py --visits 1 --limit "${LIMIT:-24}" --seconds 400 --least-cpu-share 0 --out results.json)
+(cd "$work/board" && "$dir/python" measure.py --visits 1 --limit "${LIMIT:-24}" --seconds "${SECONDS_LIMIT:-900}" --least-cpu-share 0 --out results.json)
 cli profile import "$work/board/results.json" --name aarch64-emulated --out "$work/profile.json"
 cli devices "$work/profile.json" > "$work/page.txt"
 {
