@@ -284,8 +284,9 @@ def print_table(path: Path) -> None:
     blocks: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         s = row["settings"]
-        if row["method"].startswith("ours") and not s["refit"]:
-            row["method"] += ", no least squares"
+        if row["method"].startswith("ours"):
+            row["method"] += f", masks {s['share']:.0%}" if s.get("price") else ", unpriced start"
+            row["method"] += "" if s["refit"] else ", no least squares"
         if "test" in row:
             key = (s["model"], s["macs"], s["latency"], s["steps"], s["distill"], row["base"])
             blocks.setdefault(key, []).append(row)
