@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from dtp_edge.cli.completion import device_names
-from dtp_edge.cli.console import print_json, table
+from dtp_edge.cli.console import print_json, style, table
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,14 +29,24 @@ def devices(name: str | None, precision: str | None, runtime: str | None, as_jso
         if as_json:
             print_json(profile.document)
         else:
-            click.echo(describe_profile(profile))
+            click.echo(_with_headings(describe_profile(profile)))
         return
     rows = [asdict(row) for row in device_rows(precision=precision, runtime=runtime)]
     if as_json:
         print_json(rows)
         return
-    headers = ["name", "chip", "prec.", "threads", "error", "status"]
+    headers = ["name", "chip", "prec.", "thr.", "error", "status"]
     keys = ("name", "chip", "precision", "threads", "error", "status")
     click.echo(table(headers, [[row[key] for key in keys] for row in rows]))
-    click.echo("error: median over held-out networks. host is this machine.")
+    click.echo("thr.: threads. error: median over held-out networks. host is this machine.")
     click.echo("`dtp-edge devices NAME` explains one.")
+
+
+def _with_headings(text: str) -> str:
+    """Return the text with its headings bold: lines with an indented one below, and the first."""
+    lines = text.splitlines()
+    below = [*lines[1:], ""]
+    return "\n".join(
+        style(line, bold=True) if i == 0 or (line[:1].strip() and under.startswith(" ")) else line
+        for i, (line, under) in enumerate(zip(lines, below, strict=True))
+    )

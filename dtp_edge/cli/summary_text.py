@@ -100,6 +100,7 @@ def _show_widths(result: PruneResult, verbose: bool) -> None:
     frozen = f", {count} part{'' if count == 1 else 's'} left whole" if count else ""
     fact("channels", f"{kept} of {total} kept in {len(result.widths)} groups{frozen}")
     if verbose:
-        click.echo(table(["group", "kept", "of"], [[n, k, t] for n, (k, t) in result.widths.items()]))
+        groups = [[name, kept, total] for name, (kept, total) in result.widths.items()]
+        click.echo(f"\n{table(['group', 'kept', 'of'], groups)}\n")
         if result.frozen:
-            click.echo(table(["left whole", "reason"], result.frozen))
+            click.echo(f"{table(['left whole', 'reason'], result.frozen)}\n")

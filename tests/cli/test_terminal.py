@@ -213,6 +213,13 @@ def test_colours_on_a_terminal_and_nowhere_else() -> None:
     assert piped.returncode == 2
 
 
+def test_headings_of_a_device_stand_out() -> None:
+    said = on_a_terminal(program("dtp-edge", "devices", DEVICE))
+    for heading in (DEVICE, "How right it is", "Limits", "Where it comes from"):
+        assert f"\x1b[1m{heading}" in said
+    assert "\x1b[1mRaspberry" not in said
+
+
 def test_a_reader_that_stops_reading_is_no_error() -> None:
     listing = subprocess.Popen(
         program("dtp-edge", "devices", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -299,6 +299,8 @@ def test_the_comparison_page(
     path = compare_reports([tmp_path / n for n in "abc"]).write(tmp_path / "compare.html")
     for width in (360, 1280):
         page = open_page(path, width=width)
+        cut = "[...document.querySelectorAll('.scroll')].some(e => e.scrollWidth > e.clientWidth)"
+        assert page.evaluate(cut) == (width == 360)  # no column of the table is cut on a desk
         assert page.locator("#pareto-0 svg circle, #pareto-0 svg [aria-label=dot] path").count() >= 3
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert_no_serious_fault(page)

@@ -207,3 +207,14 @@ def test_comparison(make_report: Callable[..., dict[str, Any]], tmp_path: Path) 
     assert done.write(tmp_path / "all.html").read_text() == done.html
     with pytest.raises(InputError, match="no run"):
         compare_reports([])
+
+
+def test_a_text_that_ends_with_a_full_stop_gets_no_second_one(
+    make_report: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    report = make_report()
+    report["device"] |= {"error_text": "known to 6 %.", "provenance_text": "from a table."}
+    text = "".join(Shape(write_report(tmp_path, report).read_text(encoding="utf-8")).text)
+    assert "known to 6 %." in text
+    assert "from a table. Error" in text
+    assert ".." not in text.replace("...", "")
