@@ -278,15 +278,22 @@ def summary(row: dict[str, Any]) -> str:
     )
 
 
+def label(row: dict[str, Any]) -> str:
+    """The method; of ours also what its settings say."""
+    method, s = row["method"], row["settings"]
+    if not method.startswith("ours"):
+        return method
+    masks = f", masks {s['share']:.0%}" if s.get("price") else ", unpriced start"
+    return method + masks + ("" if s["refit"] else ", no least squares")
+
+
 def print_table(path: Path) -> None:
     """Mean and spread over seeds, a block for each setting."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     blocks: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         s = row["settings"]
-        if row["method"].startswith("ours"):
-            row["method"] += f", masks {s['share']:.0%}" if s.get("price") else ", unpriced start"
-            row["method"] += "" if s["refit"] else ", no least squares"
+        row["method"] = label(row)
         if "test" in row:
             key = (s["model"], s["macs"], s["latency"], s["steps"], s["distill"], row["base"])
             blocks.setdefault(key, []).append(row)

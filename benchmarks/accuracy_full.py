@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import parser_of_options, run_table
+from accuracy import label, parser_of_options, run_table
 
 RESULTS = Path(__file__).parent / "results" / "accuracy_full.jsonl"
 TRAIN_IMAGES = 45_000  # of CIFAR-10's 50,000; the rest is the hold-out
@@ -96,8 +96,8 @@ def page(rows: list[dict[str, Any]]) -> str:
             "| method | MACs | at the cut (hold-out) | test % | spread | above its base | seeds |",
             f"|{'---|' * 7}",
         ]
-        for method in dict.fromkeys(r["method"] for r in members):
-            found = [r for r in members if r["method"] == method]
+        for method in dict.fromkeys(label(r) for r in members):
+            found = [r for r in members if label(r) == method]
             lines.append(_line(method, found, last["base"]))
         lines.append("")
     return "\n".join(lines)
