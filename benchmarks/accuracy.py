@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accuracy_page import print_table
 from accuracy_peers import (
     PEER_SETTINGS,
     about,
@@ -74,6 +74,11 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.data: DataSource = load_data(options.data)
+        if options.images:
+            some = torch.arange(options.images)
+            self.data = replace(
+                self.data, holdout=self.data.holdout.subset(some), test=self.data.test.subset(some)
+            )
         self.model, (self.x,), _ = resolve_model(
             options.model, options.weights, self.data.num_classes, self.data.input_shape
         )
@@ -278,40 +283,6 @@ def summary(row: dict[str, Any]) -> str:
     )
 
 
-def label(row: dict[str, Any]) -> str:
-    """The method; of ours also what its settings say."""
-    method, s = row["method"], row["settings"]
-    if not method.startswith("ours"):
-        return method
-    masks = f", masks {s['share']:.0%}" if s.get("price") else ", unpriced start"
-    return method + masks + ("" if s["refit"] else ", no least squares")
-
-
-def print_table(path: Path) -> None:
-    """Mean and spread over seeds, a block for each setting."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    blocks: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        s = row["settings"]
-        row["method"] = label(row)
-        if "test" in row:
-            key = (s["model"], s["macs"], s["latency"], s["steps"], s["distill"], row["base"])
-            blocks.setdefault(key, []).append(row)
-    for (model, macs, latency, steps, distill, base), members in blocks.items():
-        print(f"\n{model}, MACs {macs} (latency {latency}), {steps} steps, distillation {distill}")
-        print(
-            f"base {100 * base:.2f}\n\n| method | MACs | at the cut | test | spread | seeds |\n|{'---|' * 6}"
-        )
-        for method in dict.fromkeys(r["method"] for r in members):
-            found = [r for r in members if r["method"] == method]
-            tests = [100 * r["test"] for r in found]
-            spread = f"{statistics.stdev(tests):.2f}" if len(tests) > 1 else "-"
-            ratio = statistics.mean(r["macs_ratio"] for r in found)
-            cut = 100 * statistics.mean(r["at_cut_holdout"] for r in found)
-            mean = statistics.mean(tests)
-            print(f"| {method} | {ratio:.3f} | {cut:.1f} | {mean:.2f} | {spread} | {len(tests)} |")
-
-
 def parser_of_options(description: str | None) -> argparse.ArgumentParser:
     """What this table and `accuracy_latency.py` can be told."""
     parser = argparse.ArgumentParser(
@@ -347,6 +318,7 @@ def parser_of_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--mask-rate", type=float, default=None)
     parser.add_argument("--score-rate", type=float, default=None)
     parser.add_argument("--precision", default="bf16", help="of training; scores are read in float32")
+    parser.add_argument("--images", type=int, help="of hold-out and test set, where all take too long")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--explore", action="store_true", help="do not read the test set")

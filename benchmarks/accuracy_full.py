@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import label, parser_of_options, run_table
+from accuracy import parser_of_options, run_table
+from accuracy_page import label
 
 RESULTS = Path(__file__).parent / "results" / "accuracy_full.jsonl"
 TRAIN_IMAGES = 45_000  # of CIFAR-10's 50,000; the rest is the hold-out
@@ -80,17 +81,26 @@ def page(rows: list[dict[str, Any]]) -> str:
     blocks: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         s = row["settings"]
-        key = (s["model"], s["macs"], s["epochs"], s["base_epochs"], s["distill"], s["reduced"])
+        key = (
+            s["model"],
+            s["macs"],
+            s["epochs"],
+            s["base_epochs"],
+            s["distill"],
+            s["reduced"],
+            s.get("images"),
+        )
         blocks.setdefault(key, []).append(row)
-    for (model, macs, epochs, base_epochs, distill, reduced), members in blocks.items():
+    for (model, macs, epochs, base_epochs, distill, reduced, images), members in blocks.items():
         last = members[-1]
         steps, base_steps = last["settings"]["steps"], last["settings"]["base_steps"]
         mark = f"REDUCED: {steps} steps, not {FULL_EPOCHS} epochs" if reduced else f"{epochs:g} epochs"
+        part = f"Scored on the first {images} images only. " if images else ""
         versions = f"torch {last['torch']}, torch-pruning {last['torch-pruning']}"
         lines += [
             f"## {model}, MACs {macs}, {mark}, distillation {distill}",
             "",
-            f"Base: {base_steps} steps ({base_epochs:.2g} epochs), test {100 * last['base']:.2f}. "
+            f"{part}Base: {base_steps} steps ({base_epochs:.2g} epochs), test {100 * last['base']:.2f}. "
             f"{last['date']}, {last['machine']}, {versions}.",
             "",
             "| method | MACs | at the cut (hold-out) | test % | spread | above its base | seeds |",
