@@ -84,16 +84,16 @@ def page(rows: list[dict[str, Any]]) -> str:
         key = (
             s["model"],
             s["macs"],
-            s["epochs"],
-            s["base_epochs"],
+            s["steps"],
+            s["base_steps"],
             s["distill"],
             s["reduced"],
             s.get("images"),
         )
         blocks.setdefault(key, []).append(row)
-    for (model, macs, epochs, base_epochs, distill, reduced, images), members in blocks.items():
+    for (model, macs, steps, base_steps, distill, reduced, images), members in blocks.items():
         last = members[-1]
-        steps, base_steps = last["settings"]["steps"], last["settings"]["base_steps"]
+        epochs, base_epochs = last["settings"]["epochs"], last["settings"]["base_epochs"]
         mark = f"REDUCED: {steps} steps, not {FULL_EPOCHS} epochs" if reduced else f"{epochs:g} epochs"
         part = f"Scored on the first {images} images only. " if images else ""
         versions = f"torch {last['torch']}, torch-pruning {last['torch-pruning']}"
