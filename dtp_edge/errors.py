@@ -90,6 +90,13 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     return list(dict.fromkeys([*spelt, *inside]))[:count]
 
 
+def require_file(path: Path, hint: str) -> None:
+    """Raise `InputError` unless `path` is a file."""
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
+        raise InputError(what, where=str(path), hint=hint)
+
+
 def users_line(error: BaseException | None) -> str | None:
     """Return `FILE, line N, in FUNCTION (the line)` of the innermost frame that is the user's own.
 

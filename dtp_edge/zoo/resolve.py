@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dtp_edge.errors import DtpEdgeError, InputError, nearest, users_line
+from dtp_edge.errors import DtpEdgeError, InputError, nearest, require_file, users_line
 from dtp_edge.zoo import registry
 from dtp_edge.zoo.weights import check_finite, load_weights, match_classes
 
@@ -191,9 +191,7 @@ def _from_file(path: Path, attribute: str) -> _Source:
 
 def call_from_file(path: Path, attribute: str) -> Any:
     """Import the user's own `path` and call `attribute()`; what goes wrong there is an `InputError`."""
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
-        raise InputError(what, where=str(path), hint="Check the path before the colon.")
+    require_file(path, "Check the path before the colon.")
     function = getattr(_import_file(path), attribute, None)
     if not callable(function):
         raise InputError(

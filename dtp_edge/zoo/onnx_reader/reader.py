@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import fx, nn
 
-from dtp_edge.errors import InputError, UnsupportedError
+from dtp_edge.errors import InputError, UnsupportedError, require_file
 from dtp_edge.zoo.onnx_reader import ops_compute, ops_layout
 from dtp_edge.zoo.onnx_reader.registry import FIXED, Context, writer_of
 
@@ -63,9 +63,7 @@ def _known(node: onnx.NodeProto) -> bool:
 
 
 def _checked(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
-        raise InputError(what, where=str(path), hint="Check the path of MODEL.")
+    require_file(path, "Check the path of MODEL.")
     if path.stat().st_size > MAX_BYTES:
         raise InputError(
             "is larger than 2 GiB", where=str(path), hint="Such a file is no edge network; split it first."
