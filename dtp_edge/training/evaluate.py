@@ -63,6 +63,7 @@ def check_compatible(data: DataSource, module: nn.Module, example_inputs: tuple[
 
 @contextmanager
 def mode_of(module: nn.Module, training: bool) -> Iterator[None]:
+    """Inside, `module` trains or evaluates; behind it every part is again in the mode that it had."""
     before = [(m, m.training) for m in module.modules()]
     module.train(training)
     try:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.values import lookup
 
 _CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
 
@@ -57,18 +58,11 @@ def strided_pointwise(module: nn.Module) -> Iterator[str]:
 
 def _in_graph(graph_module: fx.GraphModule) -> Iterator[str]:
     for node in graph_module.graph.nodes:
-        if node.target not in _CONVOLUTIONS:
+        if node.target not in _CONVOLUTIONS or node.args[1].op != "get_attr":
             continue
-        weight = node.args[1]
+        name = str(node.args[1].target)
+        kernel = lookup(graph_module, name).shape[2:]
         stride = node.args[3] if len(node.args) > 3 else 1
-        strides = [stride] if isinstance(stride, int) else list(stride)
-        found = _tensor(graph_module, weight)
-        if found is not None and set(found.shape[2:]) == {1} and any(s > 1 for s in strides):
-            yield str(weight.target).removesuffix(".weight")
-
-
-def _tensor(graph_module: fx.GraphModule, node: fx.Node) -> Tensor | None:
-    """The parameter behind a `get_attr` node; None for what is computed."""
-    if node.op != "get_attr":
-        return None
-    return graph_module.get_parameter(str(node.target))
+        strides = [stride] if isinstance(stride, int) else stride
+        if set(kernel) == {1} and any(s > 1 for s in strides):
+            yield name.removesuffix(".weight")

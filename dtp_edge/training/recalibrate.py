@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,7 +14,8 @@ from dtp_edge.training.data.source import DataSource
 from dtp_edge.training.evaluate import mode_of
 
 _NORM = torch.ops.aten.batch_norm.default
-_NAMES = [a.name for a in _NORM._schema.arguments]
+_NAMES = [a.name for a in _NORM._schema.arguments]  # none has a default: all are positional
+_MEAN, _TRAINING = _NAMES.index("running_mean"), _NAMES.index("training")
 
 
 @torch.no_grad()
@@ -26,9 +29,14 @@ def recalibrate(
     """
     if batches < 1:
         return 0
+    shuffled = data.train.shuffled(batch_size, seed=seed, epoch=0)
+    images = (x for x, _ in itertools.islice(shuffled, batches))
     if isinstance(module, fx.GraphModule):
-        walk, count = _Walk(module), sum(node.target is _NORM for node in module.graph.nodes)
-        return _averaged(walk, data, batches, batch_size, seed) if count else 0
+        return _renew_graph(module, images)
+    return _renew_module(module, images)
+
+
+def _renew_module(module: nn.Module, images: Iterable[Tensor]) -> int:
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return 0
@@ -41,41 +49,32 @@ def recalibrate(
         for part in module.modules():
             if isinstance(part, nn.modules.dropout._DropoutNd):
                 part.eval()  # the statistics are those of inference
-        for i, (x, _) in enumerate(data.train.shuffled(batch_size, seed=seed, epoch=0)):
-            if i == batches:
-                break
+        for x in images:
             module(x.to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return len(norms)
 
 
-def _averaged(walk: _Walk, data: DataSource, batches: int, batch_size: int, seed: int) -> int:
-    device = next(iter(walk.module.parameters())).device
-    with mode_of(walk.module, training=False):
-        for i, (x, _) in enumerate(data.train.shuffled(batch_size, seed=seed, epoch=0)):
-            if i == batches:
-                break
+def _renew_graph(module: fx.GraphModule, images: Iterable[Tensor]) -> int:
+    read = [node.args[_MEAN] for node in module.graph.nodes if node.target is _NORM]
+    means = {mean.target for mean in read if isinstance(mean, fx.Node)}
+    if not means:
+        return 0
+    walk, device = _Walk(module), next(module.parameters()).device
+    with mode_of(module, training=False):
+        for i, x in enumerate(images):
             walk.momentum = 1 / (i + 1)  # the first batch replaces what was there; then a plain average
-            walk.renewed.clear()
             walk.run(x.to(device))
-    return len(walk.renewed)
+    return len(means)
 
 
 class _Walk(fx.Interpreter):
     """Runs a graph in evaluation, its batch norms with running statistics in training."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.momentum = 1.0
-        self.renewed: set[int] = set()
+    momentum = 1.0
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is not _NORM:
-            return super().call_function(target, args, kwargs)
-        given = dict(zip(_NAMES, args, strict=False)) | kwargs
-        mean = given["running_mean"]
-        if isinstance(mean, Tensor):
-            given |= {"training": True, "momentum": self.momentum}
-            self.renewed.add(mean.data_ptr())
-        return target(*(given[name] for name in _NAMES))
+        if target is _NORM and isinstance(args[_MEAN], Tensor):
+            args = (*args[:_TRAINING], True, self.momentum, *args[_TRAINING + 2 :])
+        return super().call_function(target, args, kwargs)

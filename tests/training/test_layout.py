@@ -84,3 +84,16 @@ def test_strided_pointwise_convolutions_are_found_in_a_graph_too() -> None:
     graph = torch.export.export(net.eval(), (torch.randn(2, 3, 8, 8),)).module()
     assert list(strided_pointwise(net)) == ["2"]
     assert list(strided_pointwise(graph)) == ["2"]
+
+
+def test_a_frozen_weight_in_a_graph_is_looked_at_too() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("kernel", torch.randn(14, 12, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.conv2d(x, self.kernel, stride=2)
+
+    graph = torch.export.export(Frozen().eval(), (torch.randn(2, 12, 8, 8),)).module()
+    assert list(strided_pointwise(graph)) == ["kernel"]
