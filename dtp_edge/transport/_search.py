@@ -40,10 +40,10 @@ class Search:
         self.limits = np.array([meter.limits[m] for m in meter.metrics])
         self.known: dict[bytes, np.ndarray] = {}
 
-    def run(self, max_evaluations: int) -> np.ndarray:
-        """Return the best keep vector found within about `max_evaluations` prices."""
+    def run(self, max_evaluations: int, widths: np.ndarray | None = None) -> np.ndarray:
+        """Return the best keep vector found within about `max_evaluations` prices, from `widths` if given."""
         self.left = max_evaluations
-        start = self.threshold()
+        start = self.threshold() if widths is None else self.rounded(widths)
         best = self.exchange(self.fill(start), *self.bounds(start))
         self.left = max_evaluations  # what bounds and evaluations left over may go anywhere
         return self.mask(self.fill(best)).astype(bool)
@@ -90,6 +90,13 @@ class Search:
             else:
                 high = middle - 1
         return best
+
+    def rounded(self, widths: np.ndarray) -> np.ndarray:
+        """Whole counts: as many groups rounded up as fit, the rest down."""
+        k = np.clip(np.floor(widths + 1e-3).astype(np.int64), self.floors, self.most)
+        if not self.fits(k):
+            return self.threshold()
+        return self.fill(k, np.clip(np.ceil(widths - 1e-3).astype(np.int64), k, self.most))
 
     def counts_at(self, level: float) -> np.ndarray:
         k = np.array([int((self.density[o] >= level).sum()) for o in self.order], dtype=np.int64)

@@ -47,6 +47,7 @@ def harden(
     values: np.ndarray | None = None,
     min_keep: float = MIN_KEEP,
     caps: np.ndarray | None = None,
+    widths: np.ndarray | None = None,
     max_evaluations: int = 4_000,
 ) -> np.ndarray:
     """Return which atoms stay, bool `[n_atoms]`: within every limit, of the largest total value found.
@@ -59,6 +60,8 @@ def harden(
     - `min_keep`: share of every group that stays whatever its scores (never fewer than one atom); it is
       lowered where the budget cannot afford it.
     - `caps`: `[n_groups]` most atoms a group may keep (layer-wise keep ratios; see `caps_of`).
+    - `widths`: `[n_groups]` numbers of atoms, fractions too, to round in place of step 1: a plan's that has
+      a dual for every limit, which one threshold cannot say.
 
     **Raises:** `BudgetError` if one atom a group is already too much.
     """
@@ -77,7 +80,7 @@ def harden(
     density = density + _tie_break(network, ranked) * 1e-6 * (np.abs(density).max() or 1.0)
     steps = steps_of(network, cost) if "latency_ms" in limits else np.ones_like(most)
     search = Search(network, meter, ranked, worth, density, floors, most, steps, near=values is None)
-    return search.run(max_evaluations)
+    return search.run(max_evaluations, widths)
 
 
 def _worth(

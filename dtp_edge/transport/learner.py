@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.transport.duals import LimitDuals
 from dtp_edge.transport.harden import MIN_KEEP, caps_of, harden
 from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
+from dtp_edge.transport.plan_mask import PlanMask
 from dtp_edge.transport.scores import initial_scores
 
 __all__ = ["MaskLearner"]
@@ -25,7 +27,8 @@ class MaskLearner(nn.Module):
     """Runs the network with soft masks that meet a falling budget, and hardens them at the end.
 
     After every optimiser step call `step()`; it accumulates the scores into the plan's log-odds (the
-    Bregman term), lowers the budget, and solves the one dual on the true cost of the whole network.
+    Bregman term), lowers the budget, and solves the dual on the true cost of the whole network: one, or one
+    for every limit where several can bind (`duals`).
     Masks act on the input dimension of the weights that read a channel; the user's module is unchanged.
 
     **Arguments:**
@@ -38,7 +41,7 @@ class MaskLearner(nn.Module):
     - `ramp`: share of the steps over which the budget falls from dense to its target.
     - `min_keep`: share of every group that stays whatever its scores.
     - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
-    - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step.
+    - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step (one dual for all limits).
     - `straight`: how much of the gradient passes a hard mask, 0 (the plan's exact derivative, which is 0
       there, so that early decisions are final) to 1 (all of it).
     - `accumulation`: "proximal" (the paper's), or for comparison "fixed" (epsilon stays at its last value)
@@ -47,7 +50,6 @@ class MaskLearner(nn.Module):
 
     log_odds: Tensor
     offset: Tensor
-    mass: Tensor
     sets: Tensor
     duals: Tensor
     steps_done: Tensor
@@ -104,7 +106,7 @@ class MaskLearner(nn.Module):
         zeros = torch.zeros(n, dtype=torch.float64, device=device)
         self.register_buffer("log_odds", zeros)
         self.register_buffer("offset", zeros.clone())  # log-odds of the masks without the present scores
-        self.register_buffer("mass", torch.ones_like(zeros))
+        self.limit_duals = LimitDuals(self.meter, device, shared=self.dual == "single")
         self.register_buffer("sets", torch.zeros(n, dtype=torch.int64, device=device))
         # the shared dual, the one before it, then each group's floor and cap duals
         self.register_buffer(
@@ -124,8 +126,9 @@ class MaskLearner(nn.Module):
         if self._hard:
             return self.hard_mask.to(torch.float32)
         sets = len(self.floors) + 1
-        mask = _PlanMask.apply(
-            self.scores, self.offset, self.mass, self.sets, self._slope, sets, self.straight
+        duals = self.limit_duals
+        mask = PlanMask.apply(
+            self.scores, self.offset, duals.held(), duals.shares, self.sets, self._slope, sets, self.straight
         )
         assert isinstance(mask, Tensor)
         return mask
@@ -177,7 +180,13 @@ class MaskLearner(nn.Module):
             self.limits,
             min_keep=self.min_keep,
             caps=self.caps,
+            widths=self._widths() if self.limit_duals.metrics else None,
         )
+
+    def _widths(self) -> np.ndarray:
+        """Numbers of atoms in the plan as last solved, `[n_groups]`."""
+        z = self.offset + self._slope * self.scores.detach().double()
+        return self.segments.sum(torch.sigmoid(z).cpu().numpy())
 
     def averaged_scores(self) -> np.ndarray:
         """Return the time average of the scores, which is what the accumulated plan ranks by."""
@@ -227,16 +236,18 @@ class MaskLearner(nn.Module):
         return self.log_odds if self.accumulation == "proximal" else torch.zeros_like(self.log_odds)
 
     def _solve(self) -> None:
-        """Solve the dual for the present scores and store it with what the gradient needs."""
+        """Solve the duals for the present scores and store them with what the gradient needs."""
         self._refresh()
         history = self._history().cpu().numpy()
         z = history + self._slope * self.scores.detach().double().cpu().numpy()
+        caps = None if self.caps is None else self.caps_now()
+        tilt = self.limit_duals.solve(z, self.segments, self.limits_now(), self.floors, caps)
+        history, z = history + tilt, z + tilt
         memory, groups = self.duals.cpu().numpy(), len(self.floors)
         known = not np.isnan(memory[0])
         # the dual moves almost evenly from step to step, because the scores add up at one rate
         drift = 0.0 if np.isnan(memory[1]) else memory[0] - memory[1]
         guess = float(memory[0] + drift) if known else None
-        caps = None if self.caps is None else self.caps_now()
         plan = solve_plan(
             z,
             self.meter,
@@ -261,9 +272,9 @@ class MaskLearner(nn.Module):
     def _store(self, plan: Plan, history: np.ndarray, before: float) -> None:
         high = np.where(np.isfinite(plan.high), plan.high, 0.0)
         memory = np.concatenate([[plan.dual, before], plan.low, high])
+        self.limit_duals.note(plan, self.limits_now())
         for buffer, value in (
             (self.offset, history + plan.shift),
-            (self.mass, plan.cost),
             (self.sets, plan.sets),
             (self.duals, memory),
         ):
@@ -279,30 +290,3 @@ def _spread(scores: np.ndarray) -> np.ndarray:
         )
     deviation = scores.std() if len(scores) else 0.0
     return SPREAD * (scores - scores.mean()) / deviation if deviation > 1e-12 else np.zeros_like(scores)
-
-
-class _PlanMask(torch.autograd.Function):
-    """m = sigmoid(slope * s + offset), with the gradient of the duals that hold each set's budget.
-
-    dL/ds_i = slope q_i (g_i - c_i S), S = sum(g q) / sum(c q) over the atoms of i's set, q = m (1 - m).
-    With `straight` > 0, q is mixed with its largest value 1/4: a mask at 0 or 1 still hears whether it
-    should be there. The sum of c times the gradient stays 0, so learning never pushes on the budget.
-    """
-
-    @staticmethod
-    def forward(ctx, scores, offset, cost, sets, slope, n_sets, straight):  # type: ignore[override]
-        mask = torch.sigmoid(slope * scores.double() + offset)
-        ctx.save_for_backward(mask, cost, sets)
-        ctx.slope, ctx.n_sets, ctx.dtype, ctx.straight = slope, n_sets, scores.dtype, straight
-        return mask.to(scores.dtype)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        mask, cost, sets = ctx.saved_tensors
-        g = grads[0].double()
-        q = (1 - ctx.straight) * mask * (1 - mask) + ctx.straight / 4
-        moved = g.new_zeros(ctx.n_sets).index_add(0, sets, g * q)
-        held = g.new_zeros(ctx.n_sets).index_add(0, sets, cost * q)
-        rate = moved / held.clamp_min(torch.finfo(g.dtype).tiny)
-        grad = ctx.slope * q * (g - cost * rate[sets])
-        return grad.to(ctx.dtype), None, None, None, None, None, None

@@ -8,12 +8,12 @@ $$b_g = \mathrm{clip}(b, \mathrm{low}_g, \mathrm{high}_g), \quad
 
 with $\mathrm{low}_g$ (and $\mathrm{high}_g$) such that $\sum_g m$ is the floor (the cap, for layer-wise
 keep ratios). Every cost is monotone in every width and every width in b, so a bracketed secant on
-log(cost / budget) finds b.
+log(cost / budget) finds b. Where several limits bind, each has a dual of its own below this one (`duals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from dtp_edge.graph.network import Group
 from dtp_edge.transport.meter import Meter
 from dtp_edge.transport.smallest import first_atoms, least_counts
 
-__all__ = ["Plan", "Segments", "floors_of", "sigmoid", "solve_plan"]
+__all__ = ["Plan", "Segments", "floors_of", "root", "sigmoid", "solve_plan"]
 
 _EDGE = 40.0  # sigmoid(40) is 1 in float64
 
@@ -68,6 +68,19 @@ class Segments:
             if done.all():
                 break
         return np.where(target >= self.counts, high + 2 * _EDGE, b)
+
+    def bounds(
+        self,
+        z: np.ndarray,
+        floors: np.ndarray,
+        caps: np.ndarray | None,
+        low_guess: np.ndarray | None = None,
+        high_guess: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and most dual of every group, `[n_groups]` each: its floor's and its cap's."""
+        low = self.dual(z, floors.astype(np.float64), low_guess)
+        high = np.full(len(low), np.inf) if caps is None else self.dual(z, caps, high_guess)
+        return low, np.maximum(high, low)
 
 
 def floors_of(groups: tuple[Group, ...], min_keep: float, meter: Meter | None = None) -> np.ndarray:
@@ -122,9 +135,7 @@ def solve_plan(
     single_step: bool = False,
 ) -> Plan:
     """Solve the dual for log-odds `z [n_atoms]`; `single_step`: one Sinkhorn iteration from `guess`."""
-    low = segments.dual(z, floors.astype(np.float64), low_guess)
-    high = np.full(len(low), np.inf) if caps is None else segments.dual(z, caps, high_guess)
-    high = np.maximum(high, low)
+    low, high = segments.bounds(z, floors, caps, low_guess, high_guess)
 
     def mask_at(b: float) -> np.ndarray:
         return sigmoid(z + np.clip(b, low, high)[segments.of_atom])
@@ -138,7 +149,7 @@ def solve_plan(
         mask = mask_at(b)
         used, tightest = meter.used(mask, limits)
     else:
-        b = _root(mask_at, meter, limits, guess, (bottom, top), tolerance)
+        b = root(mask_at, meter, limits, guess, (bottom, top), tolerance)
         mask = mask_at(b)
         used, tightest = meter.used(mask, limits)
     free = (b > low) & (b < high)
@@ -160,8 +171,18 @@ def _sinkhorn_step(mask_at, meter, limits, guess, ends) -> float:
     return float(np.clip(guess + np.clip(update, -8.0, 8.0), *ends))
 
 
-def _root(mask_at, meter, limits, guess, ends, tolerance) -> float:
-    """Find b with log(max cost / limit) = 0 from below: `used` lies in [1 - tolerance, 1]."""
+def root(
+    mask_at: Callable[[float], np.ndarray],
+    meter: Meter,
+    limits: Mapping[str, float],
+    guess: float | None,
+    ends: tuple[float, float],
+    tolerance: float,
+) -> float:
+    """Find b with log(max cost / limit) = 0 from below: `used` lies in [1 - tolerance, 1].
+
+    `mask_at(b)` rises with b; an end is returned where no b between `ends` gets there.
+    """
     aim = -tolerance / 2  # a little below the limit, never above
 
     def height(b: float) -> float:

@@ -36,7 +36,9 @@ def make_learner(total_steps: int = 30, share: float = 0.5, **options: object) -
     network = copy.deepcopy(traced())
     sizes = network.layers.sizes(np.ones(network.n_atoms))
     cost = ChainCost(12, 4, widths=len(sizes))
-    limits = {"macs": share * cost.evaluate(sizes)["macs"]}
+    metrics = options.pop("metrics", ("macs",))
+    assert isinstance(metrics, tuple)
+    limits = {m: share * cost.evaluate(sizes)[m] for m in metrics}
     return MaskLearner(network, cost, limits, total_steps, **options)  # type: ignore[arg-type]
 
 
@@ -109,8 +111,17 @@ def test_the_users_network_keeps_its_weights_names() -> None:
     assert sum(len(g["params"]) for g in groups) == len(names)
 
 
-@pytest.mark.parametrize("options", [{}, {"dual": "single"}, {"accumulation": "scheduled"}])
-def test_saved_state_continues_bit_by_bit(options: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dual": "single"},
+        {"accumulation": "scheduled"},
+        {"metrics": ("peak_ram_bytes", "flash_bytes")},
+        {"metrics": ("peak_ram_bytes", "flash_bytes"), "dual": "single"},
+    ],
+)
+def test_saved_state_continues_bit_by_bit(options: dict[str, object], tmp_path: Path) -> None:
     whole = make_learner(**options)  # type: ignore[arg-type]
     train(whole, whole, range(20))
     first = make_learner(**options)  # type: ignore[arg-type]
