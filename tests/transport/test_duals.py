@@ -7,10 +7,13 @@ import pytest
 import torch
 from toy import BranchCost, branch_network
 
-from dtp_edge.transport import MaskLearner, Meter
+from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.graph import trace_network
+from dtp_edge.transport import Budget, MaskLearner, Meter
 from dtp_edge.transport.duals import marginal_costs, shares_of, solve_limits
 from dtp_edge.transport.harden import harden
 from dtp_edge.transport.plan import Segments, sigmoid, solve_plan
+from dtp_edge.zoo.mobilenet import MobileNetV1
 
 HIDDEN = (24, 32, 40)
 NETWORK = branch_network(8, HIDDEN, 6)
@@ -209,3 +212,26 @@ def test_widths_that_do_not_fit_are_not_used() -> None:
     limits = limits_at(0.3, 0.3)
     keep = harden(log_odds(0), NETWORK, COST, limits, widths=np.array(HIDDEN, dtype=float))
     np.testing.assert_array_equal(keep, harden(log_odds(0), NETWORK, COST, limits))
+
+
+def test_three_budgets_of_a_real_network_are_all_used() -> None:
+    """MobileNetV1 on a microcontroller: RAM is paid by the first layers, flash by the last."""
+    torch.manual_seed(0)
+    network = trace_network(MobileNetV1(10, 1, width=0.25, first_stride=1), (torch.zeros(1, 1, 28, 28),))
+    cost = NetworkCost(network.layers, load_profile("stm32l4r5-cubeai-int8"))
+    dense = cost.evaluate(network.layers.sizes(np.ones(network.n_atoms)))
+    limits = Budget(ram="60%", flash="35%", latency="50%").limits(dense)
+    learner = MaskLearner(network, cost, limits, 100)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(80):
+        with torch.no_grad():
+            learner.scores += 5e-4 * torch.randn(network.n_atoms, generator=generator)
+        learner.step()
+    assert bool(learner.limit_duals.binds.all())
+    used = used_by(learner.meter, learner.mask().detach().double().numpy())
+    assert all(0.99 < share <= 1.0 for share in used.values()), used
+    single = MaskLearner(network, cost, limits, 100, dual="single")
+    for _ in range(80):
+        single.step()
+    rest = used_by(single.meter, single.mask().detach().double().numpy())
+    assert min(rest.values()) < 0.97  # one dual for all leaves something
