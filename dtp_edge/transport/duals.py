@@ -172,7 +172,7 @@ def _met(
     top: float,
     tolerance: float,
 ) -> bool:
-    """Every limit is met from below, or exceeds none of its own and is slack at its lowest price."""
+    """Every limit is met from below, or is slack at its lowest price."""
     used = meter.costs(mask)
     heights = [np.log(max(used[m] / limit, 1e-300)) for m, limit in limits.items()]
     return all(
