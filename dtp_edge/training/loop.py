@@ -61,7 +61,7 @@ class Phase:
 
     `after_step` runs behind every optimiser step and returns numbers for the curve. `scores` learn at
     their own constant rate, without weight decay. With `keep_best` the weights that do best on the
-    hold-out are what remains.
+    hold-out are what remains: those of an epoch's end, or those that the phase began with.
     """
 
     name: str
@@ -121,6 +121,8 @@ class _Loop:
     def run(self) -> None:
         self.phase.module.train()
         began, saved = time.monotonic() - self.seconds, time.monotonic()
+        if self.step == 0 and self.phase.keep_best:
+            self._score()  # a phase that does harm leaves what it began with
         self._score_if_due()
         for x, y in self._batches():
             row = self._train_step(x, y)

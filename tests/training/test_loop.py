@@ -100,6 +100,18 @@ def test_learning_learns_and_the_best_remains() -> None:
     assert [r["step"] for r in rows] == list(range(1, 101))
 
 
+def test_training_that_does_harm_leaves_what_it_began_with() -> None:
+    data, module = small_data(), SmallNet()
+    train_base(module, open_session(data, small_recipe(base_epochs=4)))
+    before, start = evaluate(module, data.holdout), copy.deepcopy(module.state_dict())
+    assert before > 0.5
+    curve = fine_tune(module, open_session(data, small_recipe(tune_learning_rate=5.0)), None, epochs=1)
+    assert max(r.get("holdout_accuracy", 0.0) for r in curve) < before
+    assert evaluate(module, data.holdout) == before
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, start[name]), name
+
+
 def test_average_of_the_weights() -> None:
     from dtp_edge.training.ema import Average
 
@@ -236,9 +248,12 @@ def test_channels_last_changes_the_layout_and_nothing_else() -> None:
     for wanted in (False, True):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
-        net.register_forward_pre_hook(
-            lambda _, a: layouts.append(a[0].is_contiguous(memory_format=torch.channels_last))
-        )
+
+        def note(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if module.training:
+                layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+
+        net.register_forward_pre_hook(note)
         session = open_session(
             dataclasses.replace(data, train=colour, holdout=colour.subset(torch.arange(50))),
             small_recipe(base_epochs=0.3, ema=0.0, channels_last=wanted),
@@ -247,7 +262,8 @@ def test_channels_last_changes_the_layout_and_nothing_else() -> None:
         results.append(net[0].weight.detach())
     half = len(layouts) // 2
     assert not any(layouts[:half])
-    assert all(layouts[half : half + 4])
+    assert all(layouts[half:])
+    assert half >= 4
     torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-5)
 
 

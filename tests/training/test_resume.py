@@ -16,6 +16,7 @@ import torch
 from helpers import fingerprint, small_data, small_recipe, small_run
 
 from dtp_edge.errors import InputError, Interrupted
+from dtp_edge.training import evaluate
 from dtp_edge.training.checkpoint import PhaseState, Store
 
 HERE = Path(__file__).parent
@@ -79,8 +80,13 @@ def test_no_step_is_lost_by_a_stop_while_scoring(tmp_path: Path, monkeypatch: py
     recipe = small_recipe(base_epochs=1.5, tune_epochs=0.5)
     whole = fingerprint(small_run(None, recipe))
 
-    def stop(*_: object, **__: object) -> float:
-        raise Stop
+    scored: list[float] = []
+
+    def stop(*args: object, **options: object) -> float:
+        if scored:  # what the phase began with is scored first; this is the end of its first epoch
+            raise Stop
+        scored.append(evaluate(*args, **options))  # type: ignore[arg-type]
+        return scored[0]
 
     with monkeypatch.context() as patched:
         patched.setattr("dtp_edge.training.loop.evaluate", stop)
