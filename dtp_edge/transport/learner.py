@@ -185,8 +185,10 @@ class MaskLearner(nn.Module):
 
     def _widths(self) -> np.ndarray:
         """Numbers of atoms in the plan as last solved, `[n_groups]`."""
-        z = self.offset + self._slope * self.scores.detach().double()
-        return self.segments.sum(torch.sigmoid(z).cpu().numpy())
+        return self.segments.sum(self._mask_values())
+
+    def _mask_values(self) -> np.ndarray:
+        return self.mask().detach().double().cpu().numpy()
 
     def averaged_scores(self) -> np.ndarray:
         """Return the time average of the scores, which is what the accumulated plan ranks by."""
@@ -211,7 +213,7 @@ class MaskLearner(nn.Module):
 
     def log(self) -> dict[str, Any]:
         """Return plain numbers: step, hardness sum m(1-m), costs, share of the budget, lowest width."""
-        mask = self.mask().detach().double().cpu().numpy()
+        mask = self._mask_values()
         kept = self.segments.sum(mask) / np.maximum(self.segments.counts, 1)
         lowest = int(kept.argmin()) if len(kept) else 0
         costs = self.meter.costs(mask)
@@ -241,7 +243,8 @@ class MaskLearner(nn.Module):
         history = self._history().cpu().numpy()
         z = history + self._slope * self.scores.detach().double().cpu().numpy()
         caps = None if self.caps is None else self.caps_now()
-        tilt = self.limit_duals.solve(z, self.segments, self.limits_now(), self.floors, caps)
+        limits = self.limits_now()
+        tilt = self.limit_duals.solve(z, self.segments, limits, self.floors, caps)
         history, z = history + tilt, z + tilt
         memory, groups = self.duals.cpu().numpy(), len(self.floors)
         known = not np.isnan(memory[0])
@@ -252,7 +255,7 @@ class MaskLearner(nn.Module):
             z,
             self.meter,
             self.segments,
-            self.limits_now(),
+            limits,
             floors=self.floors,
             caps=caps,
             guess=guess,
@@ -261,6 +264,7 @@ class MaskLearner(nn.Module):
             tolerance=self.tolerance,
             single_step=self.dual == "single" and known,
         )
+        self.limit_duals.note(plan, limits)
         self._store(plan, history, float(memory[0]))
 
     def caps_now(self) -> np.ndarray:
@@ -272,7 +276,6 @@ class MaskLearner(nn.Module):
     def _store(self, plan: Plan, history: np.ndarray, before: float) -> None:
         high = np.where(np.isfinite(plan.high), plan.high, 0.0)
         memory = np.concatenate([[plan.dual, before], plan.low, high])
-        self.limit_duals.note(plan, self.limits_now())
         for buffer, value in (
             (self.offset, history + plan.shift),
             (self.sets, plan.sets),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from differences import assert_score_gradient
 from toy import BranchCost, branch_network
 
 from dtp_edge.cost import NetworkCost, load_profile
@@ -158,18 +159,11 @@ def test_score_gradient_equals_finite_differences_of_both_budgets() -> None:
         assert np.abs(excess(b)).max() < 1e-12
         return sigmoid(z + b @ shares)
 
-    base = learner.scores.detach().numpy()
     at = learner.meter.costs(learner.mask().detach().numpy())
     wanted = {m: at[m] / limit for m, limit in now.items()}
     assert all(0.998 < share <= 1.0 for share in wanted.values()), wanted
     g = np.random.default_rng(1).normal(size=NETWORK.n_atoms)
-    learner.mask().backward(torch.tensor(g))
-    assert learner.scores.grad is not None
-    for i in range(0, NETWORK.n_atoms, 3):
-        step = np.zeros_like(base)
-        step[i] = 1e-5
-        numeric = g @ (mask(base + step) - mask(base - step)) / 2e-5
-        assert float(learner.scores.grad[i]) == pytest.approx(numeric, rel=1e-4, abs=1e-6)
+    assert_score_gradient(learner, mask, g, rel=1e-4)
 
 
 def test_moving_the_scores_along_a_dual_changes_nothing() -> None:

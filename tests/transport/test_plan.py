@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from differences import assert_score_gradient
 from toy import ChainCost, chain_network
 
 from dtp_edge.errors import BudgetError, InputError
@@ -82,14 +83,7 @@ def test_score_gradient_equals_finite_differences(metrics: tuple[str, ...]) -> N
         now = learner.limits_now()
         return solve_plan(z, learner.meter, learner.segments, now, **options).mask  # type: ignore[arg-type]
 
-    base, g = learner.scores.detach().numpy(), rng.normal(size=NETWORK.n_atoms)
-    learner.mask().backward(torch.tensor(g))
-    assert learner.scores.grad is not None
-    for i in range(0, NETWORK.n_atoms, 3):
-        step = np.zeros_like(base)
-        step[i] = 1e-5
-        numeric = g @ (mask(base + step) - mask(base - step)) / 2e-5
-        assert float(learner.scores.grad[i]) == pytest.approx(numeric, rel=1e-5, abs=1e-6)
+    assert_score_gradient(learner, mask, rng.normal(size=NETWORK.n_atoms), rel=1e-5)
 
 
 def test_infeasible_budgets_are_refused_with_the_smallest_values() -> None:
