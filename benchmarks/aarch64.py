@@ -16,7 +16,8 @@ from pathlib import Path
 
 import click
 
-from dtp_edge.export import check_runtimes, is_quantized
+from dtp_edge.int8 import is_quantized
+from dtp_edge.runtimes import check_runtimes
 
 RESULTS = Path(__file__).with_name("results") / "aarch64.csv"
 LIMIT = 1e-5

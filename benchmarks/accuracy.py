@@ -41,9 +41,10 @@ from accuracy_peers import (
 )
 from torch import nn
 
-from dtp_edge.cost import NetworkCost, load_profile
-from dtp_edge.export import compact, refit
+from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
+from dtp_edge.surgery import compact, refit
 from dtp_edge.training import (
     DataSource,
     Recipe,

@@ -28,9 +28,10 @@ from accuracy import Bench, parser_of_options
 from accuracy_peers import about, macs_of, prune_with_peer, same_share
 from torch import nn
 
-from dtp_edge.cost.timing import bind, make_session, random_feed, time_interleaved
-from dtp_edge.export import compact, export_onnx
 from dtp_edge.graph import trace_network
+from dtp_edge.measure.timing import bind, make_session, random_feed, time_interleaved
+from dtp_edge.onnx import export_onnx
+from dtp_edge.surgery import compact
 from dtp_edge.training import evaluate
 from dtp_edge.transport import initial_scores
 

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 
 from dtp_edge import zoo
-from dtp_edge.cost import NetworkCost, list_profiles, load_profile
+from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import BudgetError, DtpEdgeError
 from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.measure import load_profile
+from dtp_edge.profiles import list_profiles
 from dtp_edge.transport import Budget, harden, initial_scores
 from dtp_edge.transport.smallest import steps_of
 

@@ -24,9 +24,13 @@ import numpy as np
 import torch
 
 import dtp_edge as dtp
-from dtp_edge.export import check_runtimes, compact, export_onnx, quantize_onnx, save_pruned
-from dtp_edge.export.tflite import export_tflite, vela_estimate
+from dtp_edge.archive import save_pruned
 from dtp_edge.graph import trace_network
+from dtp_edge.int8 import quantize_onnx
+from dtp_edge.onnx import export_onnx
+from dtp_edge.runtimes import check_runtimes
+from dtp_edge.runtimes.tflite import export_tflite, vela_estimate
+from dtp_edge.surgery import compact
 
 RESULTS = Path(__file__).with_name("results") / "ethos_u.csv"
 FIELDS = (

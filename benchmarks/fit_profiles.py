@@ -10,8 +10,8 @@ import datetime
 import sys
 from pathlib import Path
 
-from dtp_edge.cost.profile import profiles_dir, save_profile
-from dtp_edge.cost.recipes import build, held_out, recipes
+from dtp_edge.fitting.recipes import build, held_out, recipes
+from dtp_edge.profiles.profile import profiles_dir, save_profile
 
 
 def main(data: Path, names: list[str]) -> None:

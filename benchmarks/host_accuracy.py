@@ -28,17 +28,18 @@ import numpy as np
 import torch
 
 from dtp_edge.cost import NetworkCost
-from dtp_edge.cost.check import CheckedNetwork, CheckResult
-from dtp_edge.cost.digest import calibrate, digest
-from dtp_edge.cost.machine import cpu_model, machine_facts
-from dtp_edge.cost.measure import Plan, collect, profile_document
-from dtp_edge.cost.node_times import NetworkTimes, NodeTime, network_times, quiet_mean
-from dtp_edge.cost.profile import Profile, parse_profile, save_profile
 from dtp_edge.cost.table import FLOOR_US
-from dtp_edge.cost.timing import WARM, bind, make_session, random_feed, relative_spread
-from dtp_edge.export import compact, export_onnx
 from dtp_edge.graph import trace_network
 from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.measure.digest import calibrate, digest
+from dtp_edge.measure.machine import cpu_model, machine_facts
+from dtp_edge.measure.node_times import NetworkTimes, NodeTime, network_times, quiet_mean
+from dtp_edge.measure.procedure import Plan, collect, profile_document
+from dtp_edge.measure.profile_check import CheckedNetwork, CheckResult
+from dtp_edge.measure.timing import WARM, bind, make_session, random_feed, relative_spread
+from dtp_edge.onnx import export_onnx
+from dtp_edge.profiles.profile import Profile, parse_profile, save_profile
+from dtp_edge.surgery import compact
 
 RESULTS = Path(__file__).parent / "results"
 TORCHVISION = [

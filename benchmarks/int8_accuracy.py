@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 import dtp_edge as dtp
-from dtp_edge.export import evaluate_onnx, export_onnx, quantize_onnx
-from dtp_edge.pipeline import RunContext
+from dtp_edge.int8 import quantize_onnx
+from dtp_edge.onnx import evaluate_onnx, export_onnx
+from dtp_edge.run.pipeline import RunContext
 from dtp_edge.training import load_data
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.zoo import resolve_model

@@ -23,10 +23,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from dtp_edge.export import list_runtimes
-from dtp_edge.export.onnx_wiring import makers, readers
-from dtp_edge.export.runtime.child import Outcome, run_child
-from dtp_edge.export.runtimes import interpreter
+from dtp_edge.onnx.wiring import makers, readers
+from dtp_edge.runtimes import list_runtimes
+from dtp_edge.runtimes.child import Outcome, run_child
+from dtp_edge.runtimes.trial import interpreter
 
 
 @dataclass(frozen=True)

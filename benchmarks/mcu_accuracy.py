@@ -34,10 +34,11 @@ from accuracy_peers import PEER_SETTINGS, about, base_in_file, bisect, prune_wit
 from mcu_accuracy_page import METHODS, Row, page
 from torch import nn
 
-from dtp_edge.cost import NetworkCost, load_profile
-from dtp_edge.export import Compact, compact, refit
+from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
-from dtp_edge.task import Task
+from dtp_edge.measure import load_profile
+from dtp_edge.run.task import Task
+from dtp_edge.surgery import Compact, compact, refit
 from dtp_edge.training import (
     Recipe,
     evaluate,

@@ -148,10 +148,10 @@ def examine(suite: str, name: str, with_onnx: bool, double: bool) -> Row:
 
 
 def _examine(row: Row, with_onnx: bool, double: bool) -> None:
-    from dtp_edge.export.equality import check_masked_equals_compact, randomise_tensors
-    from dtp_edge.export.surgery import compact
     from dtp_edge.graph.build import label_network
     from dtp_edge.graph.trace import trace
+    from dtp_edge.proof.equality import check_masked_equals_compact, randomise_tensors
+    from dtp_edge.surgery.compaction import compact
 
     model, inputs = build(row.suite, row.name)
     model.eval()
@@ -191,7 +191,7 @@ def _examine(row: Row, with_onnx: bool, double: bool) -> None:
 
 def in_double(network: Any) -> Any:
     """Return the network in float64, its own tensors converted: large networks have no room for a copy."""
-    from dtp_edge.export.equality import convert_literals, graph_tensors
+    from dtp_edge.proof.equality import convert_literals, graph_tensors
 
     for tensor in graph_tensors(network).values():
         if tensor.dtype == torch.float32:
@@ -202,8 +202,8 @@ def in_double(network: Any) -> Any:
 
 
 def _double_check(twin: Any, keep: np.ndarray, cut: Any) -> float:
-    from dtp_edge.export.parity import leaves, random_like, relative_error
     from dtp_edge.graph import MaskedNetwork
+    from dtp_edge.surgery.difference import leaves, random_like, relative_error
 
     inputs = random_like(twin.example_inputs, 5, torch.float64)
     with torch.no_grad():
@@ -214,7 +214,7 @@ def _double_check(twin: Any, keep: np.ndarray, cut: Any) -> float:
 def _cut_to_half(row: Row, network: Any, inputs: tuple[Any, ...], dense: int) -> np.ndarray:
     """Cut until torch's counter says at most 50 %: the layer list does not know every operator."""
     from dtp_edge.errors import BudgetError
-    from dtp_edge.export.surgery import compact
+    from dtp_edge.surgery.compaction import compact
 
     share = 0.5
     for _ in range(6):
@@ -230,7 +230,7 @@ def _cut_to_half(row: Row, network: Any, inputs: tuple[Any, ...], dense: int) ->
 
 
 def _moved(network: Any, result: Any) -> float:
-    from dtp_edge.export.parity import leaves, random_like, relative_error
+    from dtp_edge.surgery.difference import leaves, random_like, relative_error
 
     inputs = random_like(network.example_inputs, 0)
     with torch.no_grad():
@@ -240,8 +240,8 @@ def _moved(network: Any, result: Any) -> float:
 
 
 def _stored(result: Any) -> str:
+    from dtp_edge.archive.graph_json import graph_from_json, graph_to_json
     from dtp_edge.errors import UnsupportedError
-    from dtp_edge.export.graph_json import graph_from_json, graph_to_json
 
     try:
         nodes = json.loads(json.dumps(graph_to_json(result.graph_module.graph)))
@@ -252,7 +252,7 @@ def _stored(result: Any) -> str:
 
 
 def _onnx(row: Row, result: Any, inputs: tuple[Any, ...]) -> None:
-    from dtp_edge.export import check_onnx, export_onnx
+    from dtp_edge.onnx import check_onnx, export_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         path = export_onnx(result.module, inputs, Path(folder) / "model.onnx")
@@ -293,8 +293,8 @@ def warm_up() -> None:
     import timm  # noqa: F401
     import torchvision  # noqa: F401
 
-    from dtp_edge.export import export_onnx
     from dtp_edge.graph import trace_network
+    from dtp_edge.onnx import export_onnx
 
     model, inputs = build("warm-up", "")
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:

@@ -76,9 +76,9 @@ class Clock:
 
 
 def ours(model: nn.Module, inputs: tuple[Any, ...]) -> Row:
-    from dtp_edge.export.surgery import compact
     from dtp_edge.graph.build import label_network
     from dtp_edge.graph.trace import exported, graph_of
+    from dtp_edge.surgery.compaction import compact
     from dtp_edge.transport import initial_scores
 
     clock = Clock()

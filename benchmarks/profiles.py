@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dtp_edge.cost.page import profiles_markdown
+from dtp_edge.profiles.page import profiles_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -23,13 +23,15 @@ import numpy as np
 import torch
 
 from dtp_edge import zoo
-from dtp_edge.cost import NetworkCost, load_profile
-from dtp_edge.cost.check import CheckResult, check_profile
-from dtp_edge.cost.machine import cpu_model
-from dtp_edge.cost.profile import Profile
+from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import BudgetError
-from dtp_edge.export import compact, export_onnx
 from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
+from dtp_edge.measure.machine import cpu_model
+from dtp_edge.measure.profile_check import CheckResult, check_profile
+from dtp_edge.onnx import export_onnx
+from dtp_edge.profiles.profile import Profile
+from dtp_edge.surgery import compact
 from dtp_edge.transport import Budget, harden, initial_scores
 
 RESULTS = Path(__file__).parent / "results"

@@ -30,16 +30,17 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "export"))
-from keeps import random_keep
-from random_networks import RandomNetwork, random_plan, trace_quickly
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from helpers.keeps import random_keep
+from helpers.random_networks import RandomNetwork, random_plan, trace_quickly
 
 from dtp_edge.errors import DtpEdgeError
-from dtp_edge.export import check_masked_equals_compact, check_onnx, export_onnx
-from dtp_edge.export.equality import copied_network, randomise_tensors
-from dtp_edge.export.parity import leaves, random_like, relative_error
-from dtp_edge.export.surgery import compact
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork
+from dtp_edge.onnx import check_onnx, export_onnx
+from dtp_edge.proof import check_masked_equals_compact
+from dtp_edge.proof.equality import copied_network, randomise_tensors
+from dtp_edge.surgery.compaction import compact
+from dtp_edge.surgery.difference import leaves, random_like, relative_error
 
 RESULT = Path(__file__).parent / "results" / "random_networks.json"
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # seven, so that every 10th and every 50th have all of them

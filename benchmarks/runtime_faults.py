@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dtp_edge.export import check_runtimes
+from dtp_edge.runtimes import check_runtimes
 
 RESULTS = Path(__file__).with_name("results") / "runtime_faults.md"
 Nodes = list[onnx.NodeProto]

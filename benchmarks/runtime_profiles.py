@@ -26,10 +26,11 @@ import torch
 from runtime_timer import time_in_turns
 from torch import nn
 
-from dtp_edge.cost import Profile, load_profile, parse_profile, save_profile
-from dtp_edge.cost.fit_user import fit_measured, from_graph
-from dtp_edge.export import export_onnx
+from dtp_edge.fitting.own_latencies import fit_measured, from_graph
 from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
+from dtp_edge.onnx import export_onnx
+from dtp_edge.profiles import Profile, parse_profile, save_profile
 
 BASE = "celeron-n5105-ncnn-fp32-1t"
 # Channels at once on this machine (AVX-512). ncnn packs 16, or 8 or 4 where the width is no multiple of it.

@@ -28,10 +28,12 @@ import torch
 from runtime_timer import time_in_turns
 
 import dtp_edge as dtp
-from dtp_edge.cost import NetworkCost, load_profile
-from dtp_edge.export import compact, export_onnx
+from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
-from dtp_edge.pipeline import RunContext
+from dtp_edge.measure import load_profile
+from dtp_edge.onnx import export_onnx
+from dtp_edge.run.pipeline import RunContext
+from dtp_edge.surgery import compact
 from dtp_edge.transport import initial_scores
 
 RESULTS = Path(__file__).with_name("results") / "runtime_speedup.csv"

@@ -26,8 +26,8 @@ def time_in_turns(
     """Return milliseconds a call by file stem (the lower quartile of `rounds` x `repeats` runs, one thread),
     and the runtime's version.
     """
-    from dtp_edge.export import list_runtimes
-    from dtp_edge.export.runtimes import interpreter
+    from dtp_edge.runtimes import list_runtimes
+    from dtp_edge.runtimes.trial import interpreter
 
     (runtime,) = [r for r in list_runtimes() if r.name == runtime_name]
     jobs = [{**_inputs(path), "model": str(path.resolve()), "name": path.stem} for path in files]

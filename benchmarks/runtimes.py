@@ -25,19 +25,14 @@ import numpy as np
 import torch
 from int8_blocks import compare, first_difference, with_roundings_shown
 
+from dtp_edge.archive import save_pruned
 from dtp_edge.errors import DtpEdgeError
-from dtp_edge.export import (
-    RuntimeRow,
-    check_runtimes,
-    compact,
-    export_onnx,
-    export_tflite,
-    list_runtimes,
-    quantize_onnx,
-    save_pruned,
-)
 from dtp_edge.graph import trace_network
-from dtp_edge.zoo.onnx_reader import load_onnx
+from dtp_edge.int8 import quantize_onnx
+from dtp_edge.onnx import export_onnx
+from dtp_edge.onnx.reader import load_onnx
+from dtp_edge.runtimes import RuntimeRow, check_runtimes, export_tflite, list_runtimes
+from dtp_edge.surgery import compact
 
 RESULTS = Path(__file__).with_name("results")
 FIELDS = (

@@ -2,7 +2,7 @@
 
     python benchmarks/transport_planted.py [--seeds 100] [--budgets macs latency_ms ...]
 
-The problem (tests/transport/planted.py): three layers with planted channels in different numbers, decoys
+The problem (tests/helpers/planted.py): three layers with planted channels in different numbers, decoys
 that look larger, and a budget that is exactly what the planted channels cost but lets in other splits too.
 For the first seeds brute force over all 2^30 subsets confirms that the planted channels are the best.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "transport"))
-from planted import BUDGETS, STEPS, brute_force, find, plant  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests"))
+from helpers.planted import BUDGETS, STEPS, brute_force, find, plant  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "transport_planted.csv"
 COLUMNS: list[str] = [

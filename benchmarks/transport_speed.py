@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from dtp_edge import zoo
-from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
 from dtp_edge.transport import Budget, MaskLearner, entropic_mask
 
 RESULTS = Path(__file__).parent / "results"

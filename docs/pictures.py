@@ -11,8 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
 from dtp_edge.transport import entropic_mask
 from dtp_edge.zoo import create, example_input
 

@@ -6,6 +6,8 @@ Nothing heavy is imported here: every public name is loaded when it is first use
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from dtp_edge.errors import (
@@ -18,26 +20,15 @@ from dtp_edge.errors import (
 )
 
 if TYPE_CHECKING:
-    from dtp_edge.cost import Profile, list_profiles, load_profile
-    from dtp_edge.export import load_pruned
-    from dtp_edge.pipeline import PruneResult, prune_for_device
-    from dtp_edge.pruner import TransportPruner
+    from dtp_edge.archive import load_pruned
+    from dtp_edge.measure import load_profile
+    from dtp_edge.profiles import Profile, list_profiles
+    from dtp_edge.run.pipeline import prune_for_device
+    from dtp_edge.run.pruner import TransportPruner
+    from dtp_edge.run.result import PruneResult
     from dtp_edge.transport import Budget, WeightPruner, entropic_mask
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "Budget": "dtp_edge.transport",
-    "Profile": "dtp_edge.cost",
-    "PruneResult": "dtp_edge.pipeline",
-    "TransportPruner": "dtp_edge.pruner",
-    "WeightPruner": "dtp_edge.transport",
-    "entropic_mask": "dtp_edge.transport",
-    "list_profiles": "dtp_edge.cost",
-    "load_profile": "dtp_edge.cost",
-    "load_pruned": "dtp_edge.export",
-    "prune_for_device": "dtp_edge.pipeline",
-}
 
 __all__ = [
     "Budget",
@@ -60,12 +51,39 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
+def lazy_face(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+    """Return `__getattr__`, `__dir__` and `__all__` of a package whose names load when they are first used.
+
+    `homes` says in which module of the package each public name is defined.
+    """
+
+    def get(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        setattr(sys.modules[package], name, value)
         return value
-    raise AttributeError(f"module 'dtp_edge' has no attribute {name!r}")
+
+    return get, lambda: sorted(homes), sorted(homes)
+
+
+__getattr__, _, _ = lazy_face(
+    __name__,
+    {
+        "Budget": "transport",
+        "Profile": "profiles",
+        "PruneResult": "run.result",
+        "TransportPruner": "run.pruner",
+        "WeightPruner": "transport",
+        "entropic_mask": "transport",
+        "list_profiles": "profiles",
+        "load_profile": "measure",
+        "load_pruned": "archive",
+        "prune_for_device": "run.pipeline",
+    },
+)
 
 
 def __dir__() -> list[str]:

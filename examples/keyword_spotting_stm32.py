@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import dtp_edge as dtp
-from dtp_edge.pipeline import RunContext
+from dtp_edge.run.pipeline import RunContext
 from dtp_edge.training import Recipe, from_arrays
 from dtp_edge.zoo import create
 

@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 
 import dtp_edge as dtp
-from dtp_edge.export import export_onnx
+from dtp_edge.onnx import export_onnx
 from dtp_edge.zoo import create, resolve_model
 
 

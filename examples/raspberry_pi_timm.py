@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 import dtp_edge as dtp
-from dtp_edge.plan import plan
+from dtp_edge.run.feasibility import plan
 from dtp_edge.zoo import resolve_model
 
 BOARDS = ("rpi4-ncnn-fp32-1t", "rpi4-ncnn-fp32-4t", "rpi5-ncnn-fp16-1t")

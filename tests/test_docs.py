@@ -30,7 +30,7 @@ from pathlib import Path
 
 import click
 import pytest
-from guide_world import PREPARATIONS, Preparation
+from helpers.guide_world import PREPARATIONS, Preparation
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

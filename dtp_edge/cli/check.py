@@ -12,7 +12,7 @@ from dtp_edge.cli.console import print_json, style, table, wrapped
 from dtp_edge.errors import CheckError, InputError
 
 if TYPE_CHECKING:
-    from dtp_edge.export import RuntimeRow
+    from dtp_edge.runtimes import RuntimeRow
 
 COLOURS = {"ok": "green", "missing": "bright_black"}
 
@@ -52,7 +52,7 @@ def check(
     A runtime in another environment is found by --python openvino=ov/bin/python or through
     DTP_EDGE_PYTHON_OPENVINO. Exit code 4 if a runtime that is installed fails or disagrees.
     """
-    from dtp_edge.export import check_runtimes
+    from dtp_edge.runtimes import check_runtimes
 
     names = [name.strip() for name in runtimes.split(",") if name.strip()] if runtimes else None
     rows = check_runtimes(

@@ -39,7 +39,7 @@ def folders(context: click.Context, option: click.Parameter, begun: str) -> list
 
 def device_names(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
     """Complete the name of a profile, after the last comma where there are several, or a profile's file."""
-    from dtp_edge.cost import list_profiles
+    from dtp_edge.profiles import list_profiles
 
     before, comma, last = begun.rpartition(",")
     found = [name for name in ("host", *list_profiles()) if name.startswith(last)]

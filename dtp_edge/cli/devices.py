@@ -22,7 +22,8 @@ def devices(name: str | None, precision: str | None, runtime: str | None, as_jso
     dtp-edge devices --runtime ncnn
     dtp-edge devices rpi4-ncnn-fp32-1t
     """
-    from dtp_edge.cost import describe_profile, device_rows, load_profile
+    from dtp_edge.cli.device_text import describe_profile, device_rows
+    from dtp_edge.measure import load_profile
 
     if name is not None:
         profile = load_profile(name)

@@ -35,7 +35,8 @@ def profile() -> None:
 @click.option("-q", "--quiet", is_flag=True)
 def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
     """Measure this machine with ONNX Runtime; --device host uses the result from then on."""
-    from dtp_edge.cost import host_profile, measure_host, save_profile
+    from dtp_edge.measure import host_profile, measure_host
+    from dtp_edge.profiles import save_profile
 
     if out is not None:
         above = next(p for p in Path(out).absolute().parents if p.exists())
@@ -84,11 +85,11 @@ def fit(
     Networks in the CSV are named as for prune-for-device: zoo names, torchvision:NAME, timm:NAME,
     file.py:callable or file.onnx.
     """
-    from dtp_edge.cost import save_profile
+    from dtp_edge.profiles import save_profile
 
     day = _day(date)
     if recipe is not None:
-        from dtp_edge.cost.recipes import build
+        from dtp_edge.fitting.recipes import build
 
         if data is None:
             raise InputError("a recipe needs its measurements", where="--data", hint="Name their folder.")
@@ -115,10 +116,10 @@ def _day(date: str | None) -> str:
 
 
 def _fit_own(table: Path, like: str, layers: str | None, *, name: str, date: str) -> dict[str, Any]:
-    from dtp_edge.cost import load_profile
-    from dtp_edge.cost.fit_rows import read_csv
-    from dtp_edge.cost.fit_user import fit_measured, from_graph, latency_line, read_measured
+    from dtp_edge.fitting.own_latencies import fit_measured, from_graph, latency_line, read_measured
+    from dtp_edge.fitting.rows import read_csv
     from dtp_edge.graph import trace_network
+    from dtp_edge.measure import load_profile
     from dtp_edge.zoo import resolve_model
 
     base = load_profile(like)
@@ -146,9 +147,10 @@ def check(name: str, models: tuple[str, ...], picture: str | None, seconds: floa
     import tempfile
 
     from dtp_edge.cli.console import print_json
-    from dtp_edge.cost import NetworkCost, check_profile, load_profile
-    from dtp_edge.export import export_onnx
+    from dtp_edge.cost import NetworkCost
     from dtp_edge.graph import trace_network
+    from dtp_edge.measure import check_profile, load_profile
+    from dtp_edge.onnx import export_onnx
     from dtp_edge.zoo import resolve_model
 
     loaded, bar = load_profile(name), Bar(quiet=as_json)
@@ -184,7 +186,7 @@ def check(name: str, models: tuple[str, ...], picture: str | None, seconds: floa
 @click.option("-q", "--quiet", is_flag=True)
 def kit(out: str, quiet: bool) -> None:
     """Write a zip that measures a board with nothing but Python, numpy and onnxruntime on it."""
-    from dtp_edge.cost import write_kit
+    from dtp_edge.measure import write_kit
 
     bar = Bar(quiet=quiet)
     path = write_kit(out, progress=lambda done, total, text: bar("kit", done, total))
@@ -198,7 +200,8 @@ def kit(out: str, quiet: bool) -> None:
 @click.option("--out", metavar="FILE", help="Where to write it (default: NAME.json).")
 def import_command(results: str, name: str, out: str | None) -> None:
     """Make a profile from the results.json that the kit wrote on the board."""
-    from dtp_edge.cost import import_results, save_profile
+    from dtp_edge.measure import import_results
+    from dtp_edge.profiles import save_profile
 
     made = import_results(results, name)
     click.echo(f"{made.name}: {made.error.text()}")

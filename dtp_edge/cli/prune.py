@@ -13,7 +13,7 @@ from dtp_edge.cli.completion import device_names, files, folders
 from dtp_edge.cli.console import print_json
 from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError, Interrupted
-from dtp_edge.outputs import first_process
+from dtp_edge.run.outputs import first_process
 
 SHORT = """\
 Usage: {program} MODEL --device NAME --latency 60% [OPTIONS]

@@ -10,7 +10,7 @@ import click
 from dtp_edge import metrics
 from dtp_edge.cli.console import blocked, budget_table, print_json, quantity, style, table, wrapped
 from dtp_edge.errors import BudgetError, InputError
-from dtp_edge.result import PruneResult
+from dtp_edge.run.result import PruneResult
 
 UNTRAINED = ("zoo", "torchvision", "timm")  # sources whose networks come without trained weights
 
@@ -21,7 +21,7 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
     import torch
 
-    from dtp_edge.pipeline import RunContext, prune_for_device
+    from dtp_edge.run.pipeline import RunContext, prune_for_device
     from dtp_edge.transport import Budget
 
     budget = budget_of(request, Budget)
@@ -162,7 +162,7 @@ def _input_shape(request: dict[str, Any]) -> tuple[int, ...] | None:
 
 def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     """Print, for every device, what the budget asks and what can be reached, before any training."""
-    from dtp_edge.plan import plan
+    from dtp_edge.run.feasibility import plan
     from dtp_edge.transport import Budget
 
     module, inputs, _ = _network(request, None)

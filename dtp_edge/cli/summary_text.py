@@ -8,7 +8,7 @@ import click
 
 from dtp_edge.cli.console import quantity, style, table, wrapped
 from dtp_edge.metrics import digits, title
-from dtp_edge.result import PruneResult
+from dtp_edge.run.result import PruneResult
 
 
 def show_result(result: PruneResult, *, verbose: bool) -> None:

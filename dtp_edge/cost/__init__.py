@@ -1,40 +1,18 @@
-"""What any widths cost on a device: profiles, latency, RAM, flash, MACs, parameters; and measurement.
-
-Names load on first use, so that listing profiles imports neither torch nor ONNX Runtime. A new public
-name is one line in `_WHERE`.
-"""
+"""What any widths cost on a device: latency, RAM, flash, MACs, parameters, and their gradients."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-_WHERE = {
-    "Profile": "profile",
-    "load_profile": "profile",
-    "list_profiles": "profile",
-    "parse_profile": "profile",
-    "save_profile": "profile",
-    "profiles_dir": "profile",
-    "profile_schema": "schema",
-    "NetworkCost": "network_cost",
+from dtp_edge import lazy_face
+
+if TYPE_CHECKING:
+    from dtp_edge.cost.network_cost import LayerCost as LayerCost
+    from dtp_edge.cost.network_cost import NetworkCost as NetworkCost
+
+_HOMES = {
     "LayerCost": "network_cost",
-    "Timing": "timing",
-    "time_onnx": "timing",
-    "measure_host": "measure",
-    "device_rows": "describe",
-    "describe_profile": "describe",
-    "check_profile": "check",
-    "write_kit": "kit",
-    "import_results": "kit",
-    "host_profile": "host",
-    "is_this_machine": "host",
+    "NetworkCost": "network_cost",
 }
 
-__all__ = sorted(_WHERE)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(importlib.import_module(f"dtp_edge.cost.{_WHERE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_face(__name__, _HOMES)

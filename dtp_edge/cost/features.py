@@ -5,10 +5,10 @@ from __future__ import annotations
 from dtp_edge.cost.kernels import Kernel, as_tuple
 from dtp_edge.cost.memory import activation_bytes, weight_bytes
 from dtp_edge.cost.ops import BATCH_NORMS
-from dtp_edge.cost.profile import RateModel
 from dtp_edge.cost.terms import Factor, numel
 from dtp_edge.cost.work import channels, products
 from dtp_edge.graph.layers import Dim, LayerGraph
+from dtp_edge.profiles.profile import RateModel
 
 _FEATURES = """cin cout groups kh kw stride in_h in_w out_h out_w macs weight_bytes in_bytes out_bytes
 extra_bytes elements rows batch last rank"""

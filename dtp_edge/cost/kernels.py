@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dtp_edge.cost.ops import ACTIVATIONS, BATCH_NORMS, CONVOLUTIONS, FAMILY_OF, VIEWS
-from dtp_edge.cost.profile import Fusion
 from dtp_edge.graph.layers import Layer, LayerGraph
+from dtp_edge.profiles.profile import Fusion
 
 
 @dataclass

@@ -18,11 +18,11 @@ from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM
 from dtp_edge.cost.layout_terms import LayoutTerms
 from dtp_edge.cost.memory import activation_bytes, weight_bytes
-from dtp_edge.cost.profile import Profile, RateModel, TableModel
 from dtp_edge.cost.resolve import Resolved, resolve
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.cost.weight_cache import ColdWeights
 from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.profiles.profile import Profile, RateModel, TableModel
 
 
 @dataclass

@@ -23,8 +23,8 @@ import numpy as np
 
 from dtp_edge.cost.kernels import Kernel, op_name
 from dtp_edge.cost.ops import BATCH_NORMS
-from dtp_edge.cost.profile import Layout
 from dtp_edge.graph.layers import Dim, LayerGraph
+from dtp_edge.profiles.profile import Layout
 
 BLOCKED, STEM, PLAIN = 0, 1, 2  # variants of a kernel
 _CONV = ("conv1x1", "conv3x3", "conv", "depthwise", "grouped")

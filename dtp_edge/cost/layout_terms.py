@@ -12,10 +12,10 @@ import numpy as np
 
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM, Assignment, BlockedLayout
-from dtp_edge.cost.profile import Profile, TableModel
 from dtp_edge.cost.table import TableKernel
 from dtp_edge.cost.terms import TermBuilder, round_up
 from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.profiles.profile import Profile, TableModel
 
 Arrays = dict[str, np.ndarray]
 _COPIES = ("reorder_in", "reorder_out")

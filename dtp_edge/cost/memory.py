@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtp_edge.cost.kernels import Lowered
-from dtp_edge.cost.profile import Profile
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.graph.layers import LayerGraph, Tensor
+from dtp_edge.profiles.profile import Profile
 
 _BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "w8a8": 1, "w8a16": 2}
 _WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "w8a8": 1, "w8a16": 1}

@@ -11,11 +11,11 @@ import numpy as np
 from dtp_edge.cost.kernels import Kernel, lower
 from dtp_edge.cost.latency import LatencyModel
 from dtp_edge.cost.memory import MemoryPlan, activation_bytes, add_flash, weight_bytes
-from dtp_edge.cost.profile import HeldOutError, Profile
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.cost.work import products
 from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import Dim, LayerGraph, Tensor
+from dtp_edge.profiles.profile import HeldOutError, Profile
 
 BytesOf = Callable[[Tensor, str], int]
 METRICS = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")

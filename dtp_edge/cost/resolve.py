@@ -8,8 +8,8 @@ import numpy as np
 
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.ops import COMPUTE_FAMILIES
-from dtp_edge.cost.profile import KernelModel, Profile, RateModel
 from dtp_edge.errors import InputError, nearest
+from dtp_edge.profiles.profile import KernelModel, Profile, RateModel
 
 _NEAREST = {
     "conv3x3": ("conv", "conv1x1"),

@@ -11,9 +11,9 @@ import numpy as np
 
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.memory import weight_bytes
-from dtp_edge.cost.profile import WeightCache
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.profiles.profile import WeightCache
 
 
 class ColdWeights:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from dtp_edge import cli
-from dtp_edge.cost import load_profile
+from dtp_edge.measure import load_profile
 from dtp_edge.zoo import create
 
 DEVICE = "rpi4-ncnn-fp32-1t"

@@ -13,9 +13,9 @@ from torch import nn
 
 from dtp_edge.cost.kernels import lower
 from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM, BlockedLayout
-from dtp_edge.cost.profile import Fusion, Layout
-from dtp_edge.export import export_onnx
 from dtp_edge.graph import trace_network
+from dtp_edge.onnx import export_onnx
+from dtp_edge.profiles.profile import Fusion, Layout
 
 FUSION = Fusion(activations=("relu", "sigmoid", "hardsigmoid", "hardswish"), add=True)
 

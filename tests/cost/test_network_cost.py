@@ -8,15 +8,17 @@ import math
 
 import numpy as np
 import pytest
+from helpers.cost_graphs import Sketch, residual_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtp_edge.cost import NetworkCost, list_profiles, load_profile, parse_profile, profiles_dir
+from dtp_edge.cost import NetworkCost
 from dtp_edge.cost.memory import weight_bytes
 from dtp_edge.cost.terms import round_up
 from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import Dim
-from tests.cost.graphs import Sketch, residual_net
+from dtp_edge.measure import load_profile
+from dtp_edge.profiles import list_profiles, parse_profile, profiles_dir
 
 METRICS = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
 

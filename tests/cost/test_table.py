@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dtp_edge.cost.table import TableKernel
-from dtp_edge.cost.table_fit import BLOCKED, LINEAR, cross_validate, fit_rates, fit_table
 from dtp_edge.errors import InputError
+from dtp_edge.fitting.table_fit import BLOCKED, LINEAR, cross_validate, fit_rates, fit_table
 
 
 def linear_data(n: int = 300, noise: float = 0.0, seed: int = 0):

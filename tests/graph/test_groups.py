@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import helpers.more_structures  # noqa: F401  (adds structures)
 import numpy as np
 import torch
+from helpers.graph_structures import build
 from torch import Tensor, nn
 
-import graph.more_structures  # noqa: F401  (adds structures)
 from dtp_edge.graph import trace_network
-from graph.structures import build
 
 
 def groups_of(name: str) -> dict[str, tuple[str, int, int]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import helpers.more_structures  # noqa: F401  (adds structures)
 import numpy as np
 import pytest
 import torch
+from helpers.graph_structures import build, conv, randomise
+from helpers.invariance import random_keep
 from torch import Tensor, nn
 
-import graph.more_structures  # noqa: F401  (adds structures)
-from dtp_edge.export import check_masked_equals_compact, compact
 from dtp_edge.graph import PrunableNetwork, masked_forward, trace_network
-from graph.invariance import random_keep
-from graph.structures import build, conv, randomise
+from dtp_edge.proof import check_masked_equals_compact
+from dtp_edge.surgery import compact
 
 
 class Written(nn.Module):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import fx, nn
 
-from dtp_edge.export.parity import leaves
 from dtp_edge.graph.lazy import LazyGraphModule, _Unwritten, graph_module_over
 from dtp_edge.graph.lift import lift, own_tensors
+from dtp_edge.surgery.difference import leaves
 
 Pair = namedtuple("Pair", "first second")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import helpers.more_structures  # noqa: F401  (adds structures)
 import pytest
 import torch
+from helpers.graph_structures import STRUCTURES, build
+from helpers.invariance import errors, random_keep
 
-import graph.more_structures  # noqa: F401  (adds structures)
 from dtp_edge.graph import trace_network
-from graph.invariance import errors, random_keep
-from graph.structures import STRUCTURES, build
 
 NAMES = sorted(STRUCTURES)
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import torch
-from helpers import fingerprint, small_recipe, small_run
+from helpers.small_training import fingerprint, small_recipe, small_run
 
 torch.set_num_threads(1)
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from helpers import small_recipe, small_run
+from helpers.small_training import small_recipe, small_run
 
 torch.set_num_threads(1)
 recipe = small_recipe(base_epochs=4, tune_epochs=2, base_learning_rate=0.1, tune_learning_rate=0.1, ema=0.0)

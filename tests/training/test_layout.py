@@ -21,7 +21,7 @@ import dataclasses, sys
 import torch
 from torch import nn
 sys.path.insert(0, sys.argv[1])
-from helpers import small_data, small_recipe
+from helpers.small_training import small_data, small_recipe
 from dtp_edge.training.run import open_session, train_base
 
 torch.set_num_threads(int(sys.argv[2]))
@@ -41,7 +41,7 @@ print(" ".join(f"{v:.5f}" for v in net[2].weight.flatten()[:20].tolist()))
 
 def child(threads: int) -> list[float]:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(threads)],
+        [sys.executable, "-c", CHILD, str(Path(__file__).parents[1]), str(threads)],
         capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

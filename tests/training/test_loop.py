@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import SmallNet, small_data, small_recipe
+from helpers.small_training import SmallNet, small_data, small_recipe
 from torch import nn
 
 from dtp_edge.errors import InputError
@@ -146,8 +146,8 @@ def test_batch_norm_is_re_estimated() -> None:
 
 
 def test_batch_norm_of_a_graph_is_re_estimated_as_in_its_module() -> None:
-    from dtp_edge.export import compact
     from dtp_edge.graph import trace_network
+    from dtp_edge.surgery import compact
 
     torch.manual_seed(0)
     net, data = SmallNet(), small_data()
@@ -269,7 +269,7 @@ def test_channels_last_changes_the_layout_and_nothing_else() -> None:
 
 def test_the_cut_network_is_fitted_before_it_is_scored_and_tuned() -> None:
     """`refit` gets the base (not what the masks left) and training images; at the cut it has been applied."""
-    from helpers import small_run
+    from helpers.small_training import small_run
 
     seen: list[tuple[nn.Module, torch.Tensor]] = []
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import SmallNet, small_data, small_recipe, small_run
+from helpers.small_training import SmallNet, small_data, small_recipe, small_run
 
-from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
-from dtp_edge.export import compact
 from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
+from dtp_edge.surgery import compact
 from dtp_edge.training import Recipe, learn_masks, open_session
 from dtp_edge.training.loss import training_loss
 from dtp_edge.training.runtime import Runtime

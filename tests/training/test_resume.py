@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import fingerprint, small_data, small_recipe, small_run
+from helpers.small_training import fingerprint, small_data, small_recipe, small_run
 
 from dtp_edge.errors import InputError, Interrupted
 from dtp_edge.training import evaluate
@@ -150,7 +150,7 @@ def test_the_test_set_is_read_at_the_end_only() -> None:
 
 
 def _child(folder: Path, out: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
     return subprocess.Popen(
         [sys.executable, str(HERE / "child_run.py"), str(folder), str(out)], env=environment
     )

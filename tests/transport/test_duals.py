@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from differences import assert_score_gradient
-from toy import BranchCost, branch_network
+from helpers.differences import assert_score_gradient
+from helpers.toy import BranchCost, branch_network
 
-from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
 from dtp_edge.transport import Budget, MaskLearner, Meter
 from dtp_edge.transport.duals import marginal_costs, shares_of, solve_limits
 from dtp_edge.transport.harden import harden

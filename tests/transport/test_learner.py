@@ -12,8 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from helpers.toy import ChainCost
 from torch import nn
-from toy import ChainCost
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph import masked_forward, trace_network

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from differences import assert_score_gradient
-from toy import ChainCost, chain_network
+from helpers.differences import assert_score_gradient
+from helpers.toy import ChainCost, chain_network
 
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.transport import MaskLearner, Meter, feasibility, require_feasible

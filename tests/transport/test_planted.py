@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from planted import BUDGETS, brute_force, find, plant
+from helpers.planted import BUDGETS, brute_force, find, plant
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

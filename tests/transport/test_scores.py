@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from dtp_edge.cost import NetworkCost, load_profile
+from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import masked_forward, trace_network
+from dtp_edge.measure import load_profile
 from dtp_edge.transport import initial_scores, prices
 from dtp_edge.transport.scores import _sums_of_squares
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from toy import ChainCost, chain_network
+from helpers.toy import ChainCost, chain_network
 
 from dtp_edge.errors import BudgetError
 from dtp_edge.transport import MaskLearner, Meter, feasibility, harden, require_feasible

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from dtp_edge.errors import DtpEdgeError, InputError
+from dtp_edge.graph.user_code import call_from_file
 from dtp_edge.training.data.folder import HINT, DatasetSplit, Told
 from dtp_edge.training.data.source import DataSource
 
 
 def user_source(path: Path, attribute: str, workers: int) -> DataSource:
     """Call the user's function; it returns a `DataSource` or two torch datasets."""
-    from dtp_edge.zoo.resolve import call_from_file
-
     made = call_from_file(path, attribute)
     if isinstance(made, DataSource):
         return made

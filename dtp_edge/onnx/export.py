@@ -1,0 +1,246 @@
+"""The ONNX file: opset 18, IR 10, static batch, simplified, the same bytes for the same network.
+
+Opset 18 with IR 10 and a fixed batch is what every reader we know accepts. The graph is simplified by
+onnxsim; folding a norm of dead channels leaves subnormal weights, which cost some runtimes five times
+the latency, so they are flushed to zero afterwards. Nothing here is trusted: see `parity`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import io
+import logging
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxsim
+import torch
+from onnx import ModelProto, TensorProto, numpy_helper
+from torch import nn
+
+from dtp_edge.errors import REPORT, CheckError, UnsupportedError
+from dtp_edge.onnx.attention_dims import FlatAttention
+from dtp_edge.onnx.fusable import fuse_gelu
+from dtp_edge.onnx.portable import make_portable
+
+OPSET = 18
+IR_VERSION = 10
+_INLINE_LIMIT_BYTES = 2_000_000_000  # of weights: a protobuf message holds less than 2 GiB
+
+
+def export_onnx(
+    module: nn.Module,
+    example_inputs: tuple[Any, ...] | torch.Tensor,
+    path: str | Path,
+    *,
+    dynamic_batch: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Path:
+    """Write `module` in eval mode to `path` as ONNX and return the path.
+
+    The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`; a network that only takes the batch
+    of its example inputs (a size is written in its source) keeps that. Input names are those of the
+    module's `forward` unless given. The module is not changed. The file appears whole or not at all.
+
+    Raises `UnsupportedError` if the network has no ONNX form, `CheckError` if `onnx.checker` refuses it.
+    """
+    path = Path(path)
+    given = as_inputs(example_inputs)
+    inputs = batch_one(given)
+    names = list(input_names) if input_names else forward_names(module, len(inputs))
+    outs = list(output_names) if output_names else None
+    try:
+        model = _to_proto(module, inputs, names, outs, dynamic_batch)
+    except UnsupportedError:
+        if same_shapes(inputs, given):
+            raise
+        model = _to_proto(module, given, names, outs, dynamic_batch)
+    model = finish_proto(fuse_gelu(make_portable(_simplified(model))), metadata or {})
+    write_onnx(model, path)
+    return path
+
+
+def as_inputs(example_inputs: tuple[Any, ...] | torch.Tensor) -> tuple[Any, ...]:
+    """Return the example inputs as a tuple."""
+    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+
+
+def batch_one(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Cut the inputs that carry the batch (dimension 0 as long as the first input's) to one sample."""
+    first = next((x for x in inputs if isinstance(x, torch.Tensor) and x.ndim), None)
+    batch = None if first is None else first.shape[0]
+    return tuple(
+        x[:1] if isinstance(x, torch.Tensor) and x.ndim and x.shape[0] == batch else x for x in inputs
+    )
+
+
+def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
+    """Return whether two sets of inputs agree in all shapes."""
+    return [getattr(x, "shape", None) for x in one] == [getattr(x, "shape", None) for x in two]
+
+
+def forward_names(module: nn.Module, count: int) -> list[str]:
+    """Return the names of the first `count` positional arguments of the module's forward."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
+    return names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
+
+
+def _to_proto(
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    input_names: list[str],
+    output_names: list[str] | None,
+    dynamic_batch: bool,
+) -> ModelProto:
+    clone = copy.deepcopy(module).eval()
+    shapes = None
+    if dynamic_batch:
+        inputs = tuple(torch.cat([x, x]) if isinstance(x, torch.Tensor) and x.ndim else x for x in inputs)
+        batch = torch.export.Dim("batch", min=1)
+        shapes = tuple({0: batch} if isinstance(x, torch.Tensor) and x.ndim else None for x in inputs)
+    options: dict[str, Any] = {
+        "dynamo": True,
+        "opset_version": OPSET,
+        "input_names": input_names,
+        "output_names": output_names,
+        "dynamic_shapes": shapes,
+        "external_data": False,
+        "verbose": False,
+    }
+    try:
+        with _quiet(), torch.no_grad(), FlatAttention():
+            program = torch.onnx.export(clone, inputs, **options)
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise UnsupportedError(
+            f"the network cannot be written as ONNX ({type(error).__name__}: {reason[0] if reason else ''})",
+            hint="Replace the operator that torch.onnx.export names above.",
+        ) from error
+    if program is None:
+        raise UnsupportedError(
+            "torch.onnx.export returned nothing for this network",
+            hint="Try another version of torch; the compact module itself is right.",
+        )
+    model = program.model_proto
+    found = {o.domain: o.version for o in model.opset_import}
+    if found.get("", 0) != OPSET:
+        raise CheckError(
+            f"the exporter wrote opset {found.get('')} where {OPSET} was asked",
+            hint="`pip install -U onnxscript` brings the converter that lowers it.",
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep the exporter's progress lines and deprecation warnings off the user's terminal."""
+    loggers = [logging.getLogger(n) for n in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [log.level for log in loggers]
+    try:
+        for log in loggers:
+            log.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
+
+
+def _simplified(model: ModelProto) -> ModelProto:
+    """Return onnxsim's version, or the model itself where that is larger, changed in interface or failed."""
+    if tensor_bytes(model) >= _INLINE_LIMIT_BYTES // 2:
+        return model  # onnxsim holds several copies, and a message above 2 GiB cannot pass through it
+    try:
+        simple, ok = onnxsim.simplify(model)
+    except Exception:  # onnxsim is an optimisation: whatever it raises, the exported graph still stands
+        return model
+    same = [_names(model.graph.input), _names(model.graph.output)] == [
+        _names(simple.graph.input),
+        _names(simple.graph.output),
+    ]
+    small = simple.ByteSize() <= 1.1 * model.ByteSize() + 1_000_000
+    return simple if ok and same and small else model
+
+
+def _names(values: Any) -> list[str]:
+    return [v.name for v in values]
+
+
+def finish_proto(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
+    """Flush subnormals, drop what varies or names this machine, set the metadata; in place."""
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version, model.doc_string = "dtp_edge", "", ""
+    flush_subnormals(model)
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    infos = sorted(model.graph.value_info, key=lambda v: v.name)
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(infos)
+    del model.metadata_props[:]
+    for key in sorted(metadata):
+        model.metadata_props.add(key=key, value=str(metadata[key]))
+    return model
+
+
+def flush_subnormals(model: ModelProto) -> int:
+    """Set subnormal weights and constants to zero, in place; return how many there were."""
+    attributes = (a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute)
+    count = 0
+    for tensor in [*model.graph.initializer, *(t for t in attributes if t.dims)]:
+        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
+            continue
+        array = numpy_helper.to_array(tensor)
+        tiny = (array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)
+        if tiny.any():
+            count += int(tiny.sum())
+            tensor.CopyFrom(numpy_helper.from_array(np.where(tiny, array.dtype.type(0), array), tensor.name))
+    return count
+
+
+def tensor_bytes(model: ModelProto) -> int:
+    """Return the bytes of all weights. (`ByteSize` raises where a message is too large to be written.)"""
+    return sum(
+        math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize
+        for t in model.graph.initializer
+    )
+
+
+def write_onnx(model: ModelProto, path: Path) -> None:
+    """Check `model` and write it to `path` under a temporary name first.
+
+    Raises `CheckError` if `onnx.checker` refuses the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
+        draft = Path(folder) / path.name
+        if tensor_bytes(model) < _INLINE_LIMIT_BYTES:
+            draft.write_bytes(model.SerializePartialToString(deterministic=True))
+        else:
+            onnx.save_model(model, draft, save_as_external_data=True, location=path.name + ".data")
+        try:
+            onnx.checker.check_model(str(draft))
+        except Exception as error:
+            raise CheckError(
+                f"onnx.checker refuses the exported file: {error}", where=str(path), hint=REPORT
+            ) from error
+        for file in sorted(Path(folder).iterdir(), key=lambda f: f.name == path.name):
+            os.replace(file, path.parent / file.name)

@@ -1,0 +1,20 @@
+"""Is it the same function? Every answer is a `Check`, whatever the network raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dtp_edge import lazy_face
+
+if TYPE_CHECKING:
+    from dtp_edge.proof.check import Check as Check
+    from dtp_edge.proof.check import require as require
+    from dtp_edge.proof.equality import check_masked_equals_compact as check_masked_equals_compact
+
+_HOMES = {
+    "Check": "check",
+    "check_masked_equals_compact": "equality",
+    "require": "check",
+}
+
+__getattr__, __dir__, __all__ = lazy_face(__name__, _HOMES)

@@ -1,0 +1,45 @@
+"""Where a compact network first departs from its labels: the text of a failed check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.surgery.kept import KeptIndices
+from dtp_edge.surgery.resize import aten
+
+
+def first_difference(network: PrunableNetwork, keep: np.ndarray, graph_module: fx.GraphModule) -> str:
+    """Return the first node whose shape in the compact graph is not what the labels say; "" if none.
+
+    For messages about a failed check: it runs the compact graph node by node.
+    """
+    kept = KeptIndices(network, np.asarray(keep, dtype=bool))
+    old = {n.name: n for n in network.graph_module.graph.nodes}
+    found: list[str] = []
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            try:
+                value = super().run_node(n)
+            except Exception as error:
+                found.append(f"{n.name} ({n.target}) raises {str(error).splitlines()[0]}")
+                raise
+            if isinstance(value, torch.Tensor) and n.name in old:
+                wanted = kept.shape(old[n.name])
+                if list(value.shape) != wanted and not any(
+                    u.target is aten.index_select.default for u in n.users
+                ):
+                    found.append(f"{n.name} ({n.target}) has shape {list(value.shape)}, labels say {wanted}")
+            return value
+
+    try:
+        with torch.no_grad():
+            Watch(graph_module).run(*network.example_inputs)
+    except Exception as error:
+        found.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    return found[0] if found else ""

@@ -1,0 +1,53 @@
+"""What a budget asks of each device, and whether it can be had, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
+from dtp_edge.run.task import Task
+from dtp_edge.transport import Budget, initial_scores
+
+
+def plan(
+    model: nn.Module,
+    example_inputs: Any,
+    devices: Sequence[str],
+    budget: Budget,
+    *,
+    exclude: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Return one entry a device: `device, feasible, rows, error_text, expected, widths`.
+
+    `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
+    scores choose (training moves channels between layers, the budget stays).
+    """
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
+    network = trace_network(model, inputs, exclude=exclude)
+    scores = initial_scores(network)
+    entries = []
+    for profile in profiles:
+        task = Task.of(network, profile, budget)
+        cost, rows = task.cost, task.feasibility()
+        feasible = all(bool(row["feasible"]) for row in rows)
+        entry: dict[str, Any] = {
+            "device": profile.name,
+            "feasible": feasible,
+            "rows": rows,
+            "error_text": profile.error_text,
+            "expected": {},
+            "widths": {},
+        }
+        if feasible:
+            keep = task.harden(scores)
+            final = cost.evaluate(network.layers.sizes(keep.astype(float)))
+            entry["expected"] = {metric: final[metric] for metric in cost.metrics}
+            entry["expected"] |= {metric: now for metric, (_, _, now) in task.kept(keep).items()}
+            entry["widths"] = network.widths(keep)
+        entries.append(entry)
+    return entries
