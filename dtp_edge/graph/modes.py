@@ -4,27 +4,8 @@ from __future__ import annotations
 
 from torch import fx
 
-from dtp_edge.graph.values import op_name
-
-# operator -> name of its flag in the schema
-FLAGS = {
-    "batch_norm": "training",
-    "dropout": "train",
-    "dropout_": "train",
-    "alpha_dropout": "train",
-    "feature_dropout": "train",
-    "feature_alpha_dropout": "train",
-    "alpha_dropout_": "train",
-    "feature_dropout_": "train",
-    "feature_alpha_dropout_": "train",
-    "native_dropout": "train",
-    "instance_norm": "use_input_stats",
-    "rrelu": "training",
-    "lstm": "train",
-    "gru": "train",
-    "rnn_tanh": "train",
-    "rnn_relu": "train",
-}
+from dtp_edge.ops.nodes import op_name
+from dtp_edge.ops.spec import spec_of
 
 
 def set_training(graph_module: fx.GraphModule, training: bool) -> fx.GraphModule:
@@ -42,7 +23,8 @@ def _set_flag(node: fx.Node, training: bool) -> bool:
     A batch norm without running statistics, and an instance norm without them, always use those of the
     input and are left alone.
     """
-    flag = FLAGS.get(op_name(node)) if node.op == "call_function" else None
+    spec = spec_of(op_name(node)) if node.op == "call_function" else None
+    flag = None if spec is None else spec.training_flag
     if flag is None or not hasattr(node.target, "_schema"):
         return False
     names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dtp_edge.ops.refusal import Refusal
+
 Rows = np.ndarray  # int32 [size, depth], -1 where no atom
 
 
@@ -26,7 +28,7 @@ class Atoms:
         self._definition = _table(1024)  # row of `_products`, or -1
         self._products = np.zeros((0, 2), dtype=np.int32)
         self._origin = _table(1024)
-        self._frozen: list[tuple[np.ndarray, str]] = []
+        self._frozen: list[tuple[np.ndarray, Refusal]] = []
 
     def fresh(self, size: int, origin: int) -> Rows:
         """Return `[size, 1]` new atoms that belong to `origin`."""
@@ -78,13 +80,13 @@ class Atoms:
         atoms[-1] = -1
         return self.expand(atoms)
 
-    def freeze(self, rows: Rows, reason: str) -> None:
+    def freeze(self, rows: Rows, reason: Refusal) -> None:
         """Keep every index of these rows for ever."""
         atoms = rows[rows >= 0]
         if len(atoms):
             self._frozen.append((atoms, reason))
 
-    def frozen(self, table: Rows | None = None) -> tuple[np.ndarray, list[str]]:
+    def frozen(self, table: Rows | None = None) -> tuple[np.ndarray, list[Refusal]]:
         """Return, for every atom, the index of the first reason that froze it as a leaf (-1: free).
 
         `table` are the `leaves` of every atom, if they are known.
@@ -101,7 +103,7 @@ class Atoms:
                 which[leaves[hit, k][::-1]] = index[hit][::-1]
         return which, reasons
 
-    def equate(self, left: Rows, right: Rows, reason: str) -> None:
+    def equate(self, left: Rows, right: Rows, reason: Refusal) -> None:
         """Make index i of one dimension live and die with index i of another.
 
         Rows without an atom are always kept, so what is equated with them is frozen for `reason`.
@@ -115,7 +117,7 @@ class Atoms:
                 return
             left, right = self._equate_once(left, right, reason)
 
-    def _equate_once(self, left: Rows, right: Rows, reason: str) -> tuple[Rows, Rows]:
+    def _equate_once(self, left: Rows, right: Rows, reason: Refusal) -> tuple[Rows, Rows]:
         """Settle what can be settled in one step and return the rows that may need another."""
         n_left, n_right = (left >= 0).sum(axis=1), (right >= 0).sum(axis=1)
         kept = (n_left == 0) | (n_right == 0)

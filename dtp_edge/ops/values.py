@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,11 @@ import numpy as np
 import torch
 from torch import fx
 
-from dtp_edge.graph.labels import Atoms, Rows, stack_rows, tidy
+from dtp_edge.ops.labels import Atoms, Rows, stack_rows, tidy
+from dtp_edge.ops.nodes import evaluate, lookup, op_name, owner
+from dtp_edge.ops.refusal import Code, NotCovered, Refusal
+
+Arguments = dict[str, Any]  # of a node, by the names of the operator's schema; fx nodes are still nodes
 
 
 class _Unset:
@@ -79,7 +82,24 @@ class Context:
     # -- reading -------------------------------------------------------------------------------
     def value(self, argument: Any) -> Value:
         """Return the value of an fx node; a Python number is a tensor without dimensions."""
-        return self.values[argument] if isinstance(argument, fx.Node) else Value((), [])
+        if not isinstance(argument, fx.Node):
+            return Value((), [])
+        found = self.values.get(argument)
+        if not isinstance(found, Value):
+            raise NotCovered("an argument that is no single tensor")
+        return found
+
+    def number(self, argument: Any, what: str = "a number") -> int:
+        """Return an integer argument; a size that is computed when the network runs is not covered."""
+        if isinstance(argument, bool) or not isinstance(argument, int):
+            raise NotCovered(f"{what} that is no whole number of the graph")
+        return argument
+
+    def dim(self, argument: Any, rank: int) -> int:
+        """Return a dimension, counted from the front; of a tensor without dimensions there is none."""
+        if not rank:
+            raise NotCovered("a tensor without dimensions")
+        return self.number(argument, "a dimension") % rank
 
     def read(self, value: Value, dim: int) -> Rows | None:
         """Return the labels of a dimension; a parameter's untouched dimension gets fresh atoms."""
@@ -133,22 +153,24 @@ class Context:
         if left is None or right is None:
             rows = left if right is None else right
             if rows is not None:
-                self.freeze(rows, f"{self.op} ties it to a dimension that cannot be cut")
+                self.freeze(rows, f"{self.op} ties it to a dimension that cannot be cut", Code.MEETS_WHOLE)
             return
-        self.atoms.equate(left, right, f"{self.op} ties it to an index that must stay")
+        text = f"{self.op} ties it to an index that must stay"
+        self.atoms.equate(left, right, Refusal(Code.MEETS_WHOLE, str(self.node), text))
 
-    def freeze(self, rows: Rows | None, reason: str) -> None:
+    def freeze(self, rows: Rows | None, text: str, code: Code = Code.POSITIONS) -> None:
+        """State that every index of a dimension stays, at this node, and why."""
         if rows is not None and rows is not UNSET:
-            self.atoms.freeze(rows, f"{reason} ({self.node})")
+            self.atoms.freeze(rows, Refusal(code, str(self.node), text))
 
-    def freeze_value(self, value: Any, reason: str) -> None:
+    def freeze_value(self, value: Any, text: str, code: Code) -> None:
         """Freeze every dimension of a value, or of every value in a list."""
         for part in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(part, Value):
                 for dim in range(part.rank):
                     if part.labels[dim] is UNSET:
                         part.labels[dim] = None
-                    self.freeze(part.labels[dim], reason)
+                    self.freeze(part.labels[dim], text, code)
 
     def role(self, value: Value, dim: int, role: str) -> None:
         """Note what a dimension is to attention ("heads", "query-key" or "value"), for the group's name."""
@@ -198,56 +220,6 @@ class Context:
     @property
     def op(self) -> str:
         return op_name(self.node)
-
-
-def lookup(graph_module: Any, target: str) -> Any:
-    """Return what a `get_attr` target names."""
-    for part in target.split("."):
-        graph_module = getattr(graph_module, part)
-    return graph_module
-
-
-def evaluate(node: fx.Node, graph_module: Any, depth: int = 8) -> np.ndarray | None:
-    """Return the numbers of a buffer, or of a short chain of operators on buffers; None for anything else."""
-    tensor = _evaluate(node, graph_module, depth)
-    return None if tensor is None else tensor.detach().cpu().numpy()
-
-
-def _evaluate(node: fx.Node, graph_module: Any, depth: int) -> torch.Tensor | None:
-    if node.op == "get_attr":
-        tensor = lookup(graph_module, str(node.target))
-        return None if isinstance(tensor, torch.nn.Parameter) else tensor
-    if node.op != "call_function" or depth == 0 or not isinstance(node.target, torch._ops.OpOverload):
-        return None
-    if node.target._schema.name.endswith("_") or not node.all_input_nodes:
-        return None
-    inputs = {n: _evaluate(n, graph_module, depth - 1) for n in node.all_input_nodes}
-    if any(v is None or v.numel() > 1_000_000 for v in inputs.values()):
-        return None
-    with torch.no_grad():
-        found = node.target(*fx.map_arg(node.args, inputs.get), **fx.map_arg(node.kwargs, inputs.get))
-    return found if isinstance(found, torch.Tensor) else None
-
-
-def owner(node: fx.Node) -> str:
-    """Return the name of the module that a node was traced in, '' for the root."""
-    stack = node.meta.get("nn_module_stack") if node is not None else None
-    if not stack:
-        return ""
-    return str(next(reversed(stack.values()))[0])
-
-
-def op_name(node: fx.Node) -> str:
-    """Return the ATen name without overload, such as `conv2d`."""
-    target = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        return _aten_name(target)
-    return getattr(target, "__name__", str(target))
-
-
-@functools.cache
-def _aten_name(target: torch._ops.OpOverload) -> str:
-    return target._schema.name.partition("::")[2]
 
 
 def join(parts: list[tuple[Rows | None, int]]) -> Rows | None:
