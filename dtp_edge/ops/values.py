@@ -75,9 +75,9 @@ class Context:
     origins: list[Origin] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
     roles: list[tuple[Rows, str, str]] = field(default_factory=list)
+    activations: set[fx.Node] = field(default_factory=set)  # the nodes that depend on an input
     node: fx.Node = None  # type: ignore[assignment]
     graph_module: fx.GraphModule | None = None
-    _held: dict[fx.Node, bool] = field(default_factory=dict)
     _constants: dict[fx.Node, np.ndarray | None] = field(default_factory=dict)
 
     # -- reading -------------------------------------------------------------------------------
@@ -141,12 +141,7 @@ class Context:
 
     def held(self, argument: Any) -> bool:
         """Return whether a node depends on no input: a parameter, a buffer, or what is computed from them."""
-        if not isinstance(argument, fx.Node):
-            return True
-        if argument not in self._held:
-            inputs = argument.all_input_nodes
-            self._held[argument] = argument.op != "placeholder" and all(self.held(n) for n in inputs)
-        return self._held[argument]
+        return argument not in self.activations
 
     def boolean(self, argument: fx.Node) -> bool:
         """Return whether a node holds booleans, or may do."""
