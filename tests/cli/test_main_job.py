@@ -1,4 +1,4 @@
-"""The README's training command, made small: every phase, two epochs, the default recipe but for the batch."""
+"""The README's training command, small: every phase, two epochs, the default recipe but for the batch."""
 
 from __future__ import annotations
 
