@@ -177,6 +177,7 @@ def _train_and_finish(
             "weights": context.dense_sha256,
         },
     )
+    context.warnings.extend(outcome.warnings)
     if not first_process():  # every process holds the result, the first one writes it
         out, context.measure = None, False
     return finish_task(task, outcome.keep, out=out, training=outcome, compacted=cuts[-1], context=context)

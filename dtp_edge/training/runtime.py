@@ -34,7 +34,15 @@ class Runtime:
             self.precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         if AcceleratorState._shared_state.get("_mixed_precision", self.precision) != self.precision:
             AcceleratorState._reset_state()  # accelerate holds on to the precision of a process's first run
-        self._accelerator = Accelerator(mixed_precision=self.precision)
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        # without a GPU, accelerate takes torchrun's processes for strangers unless it is told
+        alone_on_cpus = launched > 1 and not torch.accelerator.is_available()
+        self._accelerator = Accelerator(mixed_precision=self.precision, cpu=alone_on_cpus)
+        if self.world != launched:
+            raise InputError(
+                f"{launched} processes were launched, but accelerate sees {self.world}",
+                hint="Start them with `accelerate launch --num_processes N` or torchrun.",
+            )
         if self.precision == "fp16" and self.device.type == "cpu":
             AcceleratorState._reset_state()
             raise InputError(
