@@ -51,6 +51,12 @@ class Frozen:
     name: str
     reason: str
 
+    @property
+    def code(self) -> str:
+        """Why, for programs: "output", "excluded", else "" (until label rules give codes themselves)."""
+        codes = {"network output": "output", "excluded by": "excluded"}
+        return next((code for start, code in codes.items() if self.reason.startswith(start)), "")
+
 
 @dataclass(frozen=True)
 class ParameterSite:
