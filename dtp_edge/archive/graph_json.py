@@ -16,6 +16,7 @@ from torch import fx
 from torch.fx.graph import CodeGen
 
 from dtp_edge.errors import InputError, UnsupportedError
+from dtp_edge.graph.modes import is_mode
 from dtp_edge.surgery.kept import SIZE_FUNCTIONS
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
@@ -104,6 +105,7 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
             "kwargs": {k: _encode(v, n) for k, v in n.kwargs.items()},
         }
         for n in graph.nodes
+        if not is_mode(n)
     ]
 
 
@@ -127,6 +129,8 @@ def _target_name(node: fx.Node) -> str:
 def _encode(value: Any, node: fx.Node) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
+    if is_mode(value):
+        return False  # a stored graph is that of evaluation; the module that reads it binds its mode anew
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, float):
