@@ -54,9 +54,7 @@ def test_cut_equals_mask_and_is_stored(part: int, tmp_path: Path) -> None:
     result = compact(network, keep, in_place=False)
     x = torch.randn(1, 5, dtype=torch.float64)
     names = [
-        name
-        for (name, number), readers in zip(CHUNKS[part], model.readers, strict=True)
-        for _ in readers
+        name for (name, number), readers in zip(CHUNKS[part], model.readers, strict=True) for _ in readers
     ]
     with torch.no_grad():
         masked = leaves(MaskedNetwork(network, keep).eval()(x))
