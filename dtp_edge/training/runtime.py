@@ -68,7 +68,7 @@ class Runtime:
         return self._accelerator.is_main_process
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        """Wrap for several processes, and cast as asked. `module` is on the device (`move`), and is not moved.
+        """Wrap for several processes, and cast as asked. `module` is on the device (`move`) and stays.
 
         accelerate would move it too: among processes on CPUs (device cpu:0) into new buffers, which whoever
         shares the old ones (the traced graph, the compact one) would never hear of.
