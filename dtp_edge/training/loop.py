@@ -21,6 +21,7 @@ from dtp_edge.training.optimizer import make_optimizer
 from dtp_edge.training.phase import Phase, Row, Session
 from dtp_edge.training.recovery import Parts, Recovery, named
 from dtp_edge.training.runtime import move
+from dtp_edge.training.subnormals import flushed
 
 _MAX_ROWS = 2000  # of a phase's curve: it is part of every checkpoint
 
@@ -39,7 +40,8 @@ def run_phase(phase: Phase, session: Session) -> list[Row]:
         if found is not None:
             loop.restore(found)
         if found is None or not found.done:
-            loop.run()
+            with flushed(session.runtime.device):
+                loop.run()
     except KeyboardInterrupt as stop:
         loop.save(done=False)
         raise Interrupted(

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.values import lookup
 from dtp_edge.training.recipe import Recipe
 
 
@@ -67,8 +68,12 @@ class Runtime:
         return self._accelerator.is_main_process
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        """Move, wrap for several processes, and cast as asked. `module` itself keeps its forward."""
-        return self._accelerator.prepare(module, optimizer)
+        """Wrap for several processes, and cast as asked. `module` is on the device (`move`) and stays.
+
+        accelerate would move it too: among processes on CPUs (device cpu:0) into new buffers, which whoever
+        shares the old ones (the traced graph, the compact one) would never hear of.
+        """
+        return self._accelerator.prepare(module, optimizer, device_placement=[False, False])
 
     def release(self, module: nn.Module) -> None:
         """Undo `prepare`: forget the wrappers, give `module` its own forward back."""
@@ -103,16 +108,25 @@ class Runtime:
         """
         if self.world == 1:
             return
-        for norm in module.modules():
-            if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
-                for values in (norm.running_mean, norm.running_var):
-                    assert values is not None  # batch norm has both or neither
-                    mean = self._accelerator.reduce(values.detach().clone(), reduction="mean")
-                    assert isinstance(mean, Tensor)
-                    values.copy_(mean)
+        for values in running_statistics(module):
+            mean = self._accelerator.reduce(values.detach().clone(), reduction="mean")
+            assert isinstance(mean, Tensor)
+            values.copy_(mean)
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
+
+
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """Mean and variance of every batch norm that keeps them, in modules and in graphs of operators."""
+    found: list[Tensor] = []
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and part.running_mean is not None and part.running_var is not None:
+            found += [part.running_mean, part.running_var]
+        if isinstance(part, fx.GraphModule):
+            read = [n.args[3:5] for n in part.graph.nodes if n.target is torch.ops.aten.batch_norm.default]
+            found += [lookup(part, str(a.target)) for pair in read for a in pair if isinstance(a, fx.Node)]
+    return list({id(values): values for values in found}.values())
 
 
 def move(module: nn.Module, device: torch.device | str) -> nn.Module:
