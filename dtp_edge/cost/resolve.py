@@ -30,6 +30,7 @@ class Resolved:
     model: KernelModel
     source: str
     key: str
+    extrapolated: bool = False
 
 
 def resolve(kernel: Kernel, profile: Profile, suffix: str = "") -> Resolved:
@@ -39,9 +40,10 @@ def resolve(kernel: Kernel, profile: Profile, suffix: str = "") -> Resolved:
             model = profile.kernels.get(key)
             if model is not None:
                 source = model.source
-                if family != kernel.family:
+                twin = family != kernel.family
+                if twin:
                     source = f"extrapolated: {kernel.family} costed as {key} ({source})"
-                return Resolved(model, source, key)
+                return Resolved(model, source, key, extrapolated=twin)
     if kernel.family in _NEAREST:
         known = sorted(profile.kernels)
         raise InputError(
@@ -49,7 +51,7 @@ def resolve(kernel: Kernel, profile: Profile, suffix: str = "") -> Resolved:
             where=kernel.module or kernel.name,
             hint=f"It has {', '.join(known)}; nearest: {', '.join(nearest(kernel.family, known)) or 'none'}.",
         )
-    return Resolved(_by_bandwidth(profile), _bandwidth_text(kernel, profile), "bytes/bandwidth")
+    return Resolved(_by_bandwidth(profile), _bandwidth_text(kernel, profile), "bytes/bandwidth", True)
 
 
 def _by_bandwidth(profile: Profile) -> RateModel:
