@@ -28,7 +28,6 @@ NOT_COMPARED = {
     "duration",
     "created",
     "date",
-    "duration",
     "versions",
     "environment",
     "command",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.profiles import Profile
+from dtp_edge.run.inputs import ExampleInputs, example_arguments, in_order
 from dtp_edge.run.options import Options, Origin, source_of
 from dtp_edge.run.pipeline import finish
 from dtp_edge.run.proved import Cut
@@ -41,7 +41,7 @@ class TransportPruner(MaskLearner):
     **Arguments:**
 
     - `model`: any network that `torch.export` can trace; copied, never changed. `pruner.module` is the copy.
-    - `example_inputs`: a tensor or tuple of tensors, batch first.
+    - `example_inputs`: a tensor or tuple of tensors, batch first; a dict for inputs by keyword.
     - `device`: a shipped profile's name, a path to a profile, a `Profile`, or "host" (this machine).
     - `budget`: a `Budget`; all of it must hold.
     - `total_steps`: how many times the loop calls `step()`.
@@ -61,7 +61,7 @@ class TransportPruner(MaskLearner):
     def __init__(
         self,
         model: nn.Module,
-        example_inputs: torch.Tensor | tuple[Any, ...],
+        example_inputs: ExampleInputs,
         *,
         device: str | Path | Profile = "host",
         budget: Budget,
@@ -88,11 +88,15 @@ class TransportPruner(MaskLearner):
             dynamic_batch=dynamic_batch,
             origin=Origin(model_name=type(model).__name__),
         )
-        inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+        inputs = example_arguments(model, example_inputs)
         task = Task.trace(model, inputs, chosen).require_storable()
         steps = max(1, round(mask_share * total_steps))
         super().__init__(**task.learner_arguments(steps, scores=scores), **options)
         self.task, self.options = task, chosen
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Run the masked network, called as it is itself; masks are differentiable until they are hard."""
+        return super().forward(*(in_order(self.module, *inputs, **named) if named else inputs))
 
     def finish(self, out: str | Path | None = None) -> PruneResult:
         """Cut the network to the learned widths, prove it, export it and report.
