@@ -87,10 +87,10 @@ class Bar:
 def postfix(info: Mapping[str, Any], *, brief: bool = False) -> str:
     """Return the few numbers of a step that tell whether it goes well; `brief` for a bar of 80 columns.
 
-    "cost" is a multiple of the budget, "soft" the hardness measure, the sum of m(1-m): 0 when every mask is
+    "cost" is a multiple of the budget, "soft" the softness, the sum of m(1-m): 0 when every mask is
     0 or 1. In brief, the loss is left out beside them.
     """
-    loss, cost, soft = (_number(info, name) for name in ("loss", "budget_used", "hardness"))
+    loss, cost, soft = (_number(info, name) for name in ("loss", "budget_used", "softness"))
     held, accuracy = (_number(info, name) for name in ("holdout_accuracy", "accuracy"))
     parts = []
     if loss is not None and not (brief and (cost is not None or soft is not None)):
