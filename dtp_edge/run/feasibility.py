@@ -49,7 +49,7 @@ def feasibility(
             keep = task.harden(scores)
             final = cost.evaluate(network.layers.sizes(keep.astype(float)))
             entry["expected"] = {metric: final[metric] for metric in cost.metrics}
-            entry["expected"] |= {metric: now for metric, (_, _, now) in task.kept(keep).items()}
+            entry["expected"] |= {metric: now for metric, (_, _, now) in task.keep_ratios(keep).items()}
             entry["widths"] = network.widths(keep)
         entries.append(entry)
     return entries
