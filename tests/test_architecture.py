@@ -159,11 +159,7 @@ def test_no_error_of_the_language_is_caught_as_logic() -> None:
     assert not caught
 
 
-SAME_JOB = {
-    "registry.py",
-    "schema.py",
-    "page.py",
-}  # what is known by name; the shape of a file; one HTML page
+SAME_JOB = {"registry.py", "schema.py", "page.py"}  # known by name; the shape of a file; an HTML page
 # Two jobs under one name, to be told apart: none may join them.
 STILL_SHARED = {
     "layout.py": {"cost", "training"},
@@ -173,7 +169,7 @@ STILL_SHARED = {
 
 
 def test_files_share_a_name_only_for_the_same_job() -> None:
-    """A file of the command line is named after its command, and files of one family of operators after it."""
+    """Files of the command line have the names of commands, files of operators those of families."""
     homes: dict[str, set[str]] = {}
     for module, path in MODULES.items():
         families = "ops" in path.parts or "rules" in path.parts
@@ -192,9 +188,6 @@ def test_every_word_of_the_glossary_is_explained_once() -> None:
 
 
 def test_hardness_is_no_word_of_ours() -> None:
-    old = {
-        "dtp_edge.report.upgrade",
-        "dtp_edge.training.logs",
-        "dtp_edge.run.facts_curves",
-    }  # readers of old files
-    assert {m for m, p in MODULES.items() if "hardness" in p.read_text(encoding="utf-8").lower()} <= old
+    readers_of_old_files = {"dtp_edge.report.upgrade", "dtp_edge.training.logs", "dtp_edge.run.facts_curves"}
+    found = {m for m, p in MODULES.items() if "hardness" in p.read_text(encoding="utf-8").lower()}
+    assert found <= readers_of_old_files
