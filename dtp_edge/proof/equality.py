@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -135,9 +134,7 @@ def copied_network(network: PrunableNetwork, *, dtype: torch.dtype | None = None
     """
     memo: dict[int, Any] = {}
     module = copy.deepcopy(network.module, memo)
-    with warnings.catch_warnings():  # torch says this to itself where it copies what it exported
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-        graph_module = copy.deepcopy(network.graph_module, memo)
+    graph_module = copy.deepcopy(network.graph_module, memo)
     for name, tensor in graph_tensors(network).items():  # deepcopy may copy shared tensors twice
         twin = memo.get(id(tensor))
         if twin is not None and isinstance(twin, torch.Tensor):

@@ -8,6 +8,7 @@ appears in the output folder before the last proof has passed.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -156,9 +157,17 @@ def seeded(seed: int) -> Iterator[None]:
     """Draw random numbers from `seed` in the block; the caller's generators go on as if it had not been."""
     caller, on_gpus = torch.initial_seed(), torch.cuda.is_initialized()
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpus else ()):
+        with quiet(), torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpus else ()):
             torch.manual_seed(seed)
             yield
     finally:
         if not on_gpus:  # nothing was drawn there before, so the seed is all of the state
             torch.cuda.manual_seed_all(caller)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the caller what torch says to itself where it copies traced graphs, in the block only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        yield

@@ -15,7 +15,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.profiles import Profile
 from dtp_edge.run.inputs import ExampleInputs, example_arguments, in_order
 from dtp_edge.run.options import Options, Origin, source_of
-from dtp_edge.run.pipeline import finish
+from dtp_edge.run.pipeline import finish, quiet
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
 from dtp_edge.run.task import Task
@@ -108,4 +108,5 @@ class TransportPruner(MaskLearner):
         """
         started = time.monotonic()
         options = replace(self.options, out=None if out is None else Path(out))
-        return finish(Cut.of(self.task, self.harden()), options, started=started)
+        with quiet():
+            return finish(Cut.of(self.task, self.harden()), options, started=started)
