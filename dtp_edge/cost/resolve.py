@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtp_edge.cost.kernels import Kernel
-from dtp_edge.cost.ops import COMPUTE_FAMILIES
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.profiles.profile import KernelModel, Profile, RateModel
 
-_NEAREST = {
+_NEAREST = {  # families that compute: no bandwidth stands for them
     "conv3x3": ("conv", "conv1x1"),
     "conv": ("conv3x3", "conv1x1"),
     "conv1x1": ("conv", "linear"),
@@ -45,7 +44,7 @@ def resolve(kernel: Kernel, profile: Profile, suffix: str = "") -> Resolved:
                 if twin:
                     source = f"extrapolated: {kernel.family} costed as {key} ({source})"
                 return Resolved(model, source, key, extrapolated=twin)
-    if kernel.family in COMPUTE_FAMILIES:
+    if kernel.family in _NEAREST:
         known = sorted(profile.kernels)
         raise InputError(
             f"profile {profile.name} cannot cost {kernel.op} ({kernel.family}): it has no such kernel family",
