@@ -203,6 +203,8 @@ def _decode(value: Any, known: dict[str, fx.Node], where: str, depth: int = 0) -
     ((key, inner),) = value.items()
     try:
         return _DECODERS[key](inner, known, where, depth + 1)
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"holds a bad {str(key)[:40]!r} argument", where=where, hint=HINT) from error
 
