@@ -32,6 +32,7 @@ def child(seed: int, out: Path) -> None:
     import hashlib
 
     import torch
+    from accelerate import PartialState
 
     from dtp_edge import Budget, prune_for_device
     from dtp_edge.training import Recipe, load_data
@@ -53,7 +54,7 @@ def child(seed: int, out: Path) -> None:
     )
     weights = b"".join(t.numpy().tobytes() for t in result.module.state_dict().values())
     found = {
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": PartialState().num_processes,  # not what was launched: those that train together
         "widths": {name: list(pair) for name, pair in result.widths.items()},
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "budget_used": max(
@@ -112,6 +113,7 @@ def page(rows: list[dict[str, Any]], where: dict[str, Any]) -> str:
         f"ResNet-8 on digits at {SIZE}x{SIZE}, half the MACs, batch 64 shared by all (gloo). Written by",
         f"`python -m benchmarks.two_processes`, {where['date']}, {where['machine']}, torch {where['torch']}.",
         *([] if is_known(where) else ["The rows do not say which commit and version made them."]),
+        *(["", f"**Struck** ({where['struck'].replace(':', '):', 1)}"] if where.get("struck") else []),
         "",
         "| seed | processes | share of the budget used | base % | pruned % | ranks agree | seconds |",
         f"|{'---|' * 7}",
@@ -121,7 +123,10 @@ def page(rows: list[dict[str, Any]], where: dict[str, Any]) -> str:
         base, pruned = (100 * r["accuracy"][k] for k in ("base", "pruned"))
         agree = "yes" if r["ranks_agree"] else "NO"
         cells = [str(r["seed"]), str(r["processes"]), f"{used:.4f}", f"{base:.2f}", f"{pruned:.2f}", agree]
-        lines.append(f"| {' | '.join([*cells, str(r['seconds'])])} |")
+        cells.append(str(r["seconds"]))
+        shown = [f"~~{cell}~~" for cell in cells] if r.get("struck") else cells
+        lines.append(f"| {' | '.join(shown)} |")
+    rows = [r for r in rows if not r.get("struck")]
     counts = sorted({r["processes"] for r in rows})
     by = {n: [100 * r["accuracy"]["pruned"] for r in rows if r["processes"] == n] for n in counts}
     if all(len(v) > 1 for v in by.values()):

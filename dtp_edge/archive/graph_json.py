@@ -17,7 +17,7 @@ from torch.fx.graph import CodeGen
 
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.graph.modes import is_mode
-from dtp_edge.surgery.kept import SIZE_FUNCTIONS
+from dtp_edge.ops.sizes import SIZE_FUNCTIONS
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
 
@@ -107,6 +107,11 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
         for n in graph.nodes
         if not is_mode(n)
     ]
+
+
+def require_storable(graph: fx.Graph) -> None:
+    """Raise `UnsupportedError` if a node of `graph` cannot be stored, with its name."""
+    graph_to_json(graph)
 
 
 def _target_name(node: fx.Node) -> str:
