@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from dtp_edge.graph import trace_network
-from dtp_edge.graph.values import op_name
+from dtp_edge.ops.nodes import op_name
 
 
 class Net(nn.Module):

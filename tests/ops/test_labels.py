@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dtp_edge.graph.labels import Atoms, stack_rows, tidy
+from dtp_edge.ops.labels import Atoms, stack_rows, tidy
 
 
 def classes_by_hand(size: int, pairs: np.ndarray) -> list[set[int]]:
