@@ -79,7 +79,7 @@ def test_an_optimiser_goes_on_bit_for_bit(make: Callable, tmp_path: Path) -> Non
     state = store.load("tune")
     assert state is not None
     other = make(twin)
-    load_optimizer(other, state)
+    load_optimizer(other, {**state.tensors, **state.scalars})
     before = model.weight.detach().clone()
     steps(model, optimiser, 3)
     steps(twin, other, 3)
