@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.brute_force import label, uncovered, unknown
-from helpers.keeps import random_keep
 from helpers.specified import RANDOM, Around, examples, filled, overload, tensor
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge import load_profile
 from dtp_edge.archive import load_pruned, save_pruned
 from dtp_edge.cost import NetworkCost

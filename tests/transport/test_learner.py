@@ -12,9 +12,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from helpers.toy import ChainCost
 from torch import nn
 
+from benchmarks.problems.toy import ChainCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import masked_forward, trace_network
 from dtp_edge.transport import MaskLearner, initial_scores

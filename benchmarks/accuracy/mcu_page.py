@@ -1,14 +1,21 @@
-"""The page of `mcu_accuracy.py`: means over the seeds, beside uniform scaling."""
+"""The page of `mcu.py`: means over the seeds, beside uniform scaling."""
 
 from __future__ import annotations
 
 import statistics
 from typing import Any
 
+from benchmarks.accuracy.page import about_origin
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.transport.harden import MIN_KEEP
 
 METHODS = ("ours", "uniform", "tp", "scratch", "control")
 Row = dict[str, Any]
+
+
+def whole_page() -> str:
+    """The page of the committed rows."""
+    return page(EXPERIMENTS["mcu_accuracy"].read())
 
 
 def page(rows: list[Row]) -> str:
@@ -20,11 +27,12 @@ def page(rows: list[Row]) -> str:
         "",
         f"Fashion-MNIST, MobileNetV1 width {last['run']['width']} at 28x28, `{last['run']['device']}`; "
         f"{last['run']['base_epochs']} epochs of base, {last['run']['steps']} steps after it for every row, "
-        f"batch {last['run']['batch_size']}. Written by `benchmarks/mcu_accuracy.py`.",
+        f"batch {last['run']['batch_size']}. Written by `python -m benchmarks.accuracy.mcu`.",
         f"{last['date']}, {last['machine']}, torch {last['torch']}, torch-pruning {last['torch-pruning']}, "
         f"dtp-edge {last['dtp-edge']}. Base: test {100 * last['base']['test']:.2f}; dense RAM "
         f"{ram:.1f} KiB, flash {flash:.1f} KiB.",
         *_about_ours(rows),
+        *about_origin(rows),
         "",
         "| RAM,flash | method | RAM KiB | flash KiB | setting | test % | spread | seeds | above uniform |",
         f"|{'---|' * 9}",

@@ -1,4 +1,4 @@
-"""Fit every shipped profile again from the data folder: `python benchmarks/fit_profiles.py DATA [NAME ...]`.
+"""Fit every shipped profile again from the data folder: `python tools/fit_profiles.py DATA [NAME ...]`.
 
 Writes hardware_profiles/NAME.json and the table benchmarks/results/profile_errors.csv.
 """
@@ -17,7 +17,7 @@ from dtp_edge.profiles.profile import profiles_dir, save_profile
 def main(data: Path, names: list[str]) -> None:
     """Fit the named recipes (all of them by default) and record each network's held-out prediction."""
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    results = Path(__file__).parent / "results" / "profile_errors.csv"
+    results = Path(__file__).parents[1] / "benchmarks" / "results" / "profile_errors.csv"
     rows = []
     for name in names or sorted(recipes()):
         document = build(name, data, date)

@@ -1,13 +1,13 @@
 """A device profile of this machine for another runtime than ONNX Runtime, from networks timed in it.
 
-    python benchmarks/runtime_profiles.py build --files DIR                  # 24 small networks, as ONNX
-    python benchmarks/runtime_profiles.py time --files DIR --runtimes ncnn,openvino
-    python benchmarks/runtime_profiles.py fit --files DIR --runtimes ncnn,openvino     # DIR/RUNTIME.json
+    python -m benchmarks.runtimes.fit build --files DIR                  # 24 small networks, as ONNX
+    python -m benchmarks.runtimes.fit time --files DIR --runtimes ncnn,openvino
+    python -m benchmarks.runtimes.fit fit --files DIR --runtimes ncnn,openvino     # DIR/RUNTIME.json
 
 What `dtp-edge profile fit` does with a user's own latencies, with three things more that the user of an ncnn
 or OpenVINO board would state: the runtime's channel step, what a call costs before the first layer, and what
 a layer costs however small it is (from two chains of small layers). A processor may multiply ten times as
-fast as the profile's and yet start a layer no sooner. `runtime_speedup.py` prunes for these profiles; none of
+fast as the profile's and yet start a layer no sooner. `speedup.py` prunes for these profiles; none of
 its networks is among the 24.
 """
 
@@ -23,9 +23,9 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from runtime_timer import time_in_turns
 from torch import nn
 
+from benchmarks.runtimes.timer import time_in_turns
 from dtp_edge.fitting.own_latencies import fit_measured, from_graph
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
@@ -176,7 +176,7 @@ def fit(files: Path, runtimes: str) -> None:
         }
         date = datetime.date.today().isoformat()
         document, held = fit_measured(
-            base, rows, name=f"this-{runtime}", changes=changes, date=date, source="runtime_profiles.py"
+            base, rows, name=f"this-{runtime}", changes=changes, date=date, source="benchmarks.runtimes.fit"
         )
         save_profile(document, files / f"{runtime}.json")
         error = f"held-out median {held.median():.1%}, p90 {held.p90():.1%}"

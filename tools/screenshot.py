@@ -1,4 +1,4 @@
-"""Take the picture of a report that README and the guides show: `python docs/screenshot.py RUN_DIR`."""
+"""Take the picture of a report that README and the guides show: `python tools/screenshot.py RUN_DIR`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-TARGET = Path(__file__).parent / "img" / "report.png"
+TARGET = Path(__file__).parents[1] / "docs" / "img" / "report.png"
 
 
 def main() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -119,30 +116,3 @@ def prune_with_peer(
         pruner.step()
     model.zero_grad()
     return model
-
-
-def about() -> dict[str, Any]:
-    """Date, machine, versions: what every row carries."""
-    packages = ("torch", "torch-pruning", "dtp-edge")
-    versions = {p: _version(p) for p in packages}
-    cpu = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")),
-        platform.processor(),
-    )
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{cpu}, {torch.get_num_threads()} thread",
-        **versions,
-    }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"

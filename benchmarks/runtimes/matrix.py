@@ -1,8 +1,8 @@
 """Matrix of networks x runtimes x {fp32, int8 QDQ}: does each exported file load, run and agree?
 
-    python benchmarks/runtimes.py build --files DIR            # prune, export, quantise (needs torchvision)
-    python benchmarks/runtimes.py tflite --files DIR           # for LiteRT, from the ONNX files
-    python benchmarks/runtimes.py check --files DIR            # writes benchmarks/results/runtimes.{csv,md}
+    python -m benchmarks.runtimes.matrix build --files DIR   # prune, export, quantise (needs torchvision)
+    python -m benchmarks.runtimes.matrix tflite --files DIR   # for LiteRT, from the ONNX files
+    python -m benchmarks.runtimes.matrix check --files DIR   # writes benchmarks/results/runtimes.{csv,md}
 
 Inputs are 8-bit pixels, normalised, as a camera gives them: free floats may lie between two steps.
 A runtime in an environment of its own is found through DTP_EDGE_PYTHON_<NAME> (see `dtp-edge check --help`).
@@ -11,20 +11,19 @@ Both steps continue where they stopped; `--networks` and `--runtimes` narrow the
 
 from __future__ import annotations
 
-import csv
-import datetime
-import platform
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-import edge_networks
 import numpy as np
 import torch
-from int8_blocks import compare, first_difference, with_roundings_shown
 
+from benchmarks.common.experiment import RESULTS
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.runtimes import edge_networks
+from benchmarks.runtimes.int8_blocks import compare, first_difference, with_roundings_shown
 from dtp_edge.archive import save_pruned
 from dtp_edge.errors import DtpEdgeError
 from dtp_edge.graph import trace_network
@@ -34,7 +33,15 @@ from dtp_edge.onnx.reader import load_onnx
 from dtp_edge.runtimes import RuntimeRow, check_runtimes, export_tflite, list_runtimes
 from dtp_edge.surgery import compact
 
-RESULTS = Path(__file__).with_name("results")
+MATRIX = EXPERIMENTS["runtimes"]
+NOTES = """
+## What is missing
+
+The files are those of one run of `benchmarks.runtimes.matrix build` from an empty folder (22 November);
+their cells were checked on 22 and 23 November, each by `check`. TVM, IREE and MNN ran on the four smallest
+networks. LiteRT reads its own format: its fp32 files are made from the weights of the ONNX files by `tflite`;
+its int8 is that of another quantiser (`ethos_u.csv` has it beside ONNX Runtime's).
+"""
 FIELDS = (
     "network",
     "precision",
@@ -141,7 +148,7 @@ def check(
 ) -> None:
     """Check every file in every runtime; a cell that is already in the table is not run again."""
     results.mkdir(parents=True, exist_ok=True)
-    rows = _read(results / "runtimes.csv")
+    rows = MATRIX.read(results / "runtimes.csv")
     for name in networks.split(","):
         for precision in precisions.split(","):
             path = files / f"{name}.{precision}.onnx"
@@ -198,28 +205,21 @@ def _input_shape(path: Path) -> list[int]:
     return [d.dim_value for d in value.type.tensor_type.shape.dim]
 
 
-def _read(table: Path) -> list[dict[str, str]]:
-    if not table.is_file():
-        return []
-    with table.open(newline="") as stream:
-        return list(csv.DictReader(line for line in stream if not line.startswith("#")))
-
-
 def _write(rows: list[dict[str, str]], results: Path) -> None:
     """Write the table as CSV, and as Markdown with a list of every cell that is not ok."""
     order = {name: i for i, name in enumerate(edge_networks.NETWORKS)}
     rows = sorted(rows, key=lambda r: (order.get(r["network"], 99), r["precision"], r["runtime"]))
-    stamp = f"{datetime.date.today()}, {platform.machine()}, {platform.system()}, "
-    stamp += f"Python {platform.python_version()}, torch {torch.__version__}"
-    with (results / "runtimes.csv").open("w", newline="") as stream:
-        stream.write(f"# {stamp}\n")
-        writer = csv.DictWriter(stream, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
-    (results / "runtimes.md").write_text(_markdown(rows, stamp))
+    MATRIX.table(rows, results / "runtimes.csv")
+    (results / "runtimes.md").write_text(_markdown(MATRIX.read(results / "runtimes.csv")))
 
 
-def _markdown(rows: list[dict[str, str]], stamp: str) -> str:
+def whole_page() -> str:
+    """The page of the committed rows."""
+    return _markdown(MATRIX.read())
+
+
+def _markdown(rows: list[dict[str, str]]) -> str:
+    stamp = "; ".join(dict.fromkeys(row["origin"] for row in rows))
     columns = [r.name for r in list_runtimes() if any(row["runtime"] == r.name for row in rows)]
     lines = [f"# Networks x runtimes ({stamp})", ""]
     versions = {r["runtime"]: r["version"] for r in rows if r["version"]}
@@ -243,7 +243,7 @@ def _markdown(rows: list[dict[str, str]], stamp: str) -> str:
         for r in rows
         if r["status"] != "ok"
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + NOTES
 
 
 def _cell(row: dict[str, str] | None, precision: str) -> str:

@@ -1,6 +1,6 @@
 """A small depthwise network on a microcontroller: accuracy under a RAM and a flash budget, ours and others.
 
-    python benchmarks/mcu_accuracy.py --data fashion-mnist    # Debian: apt install dataset-fashion-mnist
+    python -m benchmarks.accuracy.mcu --data fashion-mnist    # Debian: apt install dataset-fashion-mnist
 
 MLPerf Tiny's visual-wake-words network (MobileNetV1, width 0.25) at 28x28 learns Fashion-MNIST, and is then
 cut to each `--budgets` pair (RAM,flash) of the STM32L4R5's profile. All get the same steps after the base,
@@ -23,17 +23,17 @@ import argparse
 import copy
 import dataclasses
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from accuracy_peers import PEER_SETTINGS, about, base_in_file, bisect, prune_with_peer, same_share
-from mcu_accuracy_page import METHODS, Row, page
 from torch import nn
 
+from benchmarks.accuracy.mcu_page import METHODS, Row, page
+from benchmarks.accuracy.peers import PEER_SETTINGS, base_in_file, bisect, prune_with_peer, same_share
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
@@ -53,7 +53,7 @@ from dtp_edge.training import (
 from dtp_edge.transport import Budget, MaskLearner, initial_scores
 from dtp_edge.zoo.mobilenet import MobileNetV1
 
-RESULTS = Path(__file__).parent / "results" / "mcu_accuracy.jsonl"
+MCU = EXPERIMENTS["mcu_accuracy"]
 
 
 class Bench:
@@ -210,7 +210,6 @@ class Bench:
             "min_keep": self.options.min_keep,
             "seconds": round(time.time() - began),
             "cpu_seconds": round(time.process_time() - cpu),
-            **about(),
         }
 
     def settings(self) -> Row:
@@ -234,8 +233,7 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
 def run(options: argparse.Namespace) -> None:
     bench = Bench(options)
     out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rows = read(out)
+    rows = MCU.read(out)
     rates = [float(r) for r in options.rates.split(",")]
     for method, pair, seed in wanted(options):
         same = [r for r in rows if (r["budget"], r["run"]) == (pair, bench.settings())]
@@ -246,13 +244,8 @@ def run(options: argparse.Namespace) -> None:
         tries = [(first["setting"], first["rate"])] if first else tries_of(method, rates)
         row = bench.row(method, pair, seed, tries)
         rows.append(row)
-        with out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        MCU.append(row, out)
         print(f"{pair:15} {method:8} seed {seed} test {row['test']:.4f}  {row['seconds']} s", flush=True)
-
-
-def read(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def main() -> None:
@@ -272,13 +265,13 @@ def main() -> None:
     parser.add_argument("--min-keep", type=float, help="of ours: least share of a group [the product's]")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", default=str(RESULTS))
+    parser.add_argument("--out", default=str(MCU.path))
     parser.add_argument("--table", action="store_true", help="write the page of the rows that are there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if not options.table:
         run(options)
-    text = page(read(Path(options.out)))
+    text = page(MCU.read(Path(options.out)))
     Path(options.out).with_suffix(".md").write_text(text)
     print(text)
 

@@ -1,4 +1,4 @@
-"""Draw the pictures of the guides with the package's own code: `python docs/pictures.py`."""
+"""Draw the pictures of the guides with the package's own code: `python tools/pictures.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dtp_edge.measure import load_profile
 from dtp_edge.transport import entropic_mask
 from dtp_edge.zoo import create, example_input
 
-IMG = Path(__file__).parent / "img"
+IMG = Path(__file__).parents[1] / "docs" / "img"
 TEAL, ORANGE, GREY = "#0f6f83", "#c8722c", "#7d8891"
 plt.rcParams.update(
     {

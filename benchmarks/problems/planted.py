@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.problems.toy import BranchCost, branch_network
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.run.task import Task
-from helpers.toy import BranchCost, branch_network
 
 INPUTS, OUTPUTS, HIDDEN = 24, 6, (10, 12, 8)
 BUDGETS = ("layer", "kept_channels", "macs", "params", "latency_ms", "peak_ram_bytes", "flash_bytes")

@@ -1,10 +1,10 @@
 """Does the predicted speed-up arrive in other runtimes? Dense and pruned files, timed in turns, one thread.
 
-    python benchmarks/runtime_speedup.py prepare --files DIR      # prune to --latency of --device and export
-    python benchmarks/runtime_speedup.py time --files DIR         # on a quiet machine
+    python -m benchmarks.runtimes.speedup prepare --files DIR      # prune to --latency of --device and export
+    python -m benchmarks.runtimes.speedup time --files DIR         # on a quiet machine
 
 The default device predicts for ONNX Runtime on the machine of the results. Another runtime wants a profile of
-its own, as `runtime_profiles.py` makes it: `--device DIR/ncnn.json`, and `--runtimes ncnn` to time. Widths
+its own, as `fit.py` makes it: `--device DIR/ncnn.json`, and `--runtimes ncnn` to time. Widths
 are those of `prune_for_device` ("any": a profile of fitted rates counts activations by the byte, so they need
 not be multiples of the channel step), or, with `--step 16`, multiples of 16 only.
 Writes benchmarks/results/runtime_speedup.csv. "share" is the measured fall of the latency over the predicted
@@ -13,21 +13,19 @@ one: 1 means that all of it arrived, and 0.9 is asked for.
 
 from __future__ import annotations
 
-import csv
-import datetime
 import json
 import operator
-import platform
 from pathlib import Path
 from typing import Any
 
 import click
-import edge_networks
 import numpy as np
 import torch
-from runtime_timer import time_in_turns
 
 import dtp_edge as dtp
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.runtimes import edge_networks
+from benchmarks.runtimes.timer import time_in_turns
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
@@ -37,7 +35,6 @@ from dtp_edge.run.pipeline import prune
 from dtp_edge.surgery import compact
 from dtp_edge.transport import initial_scores
 
-RESULTS = Path(__file__).with_name("results") / "runtime_speedup.csv"
 HOST = "epyc-zen5-onnxruntime-fp32-1t"
 FIELDS = (
     "network",
@@ -166,24 +163,7 @@ def time_files(files: Path, networks: str, device: str, runtimes: str, rounds: i
             )
             rows.append(dict(zip(FIELDS, values, strict=True)))
             click.echo(" ".join(f"{k} {v}" for k, v in rows[-1].items()))
-        write(rows)
-
-
-def write(rows: list[dict[str, Any]]) -> None:
-    """Add the rows to the table, each in the place of an older one."""
-    old: list[dict[str, Any]] = []
-    if RESULTS.is_file():
-        with RESULTS.open(newline="") as stream:
-            old = list(csv.DictReader(line for line in stream if not line.startswith("#")))
-    key = operator.itemgetter("network", "device", "widths", "runtime")
-    new = {key(row) for row in rows}
-    rows = [row for row in old if key(row) not in new] + rows
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as stream:
-        stream.write(f"# {datetime.date.today()}, {platform.machine()}, one thread\n")
-        writer = csv.DictWriter(stream, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+        EXPERIMENTS["runtime_speedup"].merge(rows)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
 """The paper's networks at its ratios: ResNet-56 at 2.13x and 2.57x fewer MACs, VGG-19 at 8.9x, MobileNetV2.
 
-    python benchmarks/accuracy_full.py resnet56 --data cifar10:DIR --weights DIR/resnet56.safetensors
-    python benchmarks/accuracy_full.py resnet56 --data cifar10:DIR --weights ... --epochs 0.2   # reduced
+    python -m benchmarks.accuracy.full resnet56 --data cifar10:DIR --weights DIR/resnet56.safetensors
+    python -m benchmarks.accuracy.full resnet56 --data cifar10:DIR --weights ... --epochs 0.2   # reduced
 
 A full run is 120 epochs after the base, three seeds: hours on a GPU (accelerate takes it where there is one;
 `ACCELERATE_USE_CPU=true` stays on the CPU), days without. With fewer than 100 epochs every row is marked
 "reduced": it shows that the command works, not what the method can do. VGG-19 and MobileNetV2 have no
 published weights for this data; without `--weights` they are trained first, for `--base-epochs`.
 
-Methods, recipe and choice on the hold-out are those of `accuracy.py`, whose options may follow as well.
+Methods, recipe and choice on the hold-out are those of `at_budget.py`, whose options may follow as well.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from dataclasses import dataclass
@@ -21,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import parser_of_options, run_table
-from accuracy_page import label
 
-RESULTS = Path(__file__).parent / "results" / "accuracy_full.jsonl"
+from benchmarks.accuracy.at_budget import parser_of_options, run_table
+from benchmarks.accuracy.page import about_origin, label
+from benchmarks.experiments import EXPERIMENTS
+
+FULL = EXPERIMENTS["accuracy_full"]
 TRAIN_IMAGES = 45_000  # of CIFAR-10's 50,000; the rest is the hold-out
 FULL_EPOCHS = 100
 
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=120, help="after the base, for every method")
     parser.add_argument("--base-epochs", type=float, help="of the base, with or without given weights")
     methods = "ours-macs,ours-macs-inside,tp-group-global,control"
-    parser.set_defaults(out=str(RESULTS), methods=methods, seeds="0,1,2")
+    parser.set_defaults(out=str(FULL.path), methods=methods, seeds="0,1,2")
     options = parser.parse_args()
     paper, per_epoch = PAPERS[options.network], TRAIN_IMAGES // options.batch_size
     if "--macs" not in sys.argv:
@@ -69,15 +70,21 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if not options.table:
         run_table(options)
-    text = page([json.loads(line) for line in Path(options.out).read_text().splitlines()])
+    text = page(FULL.read(Path(options.out)))
     Path(options.out).with_suffix(".md").write_text(text)
     print(text)
+
+
+def whole_page() -> str:
+    """The page of the committed rows."""
+    return page(FULL.read())
 
 
 def page(rows: list[dict[str, Any]]) -> str:
     """A table a network, budget and length; the control stands under every budget of its network."""
     lines = ["# The paper's networks", ""]
-    lines += ["Written by `benchmarks/accuracy_full.py`, CIFAR-10 (JPEG copy).", ""]
+    lines += ["Written by `python -m benchmarks.accuracy.full`, CIFAR-10 (JPEG copy).", ""]
+    lines += [*about_origin(rows), ""]
     blocks: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         s = row["settings"]

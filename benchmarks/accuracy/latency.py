@@ -1,15 +1,15 @@
 """Accuracy at equal *measured* latency: ONNX Runtime, batch 1, one thread, on this machine.
 
-    python benchmarks/accuracy_latency.py ours --data ... --weights ... --files DIR     train ours, export
-    python benchmarks/accuracy_latency.py prepare --files DIR ...    the peers' networks, untrained
-    python benchmarks/accuracy_latency.py measure --files DIR        all of them in turns; on a quiet machine
-    python benchmarks/accuracy_latency.py peers --files DIR ...      train the peers' networks that are chosen
-    python benchmarks/accuracy_latency.py picture --files DIR
+    python -m benchmarks.accuracy.latency ours --data ... --weights ... --files DIR     train ours, export
+    python -m benchmarks.accuracy.latency prepare --files DIR ...    the peers' networks, untrained
+    python -m benchmarks.accuracy.latency measure --files DIR        all of them in turns; on a quiet machine
+    python -m benchmarks.accuracy.latency peers --files DIR ...      train the peers' networks that are chosen
+    python -m benchmarks.accuracy.latency picture --files DIR
 
 Ours learns its masks under `--targets` of the dense network's latency as the profile `--device` predicts it.
 The peers have no latency: each gets the largest of its networks (a pruning ratio every 1.5 %) whose
 measured latency is no more than the target's, or than what ours measures where that is more. Dense, ours
-and all ladders are timed in one run, in turns. Then all get the same training as in `accuracy.py`, whose
+and all ladders are timed in one run, in turns. Then all get the same training as in `at_budget.py`, whose
 options hold here too. Writes results/accuracy_latency.jsonl and .svg.
 """
 
@@ -24,10 +24,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy import Bench, parser_of_options
-from accuracy_peers import about, macs_of, prune_with_peer, same_share
 from torch import nn
 
+from benchmarks.accuracy.at_budget import Bench, parser_of_options
+from benchmarks.accuracy.page import LATENCY_HEAD, latency_table
+from benchmarks.accuracy.peers import macs_of, prune_with_peer, same_share
+from benchmarks.common.experiment import RESULTS
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import trace_network
 from dtp_edge.measure.timing import bind, make_session, random_feed, time_interleaved
 from dtp_edge.onnx import export_onnx
@@ -35,10 +38,9 @@ from dtp_edge.surgery import compact
 from dtp_edge.training import evaluate
 from dtp_edge.transport import initial_scores
 
-RESULTS = Path(__file__).parent / "results"
 RATIOS = [round(float(r), 4) for r in np.arange(0.05, 0.931, 0.015)]
 SETTINGS = ("distill", "steps", "refit", "ridge", "device", "share", "rates", "clip", "precision")
-# Torch-Pruning's best of accuracy.py at 50 % MACs (global L2) and at 35 % (local group norm), with widths as
+# Torch-Pruning's best of at_budget.py at 50 % MACs (global L2) and at 35 % (local group norm), with widths as
 # they come and rounded, inside the blocks as there; uniform: the same share of every group, streams as well.
 # Of each: importance, over the whole network or layer by layer, multiple of the widths
 VARIANTS: dict[str, tuple[str, bool, int | None]] = {
@@ -144,9 +146,8 @@ def finish(bench: Bench, module: nn.Module, row: dict[str, Any], options: argpar
     settings = {
         k: v for k, v in vars(options).items() if k in ("distill", "steps", "refit", "device", "share")
     }
-    row |= {"base": bench.base_test, "settings": settings, **about()}
-    with (Path(options.files) / "rows.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    row |= {"base": bench.base_test, "settings": settings}
+    EXPERIMENTS["accuracy_latency"].append(row, Path(options.files) / "rows.jsonl")
     shown = f"test {row['test']:.4f}" if "test" in row else "test not read"
     print(
         f"{row['method']:20} {row['target']} seed {row['seed']} hold-out {row['holdout']:.4f} {shown}",
@@ -167,23 +168,14 @@ def picture(options: argparse.Namespace) -> None:
         )
         row |= {"latency_ms": table["files"][key]["ms"], "latency_share": table["files"][key]["share"]}
         row |= {"dense_ms": table["files"]["dense"]["ms"], "rounds": table["rounds"]}
-    (RESULTS / "accuracy_latency.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    print("| target | method | measured | MACs | hold-out | test | seeds |\n|" + "---|" * 7)
+    # the rows have their origin already: each was trained at its own commit
+    EXPERIMENTS["accuracy_latency"].path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    print(LATENCY_HEAD + "\n".join(latency_table(rows)))
     points: dict[str, list[tuple[float, float]]] = {}
-    for target in dict.fromkeys(r["target"] for r in rows):
-        for method in dict.fromkeys(r["method"] for r in rows):
-            found = [r for r in rows if r["method"] == method and r["target"] == target and "test" in r]
-            if found:
-                share, macs, holdout, test = (
-                    100 * float(np.mean([r[k] for r in found]))
-                    for k in ("latency_share", "macs_ratio", "holdout", "test")
-                )
-                line = "ours" if method.startswith("ours") else method
-                points.setdefault(line, []).append((share, test))
-                print(
-                    f"| {target} | {method} | {share:.1f} % | {macs:.1f} % | {holdout:.2f} | {test:.2f} "
-                    f"| {len(found)} |"
-                )
+    for target, method in dict.fromkeys((r["target"], r["method"]) for r in rows if "test" in r):
+        found = [r for r in rows if (r["target"], r["method"]) == (target, method) and "test" in r]
+        share, test = (100 * float(np.mean([r[k] for r in found])) for k in ("latency_share", "test"))
+        points.setdefault("ours" if method.startswith("ours") else method, []).append((share, test))
     draw(points, 100 * rows[0]["base"])
 
 

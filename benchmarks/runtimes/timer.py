@@ -97,4 +97,5 @@ def _kept(convert):
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # this script's own folder: its files are no packages
     _main(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Write docs/profiles.md from the shipped profiles: `python benchmarks/profiles.py`."""
+"""Write docs/profiles.md from the shipped profiles: `python tools/profiles_page.py`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Is a difference between two int8 runtimes rounding or a fault? Every int8 block fed with the same numbers.
 
-    python benchmarks/int8_blocks.py FILE.int8.onnx ... --runtimes openvino,tract
+    python -m benchmarks.runtimes.int8_blocks FILE.int8.onnx ... --runtimes openvino,tract
 
 In a deep network one value that rounds to the other side changes what comes after it, and two correct
 runtimes end as far apart as either is from fp32. So the file is cut at every int8 tensor: each block
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import edge_networks
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
+from benchmarks.runtimes import edge_networks
 from dtp_edge.runtimes import list_runtimes
 from dtp_edge.runtimes.child import Outcome, run_child
 from dtp_edge.runtimes.trial import interpreter

@@ -1,6 +1,7 @@
 """Accuracy at a budget: ours and the peers from one base, with one recipe. A table a command.
 
-    python benchmarks/accuracy.py --data cifar10:DIR --weights DIR/resnet20.safetensors --macs 50% --steps 234
+    python -m benchmarks.accuracy.at_budget --data cifar10:DIR --weights DIR/resnet20.safetensors \\
+        --macs 50% --steps 234
 
 Everything that is trained gets the same number of optimiser steps after the base, the same batches'
 distribution, augmentation and loss; what learns masks pays for that out of the same steps. A rate in
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,18 +29,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy_page import print_table
-from accuracy_peers import (
+from torch import nn
+
+from benchmarks.accuracy.page import tables
+from benchmarks.accuracy.peers import (
     PEER_SETTINGS,
-    about,
     base_in_file,
     bisect,
     macs_of,
     prune_with_peer,
     same_share,
 )
-from torch import nn
-
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.run.task import Task
@@ -63,7 +63,6 @@ from dtp_edge.transport import Budget, initial_scores, prices
 from dtp_edge.transport.harden import MIN_KEEP
 from dtp_edge.zoo import resolve_model
 
-RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 PEERS = [f"tp-{setting}" for setting in PEER_SETTINGS]
 OURS = ["ours-macs", "ours-macs-inside", "ours-latency", "ours-latency-inside"]
 METHODS = [*OURS, *PEERS, "uniform", "random", "control"]
@@ -266,10 +265,8 @@ def run_block(bench: Bench, options: argparse.Namespace) -> None:
             row["tried"] = {str(rate): holdout for holdout, rate, _, _ in tried}
             if not options.explore:
                 row["test"] = evaluate(module, bench.data.test)
-            row |= {"method": method, "seed": seed, "base": bench.base_test, "settings": settings, **about()}
-            RESULTS.parent.mkdir(exist_ok=True)
-            with (Path(options.out) if options.out else RESULTS).open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            row |= {"method": method, "seed": seed, "base": bench.base_test, "settings": settings}
+            EXPERIMENTS["accuracy"].append(row, Path(options.out) if options.out else None)
             print(f"{method:18} seed {seed}  {summary(row)}", flush=True)
 
 
@@ -282,7 +279,7 @@ def summary(row: dict[str, Any]) -> str:
 
 
 def parser_of_options(description: str | None) -> argparse.ArgumentParser:
-    """What this table and `accuracy_latency.py` can be told."""
+    """What this table and `latency.py` can be told."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -329,7 +326,7 @@ def main() -> None:
     options = parser_of_options(__doc__).parse_args()
     torch.set_num_threads(options.threads)
     if options.table:
-        print_table(Path(options.out) if options.out else RESULTS)
+        print("\n".join(tables(EXPERIMENTS["accuracy"].read(Path(options.out) if options.out else None))))
     else:
         run_table(options)
 

@@ -1,6 +1,6 @@
 """The smallest files on which a runtime fails, crashes or is wrong: one for each cause in the runtime matrix.
 
-    python benchmarks/runtime_faults.py            # writes benchmarks/results/runtime_faults.md
+    python -m benchmarks.runtimes.faults            # writes benchmarks/results/runtime_faults.md
 
 Every file passes onnx.checker and runs in ONNX Runtime. The exporter avoids what it can (see
 dtp_edge/export/portable.py and the uint8 activations of int8.py); the rest is the runtime's to mend.
@@ -8,7 +8,6 @@ dtp_edge/export/portable.py and the uint8 activations of int8.py); the rest is t
 
 from __future__ import annotations
 
-import datetime
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.runtimes import check_runtimes
 
-RESULTS = Path(__file__).with_name("results") / "runtime_faults.md"
+FOUND = EXPERIMENTS["runtime_faults"]
 Nodes = list[onnx.NodeProto]
 
 
@@ -206,12 +206,7 @@ FAULTS: list[tuple[str, str, Callable[[], onnx.ModelProto]]] = [
 @click.option("--runtimes", default="ncnn,mnn,openvino,tract")
 def main(runtimes: str) -> None:
     """Run each file in its runtime and write the table."""
-    lines = [
-        f"# Smallest files that fail ({datetime.date.today()})",
-        "",
-        "| runtime | cause | status | what it says |",
-    ]
-    lines.append("|---|---|---|---|")
+    rows = []
     for runtime, cause, build in FAULTS:
         if runtime not in runtimes.split(","):
             continue
@@ -219,13 +214,23 @@ def main(runtimes: str) -> None:
             path = Path(folder) / "fault.onnx"
             onnx.save(build(), str(path))
             (row,) = check_runtimes(path, [runtime])
-        detail = row.detail or f"differs by {row.max_abs_diff}"
-        lines.append(
-            f"| {runtime} {row.version or ''} | {cause} | {row.status} | {detail.replace('|', '/')} |"
-        )
-        click.echo(lines[-1])
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+        found = {"runtime": runtime, "version": row.version or "", "cause": cause, "status": row.status}
+        rows.append(found | {"detail": row.detail or f"differs by {row.max_abs_diff}"})
+        click.echo(" ".join(rows[-1].values()))
+    FOUND.merge(rows)
+    FOUND.write_page()
+
+
+def whole_page() -> str:
+    """The table of the committed rows."""
+    rows = FOUND.read()
+    origins = "; ".join(dict.fromkeys(row["origin"] for row in rows))
+    lines = [f"# Smallest files that fail ({origins})", ""]
+    lines += ["| runtime | cause | status | what it says |", "|---|---|---|---|"]
+    for row in rows:
+        cells = (f"{row['runtime']} {row['version']}", row["cause"], row["status"], row["detail"])
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
