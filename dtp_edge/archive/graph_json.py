@@ -109,6 +109,11 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
     ]
 
 
+def require_storable(graph: fx.Graph) -> None:
+    """Raise `UnsupportedError` if a node of `graph` cannot be stored, with its name."""
+    graph_to_json(graph)
+
+
 def _target_name(node: fx.Node) -> str:
     target = node.target
     if node.op != "call_function":
