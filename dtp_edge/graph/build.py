@@ -12,6 +12,7 @@ from torch import fx, nn
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.graph.engine import label_graph
 from dtp_edge.graph.groups import Numbering, number_atoms
+from dtp_edge.graph.inputs import leaves
 from dtp_edge.graph.layer_list import LayerList
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.graph.lift import own_tensors
@@ -43,8 +44,16 @@ def trace_network(
                 where="example_inputs",
                 hint="Give one whole input, such as torch.randn(1, 3, 224, 224).",
             )
-    graph_module, dynamic = trace(model, inputs)
-    return label_network(model, graph_module, inputs, dynamic_batch=dynamic, exclude=exclude)
+    graph_module, fixed = trace(model, inputs)
+    network = label_network(model, graph_module, inputs, dynamic_batch=fixed is None, exclude=exclude)
+    if fixed is not None:
+        network.notes += (_shapes_stay(inputs, fixed),)
+    return network
+
+
+def _shapes_stay(inputs: tuple[Any, ...], why: str) -> str:
+    shapes = ", ".join(str(list(x.shape)) for x in leaves(inputs))
+    return f"costs and files are those of the example's own shape {shapes}: {why}"
 
 
 def _refuse_unknown(model: nn.Module, names: Sequence[str]) -> None:

@@ -28,6 +28,8 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
+from dtp_edge.graph.as_found import TRACING
+from dtp_edge.graph.inputs import batch_one as batch_one
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.fusable import fuse_gelu
 from dtp_edge.onnx.portable import make_portable
@@ -43,6 +45,7 @@ def export_onnx(
     path: str | Path,
     *,
     dynamic_batch: bool = False,
+    keep_shape: bool = False,
     metadata: Mapping[str, str] | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
@@ -50,14 +53,14 @@ def export_onnx(
     """Write `module` in eval mode to `path` as ONNX and return the path.
 
     The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`; a network that only takes the batch
-    of its example inputs (a size is written in its source) keeps that. Input names are those of the
+    of its example inputs (a size is written in its source) keeps that, as every one does with `keep_shape`. Input names are those of the
     module's `forward` unless given. The module is not changed. The file appears whole or not at all.
 
     Raises `UnsupportedError` if the network has no ONNX form, `CheckError` if `onnx.checker` refuses it.
     """
     path = Path(path)
     given = as_inputs(example_inputs)
-    inputs = batch_one(given)
+    inputs = given if keep_shape else batch_one(given)
     names = list(input_names) if input_names else forward_names(module, len(inputs))
     outs = list(output_names) if output_names else None
     try:
@@ -74,15 +77,6 @@ def export_onnx(
 def as_inputs(example_inputs: tuple[Any, ...] | torch.Tensor) -> tuple[Any, ...]:
     """Return the example inputs as a tuple."""
     return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-
-
-def batch_one(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Cut the inputs that carry the batch (dimension 0 as long as the first input's) to one sample."""
-    first = next((x for x in inputs if isinstance(x, torch.Tensor) and x.ndim), None)
-    batch = None if first is None else first.shape[0]
-    return tuple(
-        x[:1] if isinstance(x, torch.Tensor) and x.ndim and x.shape[0] == batch else x for x in inputs
-    )
 
 
 def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
@@ -120,7 +114,7 @@ def _to_proto(
         "verbose": False,
     }
     try:
-        with _quiet(), torch.no_grad(), FlatAttention():
+        with TRACING, _quiet(), torch.no_grad(), FlatAttention():
             program = torch.onnx.export(clone, inputs, **options)
     except Exception as error:
         reason = str(error).strip().splitlines()

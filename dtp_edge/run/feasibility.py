@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
-from dtp_edge.run.task import Task
+from dtp_edge.run.task import Task, traced
 from dtp_edge.transport import Budget, initial_scores
 
 
@@ -28,11 +27,11 @@ def plan(
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
-    network = trace_network(model, inputs, exclude=exclude)
+    network, checks = traced(model, inputs, exclude)
     scores = initial_scores(network)
     entries = []
     for profile in profiles:
-        task = Task.of(network, profile, budget)
+        task = Task.of(network, profile, budget, checks=checks)
         cost, rows = task.cost, task.feasibility()
         feasible = all(bool(row["feasible"]) for row in rows)
         entry: dict[str, Any] = {

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from dtp_edge.graph import MaskedNetwork
+from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.profiles import Profile
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
@@ -100,7 +101,7 @@ def prune(
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    with seeded(options.seed):
+    with seeded(options.seed), as_in_a_plain_process(model):
         task = Task.trace(model, inputs, options, listener)
         if options.data is None:
             listener.begin("choosing the widths")
@@ -125,7 +126,7 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
     """
     network, out = cut.task.network, options.out
     where: AbstractContextManager[Path | None] = staged(out) if out is not None else nullcontext()
-    with where as stage:
+    with as_in_a_plain_process(network.module), where as stage:
         delivered = deliver(cut, options, stage, listener)
         listener.begin("writing the report")
         report = facts_of(delivered, options, seconds=time.monotonic() - started)
@@ -145,7 +146,7 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
         onnx=None if out is None else out / "model.onnx",
         onnx_int8=out / "model.int8.onnx" if out is not None and options.int8 else None,
         out=out,
-        warnings=list(options.origin.warnings),
+        warnings=[*options.origin.warnings, *network.notes],
     )
 
 

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
+
+from dtp_edge.graph.inputs import leaves as leaves
+from dtp_edge.graph.inputs import random_like as random_like
 
 FLOAT32_LIMIT = 1e-4
 FLOAT64_LIMIT = 1e-9
 ROUNDING_LIMIT = 1e-2  # as far as float32 may stray in a network that magnifies its rounding
-
-
-def leaves(outputs: Any) -> list[torch.Tensor]:
-    """Return the tensors of a network's output, whatever it is nested in, in order."""
-    return [x for x in pytree.tree_leaves(outputs) if isinstance(x, torch.Tensor)]
 
 
 def relative_error(reference: Sequence[Any], other: Sequence[Any]) -> float:
@@ -41,23 +38,3 @@ def relative_error(reference: Sequence[Any], other: Sequence[Any]) -> float:
 def _array(x: Any) -> np.ndarray:
     array = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
     return array.astype(np.float64)
-
-
-def random_like(
-    example_inputs: Sequence[Any], seed: int, dtype: torch.dtype | None = None
-) -> tuple[Any, ...]:
-    """Return inputs of the same shapes: normal noise for floats, the example itself for integers.
-
-    Integers index tables, so other values could be out of range; their batch is permuted instead.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def fresh(x: Any) -> Any:
-        if not isinstance(x, torch.Tensor):
-            return x
-        if x.is_floating_point():
-            return torch.randn(x.shape, generator=generator, dtype=dtype or x.dtype)
-        flat = x.reshape(-1)
-        return flat[torch.randperm(flat.numel(), generator=generator)].reshape(x.shape)
-
-    return tuple(pytree.tree_map(fresh, x) for x in example_inputs)
