@@ -67,6 +67,8 @@ def _convolution(kernel: Kernel, shapes: list[tuple[Dim, ...]], out: tuple[Dim, 
 
 def _linear(kernel: Kernel, shapes: list[tuple[Dim, ...]], out: tuple[Dim, ...]) -> Product:
     matrices = [s for s in shapes if len(s) == 2]
+    if kernel.op != "addmm" and len(shapes[1]) == 1:  # a vector, not a matrix
+        return [(shapes[1][0], "in"), *_plain(out)]
     if kernel.op == "linear":
         outward, inward = shapes[1]
     else:  # addmm, mm, matmul by a parameter: [in, out]

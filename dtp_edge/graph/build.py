@@ -17,6 +17,7 @@ from dtp_edge.graph.layer_list import LayerList
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
+from dtp_edge.graph.own_copy import with_plain_weights
 from dtp_edge.graph.trace import trace
 from dtp_edge.graph.values import Context, Value
 
@@ -28,7 +29,8 @@ def trace_network(
 
     **Arguments:**
 
-    - `model`: traced in eval mode; its mode is restored and nothing else of it is changed.
+    - `model`: traced in eval mode and left as it was found. Where it computes weights from others (weight
+      norm and other parametrizations, masks of `nn.utils.prune`), a copy with plain weights takes its place.
     - `example_inputs`: the positional inputs of its forward; a batch of one is enough.
     - `exclude`: names of modules or parameters whose channels must all stay.
 
@@ -44,10 +46,10 @@ def trace_network(
                 where="example_inputs",
                 hint="Give one whole input, such as torch.randn(1, 3, 224, 224).",
             )
+    model, notes = with_plain_weights(model)
     graph_module, fixed = trace(model, inputs)
     network = label_network(model, graph_module, inputs, dynamic_batch=fixed is None, exclude=exclude)
-    if fixed is not None:
-        network.notes += (_shapes_stay(inputs, fixed),)
+    network.notes = notes if fixed is None else (*notes, _shapes_stay(inputs, fixed))
     return network
 
 

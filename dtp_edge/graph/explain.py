@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from torch import fx, nn
 
 from dtp_edge.errors import UnsupportedError, users_line
+from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.inputs import call, leaves
 
 _PART = "or prune a part: let MODEL be a function that returns the submodule that can be traced."
@@ -98,11 +98,10 @@ def without_torchs_own_words() -> Iterator[None]:
         if isinstance(logger, logging.Logger) and logger.name.partition(".")[0] == "torch"
         for handler in logger.handlers
     }
-    heard = io.StringIO()
     for handler in handlers:
         handler.addFilter(_reject)
     try:
-        with contextlib.redirect_stderr(heard), warnings.catch_warnings():
+        with hushed() as heard, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The tensor attribute")  # they are put back: see `as_found`
             yield
         sys.stderr.write(heard.getvalue())  # the network's own; what a failed attempt prints, its error says

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+
+from dtp_edge.graph.hush import hushed
 
 
 def leaves(outputs: Any) -> list[torch.Tensor]:
@@ -64,5 +64,5 @@ def call(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
 
     A graph module prints the traceback of its failing code; here whoever asked decides what that means.
     """
-    with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+    with torch.no_grad(), hushed():
         return module(*copied(inputs))

@@ -53,6 +53,16 @@ def own_copy(model: Any) -> tuple[nn.Module, tuple[str, ...]]:
     return copied, _folded(copied)
 
 
+def with_plain_weights(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the model itself, or `own_copy` of one that computes weights from others."""
+    kinds = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
+    for part in model.modules():
+        computes = any(isinstance(hook, kinds) for hook in part._forward_pre_hooks.values())
+        if computes or parametrize.is_parametrized(part):
+            return own_copy(model)
+    return model, ()
+
+
 def unwrapped(model: Any) -> Any:
     """Return the network inside `DataParallel`, `DistributedDataParallel` or `torch.compile`."""
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)

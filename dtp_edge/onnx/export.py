@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import io
 import logging
 import math
 import os
@@ -29,6 +28,7 @@ from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
 from dtp_edge.graph.as_found import TRACING
+from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.inputs import batch_one as batch_one
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.fusable import fuse_gelu
@@ -53,8 +53,9 @@ def export_onnx(
     """Write `module` in eval mode to `path` as ONNX and return the path.
 
     The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`; a network that only takes the batch
-    of its example inputs (a size is written in its source) keeps that, as every one does with `keep_shape`. Input names are those of the
-    module's `forward` unless given. The module is not changed. The file appears whole or not at all.
+    of its example inputs (a size is written in its source) keeps that, and so does every one with
+    `keep_shape`. Input names are those of the module's `forward` unless given. The module is not changed.
+    The file appears whole or not at all.
 
     Raises `UnsupportedError` if the network has no ONNX form, `CheckError` if `onnx.checker` refuses it.
     """
@@ -145,7 +146,7 @@ def _quiet():
     try:
         for log in loggers:
             log.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), hushed("stdout"):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -20,7 +20,7 @@ from dtp_edge.graph.inputs import call, random_like
 from dtp_edge.graph.own_copy import unwrapped
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.proof.check import Check
-from dtp_edge.proof.equality import MAGNIFIED_LIMIT, copied_network
+from dtp_edge.proof.equality import MAGNIFIED_LIMIT, copied_network, first_line
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 
 NAME = "your network == traced"
@@ -48,12 +48,12 @@ def check_traced_equals_own(model: nn.Module, network: PrunableNetwork) -> Check
                     detail = "the example (the network itself does not run on noise)"
                     break
                 return Check(
-                    NAME, False, float("inf"), FLOAT32_LIMIT, f"your network raises {_first_line(error)}"
+                    NAME, False, float("inf"), FLOAT32_LIMIT, f"your network raises {first_line(error)}"
                 )
             try:
                 found = call(network.graph_module, inputs)
             except Exception as error:  # whatever an operator of the graph raises
-                why = f"the graph raises {_first_line(error)}"
+                why = f"the graph raises {first_line(error)}"
                 return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
             if why := _other_form(wanted, found):
                 return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
@@ -140,12 +140,7 @@ def _in_double(model: nn.Module, network: PrunableNetwork, single: float, detail
         )
         error = relative_error(_numbers(call(double, inputs)), _numbers(call(graph, inputs)))
     except Exception as problem:  # source code that names float32: the difference cannot be excused
-        why = f"{detail}; float64 does not run: {_first_line(problem)}"
+        why = f"{detail}; float64 does not run: {first_line(problem)}"
         return Check(NAME, False, single, FLOAT32_LIMIT, why)
     why = f"{detail}; in float64, because float32 differs by {single:.1e}"
     return Check(NAME, error <= MAGNIFIED_LIMIT, error, MAGNIFIED_LIMIT, why)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from dtp_edge.graph import PrunableNetwork, trace_network
-from dtp_edge.graph.build import label_network
 from dtp_edge.graph.as_found import evaluating
+from dtp_edge.graph.build import label_network
 from dtp_edge.graph.trace import graph_of
 
 Plan = list[tuple[str, int]]
