@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
@@ -99,7 +99,7 @@ def _refuse(model: Any) -> None:
 
 
 def _refuse_tensor(path: str, tensor: torch.Tensor) -> None:
-    if isinstance(tensor, UninitializedTensorMixin):
+    if is_lazy(tensor):
         raise InputError(
             "is a parameter of a lazy module that has no shape yet",
             where=path,
@@ -187,7 +187,7 @@ def _fold(part: nn.Module) -> Iterator[str]:
             part
         )  # the weight is a property of a class that a copy shares with what it was copied from
         own = {k: v for k, v in vars(kind).items() if k not in ("__dict__", "__weakref__")}
-        part.__class__ = type(kind.__name__, kind.__bases__, own)
+        object.__setattr__(part, "__class__", type(kind.__name__, kind.__bases__, own))
         for name in list(part.parametrizations):  # type: ignore[arg-type,union-attr]
             kinds = [type(one).__name__.strip("_") for one in part.parametrizations[name]]  # type: ignore[index]
             parametrize.remove_parametrizations(part, name, leave_parametrized=True)

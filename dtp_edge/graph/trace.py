@@ -85,8 +85,9 @@ def _other_batches(inputs: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     The second escapes a cache that was filled at the first.
     """
     batch = batch_of(inputs)
-    for repeat in (2, 3) if batch else ():
-        wanted = repeat if batch == 1 else batch + repeat - 2
+    if not batch:
+        return
+    for wanted in (2, 3) if batch == 1 else (batch, batch + 1):
 
         def grow(x: Any, wanted: int = wanted) -> Any:
             return torch.cat([x] * wanted)[:wanted] if carries_batch(x, batch) else x

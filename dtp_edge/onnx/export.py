@@ -70,6 +70,7 @@ def export_onnx(
         if same_shapes(inputs, given):
             raise
         model = _to_proto(module, given, names, outs, dynamic_batch)
+    _refuse_operators(model)
     model = finish_proto(fuse_gelu(make_portable(_simplified(model))), metadata or {})
     write_onnx(model, path)
     return path
@@ -90,6 +91,22 @@ def forward_names(module: nn.Module, count: int) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
     return names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
+
+
+def _refuse_operators(model: ModelProto) -> None:
+    """Raise UnsupportedError for an operator that the file's opset does not have."""
+    own = {function.name for function in model.functions}
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type in own:
+            continue
+        try:
+            onnx.defs.get_schema(node.op_type, OPSET, "")
+        except onnx.defs.SchemaError as error:
+            raise UnsupportedError(
+                f"the network uses {node.op_type}, which opset {OPSET} of ONNX does not have",
+                where=node.name,
+                hint="Replace that operator, or prune the network without it.",
+            ) from error
 
 
 def _to_proto(

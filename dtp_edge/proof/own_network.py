@@ -33,7 +33,7 @@ def check_traced_equals_own(model: nn.Module, network: PrunableNetwork) -> Check
     differs by more than 1e-4 of an output's scale, float64 decides.
 
     Raises `UnsupportedError` for a module that no proof can hold for: random in eval mode, writing to its
-    buffers in eval mode, with complex outputs.
+    buffers in eval mode, with outputs that are complex or no tensors.
     """
     model = unwrapped(model)
     worst, detail = 0.0, "the example and a random input"
@@ -86,6 +86,14 @@ def _own(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
             "the network returns complex numbers, which ONNX has no form for",
             where=type(model).__name__,
             hint="Return torch.view_as_real of them.",
+        )
+    others = [x for x in pytree.tree_leaves(first) if not isinstance(x, (torch.Tensor, type(None)))]
+    if others:
+        raise UnsupportedError(
+            f"the network returns a {type(others[0]).__name__} ({str(others[0])[:40]}) among its outputs, "
+            "which a file cannot",
+            where=type(model).__name__,
+            hint="Return tensors alone.",
         )
     gap = relative_error(numbers, _numbers(again)) if numbers else 0.0
     if gap > FLOAT32_LIMIT:

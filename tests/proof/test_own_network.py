@@ -124,6 +124,11 @@ class Counts(Small):
         return self.last(self.features(x)) + self.steps
 
 
+class Size(Small):
+    def forward(self, x):
+        return self.features(x), x.shape[2]
+
+
 class Complex(Small):
     def forward(self, x):
         return torch.complex(self.features(x), self.features(x))
@@ -131,7 +136,12 @@ class Complex(Small):
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(Draws, "random numbers"), (Counts, "steps: the network writes to this buffer"), (Complex, "complex")],
+    [
+        (Draws, "random numbers"),
+        (Counts, "steps: the network writes to this buffer"),
+        (Complex, "complex"),
+        (Size, "returns a int"),
+    ],
 )
 def test_what_no_proof_can_hold_for_is_refused(kind: type[Small], text: str) -> None:
     model = kind().eval()
