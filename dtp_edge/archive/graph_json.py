@@ -17,7 +17,7 @@ from torch.fx.graph import CodeGen
 
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.graph.modes import is_mode
-from dtp_edge.surgery.kept import SIZE_FUNCTIONS
+from dtp_edge.ops.sizes import SIZE_FUNCTIONS
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
 

@@ -19,7 +19,7 @@ from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
 from dtp_edge.graph.own_copy import with_plain_weights
 from dtp_edge.graph.trace import trace
-from dtp_edge.graph.values import Context, Value
+from dtp_edge.ops.values import Context, Value
 
 
 def trace_network(

@@ -50,7 +50,7 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
             network, keep, cost, limits.get("peak_ram_bytes", cost.profile.limits.ram_bytes)
         ),
         "curves": curve_rows(cut.training, network, cost, limits),
-        "frozen": [{"name": f.name, "reason": f.reason} for f in network.frozen],
+        "frozen": [{"name": f.name, "code": str(f.code), "reason": f.reason} for f in network.frozen],
         "checks": [
             {"name": c.name, "passed": c.passed, "value": c.value, "limit": c.limit, "detail": c.detail}
             for c in delivered.checks
@@ -58,7 +58,7 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
         "files": list(delivered.files),
         "warnings": [
             *options.origin.warnings,
-            *delivered.cut.task.network.notes,
+            *delivered.cut.warnings,
             *slack(budgets),
             *warned(delivered),
         ],

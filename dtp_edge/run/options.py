@@ -15,7 +15,7 @@ from dtp_edge.transport import Budget
 
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource, Recipe
-    from dtp_edge.training.loop import Progress
+    from dtp_edge.training.phase import Progress
 
 __all__ = ["NOBODY", "Listener", "Options", "Origin", "source_of"]
 

@@ -146,7 +146,7 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
         onnx=None if out is None else out / "model.onnx",
         onnx_int8=out / "model.int8.onnx" if out is not None and options.int8 else None,
         out=out,
-        warnings=[*options.origin.warnings, *network.notes],
+        warnings=[*options.origin.warnings, *cut.warnings],
     )
 
 

@@ -31,6 +31,11 @@ class Cut:
     checks: tuple[Check, ...]
     training: TrainingOutcome | None = None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the training."""
+        return (*self.task.network.notes, *(() if self.training is None else self.training.warnings))
+
     @classmethod
     def of(cls, task: Task, keep: np.ndarray) -> Cut:
         """Cut the network as it is.

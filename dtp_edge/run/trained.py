@@ -22,7 +22,7 @@ from dtp_edge.training import (
     check_compatible,
     run_training,
 )
-from dtp_edge.training.loop import Progress
+from dtp_edge.training.phase import Progress
 
 SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
 
