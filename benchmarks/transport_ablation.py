@@ -206,7 +206,7 @@ def run(case: Case, task: Problem, budget: Budget, steps: int, seed: int) -> dic
     if case.share > 0:
         rate = task.rate * case.score_rate if case.learn else 0.0
         tune(learner, batches, masked - 1, task.rate, task.decay, rate)
-        soft = learner.log()["hardness"]
+        soft = learner.log()["softness"]
     while not learner.is_hard:
         learner.step()
     cut = accuracy(learner, task.holdout)

@@ -12,9 +12,9 @@ from torch import fx, nn
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.graph.engine import label_graph
 from dtp_edge.graph.groups import Numbering, number_atoms
-from dtp_edge.graph.inputs import leaves
 from dtp_edge.graph.layer_list import LayerList
 from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.graph.leaves import leaves
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
 from dtp_edge.graph.own_copy import with_plain_weights

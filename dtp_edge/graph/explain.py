@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from dtp_edge.errors import UnsupportedError, users_line
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.inputs import call, leaves
+from dtp_edge.graph.leaves import call, leaves
 
 _PART = "or prune a part: let MODEL be a function that returns the submodule that can be traced."
 _KINDS = (  # words of torch's message, what they mean, what to do

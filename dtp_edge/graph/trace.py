@@ -14,10 +14,10 @@ from torch.utils import _pytree as pytree
 from dtp_edge.graph.as_found import TRACING, left_as_found
 from dtp_edge.graph.explain import explain, numbers_decide_a_size, without_torchs_own_words
 from dtp_edge.graph.inline import inline_regions
-from dtp_edge.graph.inputs import batch_of, carries_batch
+from dtp_edge.graph.interaction import rows_interact
+from dtp_edge.graph.leaves import batch_of, carries_batch
 from dtp_edge.graph.lift import lift
 from dtp_edge.graph.normalise import normalise
-from dtp_edge.graph.rows import rows_interact
 
 
 def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphModule, str | None]:

@@ -27,7 +27,7 @@ from torch import nn
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
 from dtp_edge.graph.as_found import TRACING
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.inputs import batch_one as batch_one
+from dtp_edge.graph.leaves import batch_one as batch_one
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 
@@ -59,7 +59,7 @@ def export_onnx(
     path = Path(path)
     given = as_inputs(example_inputs)
     inputs = given if keep_shape else batch_one(given)
-    names = list(input_names) if input_names else forward_names(module, len(inputs))
+    names = list(input_names) if input_names else forward_names(module, inputs)
     outs = list(output_names) if output_names else None
     try:
         model = _to_proto(module, inputs, names, outs, dynamic_batch)
@@ -83,11 +83,13 @@ def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
     return [getattr(x, "shape", None) for x in one] == [getattr(x, "shape", None) for x in two]
 
 
-def forward_names(module: nn.Module, count: int) -> list[str]:
-    """Return the names of the first `count` positional arguments of the module's forward."""
+def forward_names(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
+    """Return the names that the module's forward has for these inputs; one that is None is no input."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
-    return names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
+    if len(names) < len(inputs):
+        names = [f"input_{i}" for i in range(len(inputs))]
+    return [name for name, x in zip(names, inputs, strict=False) if x is not None]
 
 
 def _refuse_operators(model: ModelProto) -> None:

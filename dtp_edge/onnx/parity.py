@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from dtp_edge.graph import mode_of
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.inputs import batch_one
+from dtp_edge.graph.leaves import batch_one
 from dtp_edge.onnx.export import as_inputs
 from dtp_edge.onnx.session import open_session
 from dtp_edge.proof.check import Check

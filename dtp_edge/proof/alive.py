@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.graph import MaskedNetwork, mode_of
-from dtp_edge.graph.inputs import call, leaves, random_like
+from dtp_edge.graph.leaves import call, leaves, random_like
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.equality import first_line

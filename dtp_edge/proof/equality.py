@@ -63,7 +63,8 @@ def check_masked_equals_compact(
         network = copied_network(network, dtype=converted)
     if randomise:
         randomise_tensors(network, seed=seeds[0] if seeds else 0)
-        result = compact(network, keep, in_place=result.kind == "module" and converted is None)
+        in_place = result.kind == "module" and converted is None
+        result = compact(network, keep, in_place=in_place, trains=False)  # it was asked of the user's weights
     elif converted is not None:
         result = _converted(result, converted)
     masked = MaskedNetwork(network, keep)

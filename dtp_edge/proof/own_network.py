@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from dtp_edge.errors import UnsupportedError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.as_found import left_as_found
-from dtp_edge.graph.inputs import call, random_like
+from dtp_edge.graph.leaves import call, random_like
 from dtp_edge.graph.own_copy import unwrapped
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.proof.check import Check

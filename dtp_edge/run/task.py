@@ -138,13 +138,13 @@ class Task:
         if self.layer_keep:
             fewest = np.zeros(self.network.n_atoms)
             fewest[[group.start for group in self.network.groups]] = 1
-            limit, dense, smallest = self.kept(fewest)[LAYER_KEEP]
+            limit, dense, smallest = self.keep_ratios(fewest)[LAYER_KEEP]
             row: dict[str, object] = {"metric": LAYER_KEEP, "asked": limit, "smallest": smallest}
             row |= {"dense": dense, "unit": UNITS[LAYER_KEEP], "feasible": True, "blocked_by": ""}
             rows.append(row)
         return rows
 
-    def kept(self, keep: np.ndarray) -> dict[str, tuple[float, float, float]]:
+    def keep_ratios(self, keep: np.ndarray) -> dict[str, tuple[float, float, float]]:
         """Return `{metric: (limit, of the dense network, of these atoms)}` for the keep ratios asked for."""
         found = {}
         if KEPT in self.limits:

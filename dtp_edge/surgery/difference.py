@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dtp_edge.graph.inputs import leaves as leaves
-from dtp_edge.graph.inputs import random_like as random_like
+from dtp_edge.graph.leaves import leaves as leaves
+from dtp_edge.graph.leaves import random_like as random_like
 
 FLOAT32_LIMIT = 1e-4
 FLOAT64_LIMIT = 1e-9

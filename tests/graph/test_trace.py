@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.graph import trace_network
-from dtp_edge.graph.inputs import leaves
+from dtp_edge.graph.leaves import leaves
 from dtp_edge.graph.own_copy import own_copy
 from dtp_edge.proof import check_traced_equals_own
 

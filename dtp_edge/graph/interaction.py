@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from dtp_edge.graph.inputs import batch_of, call, carries_batch, leaves, random_like
+from dtp_edge.graph.leaves import batch_of, call, carries_batch, leaves, random_like
 
 _SURE, _SURE_IN_DOUBLE, _ROUNDING = 1e-5, 1e-8, 1e-2
 
