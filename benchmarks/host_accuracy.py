@@ -34,7 +34,7 @@ from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.digest import calibrate, digest
 from dtp_edge.measure.machine import cpu_model, machine_facts
 from dtp_edge.measure.node_times import NetworkTimes, NodeTime, network_times, quiet_mean
-from dtp_edge.measure.procedure import Plan, collect, profile_document
+from dtp_edge.measure.procedure import Effort, collect, profile_document
 from dtp_edge.measure.profile_check import CheckedNetwork, CheckResult
 from dtp_edge.measure.timing import WARM, bind, make_session, random_feed, relative_spread
 from dtp_edge.onnx import export_onnx
@@ -122,10 +122,10 @@ def main() -> None:
 def measure(cases: list[tuple[str, Path]], options: argparse.Namespace) -> dict[str, Any]:
     """Time probes and networks in the same minutes; return all that was measured, as plain JSON."""
     held_out = HeldOut([str(path) for _, path in cases], options.threads)
-    plan = Plan(options.probes, batch=40, visits=options.visits, runs=3)
+    effort = Effort(options.probes, batch=40, visits=options.visits, runs=3)
     command = f"python benchmarks/host_accuracy.py --name {options.name} --threads {options.threads}"
     started = time.perf_counter()
-    times, reference = collect(options.threads, plan, show, beside=held_out.visit)
+    times, reference = collect(options.threads, effort, show, beside=held_out.visit)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "seconds": time.perf_counter() - started,
@@ -138,7 +138,7 @@ def measure(cases: list[tuple[str, Path]], options: argparse.Namespace) -> dict[
         "probes": [asdict(probe) for probe in times],
         "sums": held_out.node_sums(times).tolist(),
         "networks": [(name, path.name) for name, path in cases],
-        "us": [samples.tolist() for samples in held_out.latencies(reference, plan)],
+        "us": [samples.tolist() for samples in held_out.latencies(reference, effort)],
     }
 
 
@@ -184,13 +184,13 @@ class HeldOut:
                 self._watched[index]()
         self._visits += 1
 
-    def latencies(self, reference: list[float], plan: Plan) -> list[np.ndarray]:
+    def latencies(self, reference: list[float], effort: Effort) -> list[np.ndarray]:
         """Return each network's samples in microseconds, to the median speed of the reference."""
         slow = np.array(reference) / np.median(reference)
-        per_batch = plan.batch * plan.visits
+        per_batch = effort.batch * effort.visits
         last = len(slow) - 1
         return [
-            np.array([us / slow[min(visit // per_batch * plan.batch, last)] for visit, us in calls])
+            np.array([us / slow[min(visit // per_batch * effort.batch, last)] for visit, us in calls])
             for calls in self.calls
         ]
 

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from dtp_edge import zoo
-from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.measure.machine import cpu_model
+from dtp_edge.run.task import Task
 from dtp_edge.training.subnormals import flushed
 from dtp_edge.transport import Budget, MaskLearner, entropic_mask
 
@@ -126,10 +126,9 @@ def step(name: str, size: int, repeats: int) -> list[dict[str, object]]:
     dense = zoo.create(name)
     example = zoo.example_input(name)
     network = trace_network(copy.deepcopy(dense), (example,))
-    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
-    limits = Budget(latency="60%").limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
+    task = Task.of(network, load_profile("rpi4-ncnn-fp32-1t"), Budget(latency="60%"))
     # four times the usual spread, as learned scores have it: masks of 1e-60 and less while they harden
-    learner = MaskLearner(network, cost, limits, STEPS, logit_scale=400.0)
+    learner = task.learner(STEPS, logit_scale=400.0)
     x = torch.randn(size, *example.shape[1:])
     y = torch.randint(0, 10, (size,))
 

@@ -1,8 +1,7 @@
 """The ONNX file: opset 18, IR 10, static batch, simplified, the same bytes for the same network.
 
 Opset 18 with IR 10 and a fixed batch is what every reader we know accepts. The graph is simplified by
-onnxsim; folding a norm of dead channels leaves subnormal weights, which cost some runtimes five times
-the latency, so they are flushed to zero afterwards. Nothing here is trusted: see `parity`.
+onnxsim and rewritten by the passes of `passes/`. Nothing here is trusted: see `parity`.
 """
 
 from __future__ import annotations
@@ -20,17 +19,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxsim
 import torch
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto
 from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
 from dtp_edge.onnx.attention_dims import FlatAttention
-from dtp_edge.onnx.fusable import fuse_gelu
-from dtp_edge.onnx.portable import make_portable
+from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 
 OPSET = 18
 IR_VERSION = 10
@@ -58,7 +55,7 @@ def export_onnx(
     path = Path(path)
     given = as_inputs(example_inputs)
     inputs = batch_one(given)
-    names = list(input_names) if input_names else forward_names(module, len(inputs))
+    names = list(input_names) if input_names else forward_names(module, inputs)
     outs = list(output_names) if output_names else None
     try:
         model = _to_proto(module, inputs, names, outs, dynamic_batch)
@@ -66,8 +63,8 @@ def export_onnx(
         if same_shapes(inputs, given):
             raise
         model = _to_proto(module, given, names, outs, dynamic_batch)
-    model = finish_proto(fuse_gelu(make_portable(_simplified(model))), metadata or {})
-    write_onnx(model, path)
+    passes = [kind() for kind in find_passes("dtp_edge.onnx.passes", Rewrite)]
+    write_onnx(finish_proto(run_passes(_simplified(model), passes), metadata or {}), path)
     return path
 
 
@@ -90,11 +87,13 @@ def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
     return [getattr(x, "shape", None) for x in one] == [getattr(x, "shape", None) for x in two]
 
 
-def forward_names(module: nn.Module, count: int) -> list[str]:
-    """Return the names of the first `count` positional arguments of the module's forward."""
+def forward_names(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
+    """Return the names that the module's forward has for these inputs; one that is None is no input."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
-    return names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
+    if len(names) < len(inputs):
+        names = [f"input_{i}" for i in range(len(inputs))]
+    return [name for name, x in zip(names, inputs, strict=False) if x is not None]
 
 
 def _to_proto(
@@ -180,10 +179,9 @@ def _names(values: Any) -> list[str]:
 
 
 def finish_proto(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
-    """Flush subnormals, drop what varies or names this machine, set the metadata; in place."""
+    """Drop what varies or names this machine, set the metadata; in place."""
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "dtp_edge", "", ""
-    flush_subnormals(model)
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
@@ -199,21 +197,6 @@ def finish_proto(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
     for key in sorted(metadata):
         model.metadata_props.add(key=key, value=str(metadata[key]))
     return model
-
-
-def flush_subnormals(model: ModelProto) -> int:
-    """Set subnormal weights and constants to zero, in place; return how many there were."""
-    attributes = (a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute)
-    count = 0
-    for tensor in [*model.graph.initializer, *(t for t in attributes if t.dims)]:
-        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-            continue
-        array = numpy_helper.to_array(tensor)
-        tiny = (array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)
-        if tiny.any():
-            count += int(tiny.sum())
-            tensor.CopyFrom(numpy_helper.from_array(np.where(tiny, array.dtype.type(0), array), tensor.name))
-    return count
 
 
 def tensor_bytes(model: ModelProto) -> int:

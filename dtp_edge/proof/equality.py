@@ -17,10 +17,11 @@ from torch import nn
 
 from dtp_edge.graph import MaskedNetwork, mode_of
 from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.ops.nodes import lookup
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.departure import first_difference
 from dtp_edge.surgery.compact_graph import aten
-from dtp_edge.surgery.compaction import Compact, attribute, compact, graph_tensors
+from dtp_edge.surgery.compaction import Compact, compact, graph_tensors
 from dtp_edge.surgery.difference import (
     FLOAT32_LIMIT,
     FLOAT64_LIMIT,
@@ -60,7 +61,8 @@ def check_masked_equals_compact(
         network = copied_network(network, dtype=converted)
     if randomise:
         randomise_tensors(network, seed=seeds[0] if seeds else 0)
-        result = compact(network, keep, in_place=result.kind == "module" and converted is None)
+        in_place = result.kind == "module" and converted is None
+        result = compact(network, keep, in_place=in_place, trains=False)  # it was asked of the user's weights
     elif converted is not None:
         result = _converted(result, converted)
     masked = MaskedNetwork(network, keep)
@@ -145,7 +147,7 @@ def copied_network(network: PrunableNetwork, *, dtype: torch.dtype | None = None
         convert_literals(graph_module, dtype)
         for n in graph_module.graph.nodes:
             if n.op == "get_attr":
-                value = attribute(graph_module, n.target)
+                value = lookup(graph_module, n.target)
                 if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
                     _assign(graph_module, n.target, value.to(dtype))
         inputs = tuple(
@@ -158,7 +160,7 @@ def copied_network(network: PrunableNetwork, *, dtype: torch.dtype | None = None
 def _assign(root: nn.Module, name: str, value: torch.Tensor) -> None:
     *path, last = name.split(".")
     try:
-        owner = attribute(root, ".".join(path)) if path else root
+        owner = lookup(root, ".".join(path)) if path else root
         current = getattr(owner, last)
     except AttributeError:
         return  # the graph does not read it

@@ -30,8 +30,13 @@ def cut_in_place(
     kept: KeptIndices,
     tensors: dict[str, torch.Tensor],
     graph_module: CompactGraph,
+    *,
+    trains: bool = True,
 ) -> tuple[nn.Module | None, str | None]:
-    """Return the user's module cut in place, or None and the reason why only the graph can be."""
+    """Return the user's module cut in place, or None and the reason why only the graph can be.
+
+    It must compute what the graph does in eval mode, and where `trains` take a training step as well.
+    """
     try:
         module = _copy_around(network.module, tensors)
     except Exception as error:
@@ -40,7 +45,7 @@ def cut_in_place(
     for name, part in module.named_modules():
         _set_attributes(part, name, groups)
     _set_heads(module, network, kept)
-    reason = _differs(module, graph_module, network)
+    reason = _differs(module, graph_module, network, trains)
     return (module, None) if reason is None else (None, reason)
 
 
@@ -153,8 +158,10 @@ def _owner(module: nn.Module, name: str) -> nn.Module | None:
     return found
 
 
-def _differs(module: nn.Module, graph_module: CompactGraph, network: PrunableNetwork) -> str | None:
-    """Return why `module` cannot stand for the graph module; None if it runs and agrees in both modes."""
+def _differs(
+    module: nn.Module, graph_module: CompactGraph, network: PrunableNetwork, trains: bool
+) -> str | None:
+    """Return why `module` cannot stand for the graph module; None if it runs and agrees."""
     inputs = random_like(network.example_inputs, seed=17)
     module.eval()
     try:
@@ -165,7 +172,7 @@ def _differs(module: nn.Module, graph_module: CompactGraph, network: PrunableNet
         return f"cut in place it does not run ({_first_line(problem)})"
     if not error <= FLOAT32_LIMIT:
         return f"cut in place it computes another function (relative error {error:.2g})"
-    return _trains(module, graph_module, tuple(_at_least_two(x) for x in inputs))
+    return _trains(module, graph_module, tuple(_at_least_two(x) for x in inputs)) if trains else None
 
 
 def _at_least_two(x: Any) -> Any:

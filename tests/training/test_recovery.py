@@ -16,10 +16,10 @@ import torch
 from helpers.small_training import small_data, small_recipe, small_run
 from torch import nn
 
-from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.run.task import Task
 from dtp_edge.training import learn_masks, open_session, train_base
 from dtp_edge.training.loss import training_loss
 from dtp_edge.training.phase import Session
@@ -136,9 +136,7 @@ def test_killed_anywhere_and_resumed(tmp_path: Path, every: int) -> None:
 
 def learner(steps: int) -> MaskLearner:
     network = trace_network(Fragile(), (torch.zeros(1, 1, 8, 8),))
-    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
-    limits = Budget(macs="50%").limits(cost.evaluate(cost.dense_sizes()))
-    return MaskLearner(network, cost, limits, steps)
+    return Task.of(network, load_profile("rpi4-ncnn-fp32-1t"), Budget(macs="50%")).learner(steps)
 
 
 def masked(rate: float, spoil: int = 0) -> tuple[MaskLearner, Session]:

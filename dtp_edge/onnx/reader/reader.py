@@ -146,7 +146,7 @@ def _build(model: onnx.ModelProto, *, free_batch: bool) -> fx.GraphModule:
         assert writer is not None
         try:
             made = writer(context)
-        except UnsupportedError:
+        except InputError:
             raise
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise context.refuse(f"is used in a way that is not read ({error})") from error
