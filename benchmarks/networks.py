@@ -161,10 +161,10 @@ def _examine(row: Row, with_onnx: bool, double: bool) -> None:
     model.eval()
     row.params_m = round(sum(p.numel() for p in model.parameters()) / 1e6, 2)
     start = time.perf_counter()
-    graph_module, dynamic = trace(model, inputs)
+    graph_module, fixed = trace(model, inputs)
     row.export_s = time.perf_counter() - start
     start = time.perf_counter()
-    network = label_network(model, graph_module, inputs, dynamic_batch=dynamic)
+    network = label_network(model, graph_module, inputs, dynamic_batch=fixed is None)
     row.graph_s = time.perf_counter() - start
     row.groups, row.atoms, row.frozen = len(network.groups), network.n_atoms, len(network.frozen)
     row.frozen_reasons = sorted({f.reason.split(" (")[0] for f in network.frozen})

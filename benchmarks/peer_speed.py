@@ -81,13 +81,13 @@ def ours(model: nn.Module, inputs: tuple[Any, ...]) -> Row:
     from dtp_edge.transport import initial_scores
 
     clock = Clock()
-    program, dynamic = exported(model.eval(), inputs)
+    program, fixed = exported(model.eval(), inputs)
     clock("export")
     gc.collect()  # what torch.export left behind is not ours to clear
     clock("collect")
     graph_module = graph_of(program, model)
     clock("graph")
-    network = label_network(model, graph_module, inputs, dynamic_batch=dynamic)
+    network = label_network(model, graph_module, inputs, dynamic_batch=fixed is None)
     clock("label")
     scores = initial_scores(network, "l2")
     clock("score")

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.graph.as_found import evaluating
 from dtp_edge.graph.build import label_network
-from dtp_edge.graph.trace import evaluating, graph_of
+from dtp_edge.graph.trace import graph_of
 
 Plan = list[tuple[str, int]]
 Step = tuple[nn.Module, int]  # a module from `width` channels to the int

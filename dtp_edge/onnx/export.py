@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import io
 import logging
 import math
 import os
@@ -26,6 +25,9 @@ from onnx import ModelProto
 from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
+from dtp_edge.graph.as_found import TRACING
+from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import batch_one as batch_one
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 
@@ -40,6 +42,7 @@ def export_onnx(
     path: str | Path,
     *,
     dynamic_batch: bool = False,
+    keep_shape: bool = False,
     metadata: Mapping[str, str] | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
@@ -47,14 +50,15 @@ def export_onnx(
     """Write `module` in eval mode to `path` as ONNX and return the path.
 
     The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`; a network that only takes the batch
-    of its example inputs (a size is written in its source) keeps that. Input names are those of the
-    module's `forward` unless given. The module is not changed. The file appears whole or not at all.
+    of its example inputs (a size is written in its source) keeps that, and so does every one with
+    `keep_shape`. Input names are those of the module's `forward` unless given. The module is not changed.
+    The file appears whole or not at all.
 
     Raises `UnsupportedError` if the network has no ONNX form, `CheckError` if `onnx.checker` refuses it.
     """
     path = Path(path)
     given = as_inputs(example_inputs)
-    inputs = batch_one(given)
+    inputs = given if keep_shape else batch_one(given)
     names = list(input_names) if input_names else forward_names(module, inputs)
     outs = list(output_names) if output_names else None
     try:
@@ -63,6 +67,7 @@ def export_onnx(
         if same_shapes(inputs, given):
             raise
         model = _to_proto(module, given, names, outs, dynamic_batch)
+    _refuse_operators(model)
     passes = [kind() for kind in find_passes("dtp_edge.onnx.passes", Rewrite)]
     write_onnx(finish_proto(run_passes(_simplified(model), passes), metadata or {}), path)
     return path
@@ -71,15 +76,6 @@ def export_onnx(
 def as_inputs(example_inputs: tuple[Any, ...] | torch.Tensor) -> tuple[Any, ...]:
     """Return the example inputs as a tuple."""
     return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-
-
-def batch_one(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Cut the inputs that carry the batch (dimension 0 as long as the first input's) to one sample."""
-    first = next((x for x in inputs if isinstance(x, torch.Tensor) and x.ndim), None)
-    batch = None if first is None else first.shape[0]
-    return tuple(
-        x[:1] if isinstance(x, torch.Tensor) and x.ndim and x.shape[0] == batch else x for x in inputs
-    )
 
 
 def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
@@ -94,6 +90,22 @@ def forward_names(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
     if len(names) < len(inputs):
         names = [f"input_{i}" for i in range(len(inputs))]
     return [name for name, x in zip(names, inputs, strict=False) if x is not None]
+
+
+def _refuse_operators(model: ModelProto) -> None:
+    """Raise UnsupportedError for an operator that the file's opset does not have."""
+    own = {function.name for function in model.functions}
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type in own:
+            continue
+        try:
+            onnx.defs.get_schema(node.op_type, OPSET, "")
+        except onnx.defs.SchemaError as error:
+            raise UnsupportedError(
+                f"the network uses {node.op_type}, which opset {OPSET} of ONNX does not have",
+                where=node.name,
+                hint="Replace that operator, or prune the network without it.",
+            ) from error
 
 
 def _to_proto(
@@ -119,7 +131,7 @@ def _to_proto(
         "verbose": False,
     }
     try:
-        with _quiet(), torch.no_grad(), FlatAttention():
+        with TRACING, _quiet(), torch.no_grad(), FlatAttention():
             program = torch.onnx.export(clone, inputs, **options)
     except Exception as error:
         reason = str(error).strip().splitlines()
@@ -150,7 +162,7 @@ def _quiet():
     try:
         for log in loggers:
             log.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), hushed("stdout"):
             warnings.simplefilter("ignore")
             yield
     finally:

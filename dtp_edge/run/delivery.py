@@ -66,6 +66,7 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
             network.example_inputs,
             folder / "model.onnx",
             dynamic_batch=options.dynamic_batch,
+            keep_shape=not network.dynamic_batch,
             metadata=_metadata(cut, options),
         )
         checks = (*cut.checks, check_onnx(path, cut.compact.module, network.example_inputs))
@@ -120,7 +121,12 @@ def _measure(cut: Cut, pruned: Path, *, with_int8: bool) -> dict[str, Any]:
     """Time the dense and the pruned file in turns, in one process."""
     network, profile = cut.task.network, cut.task.cost.profile
     with tempfile.TemporaryDirectory() as temporary:
-        dense = export_onnx(network.module, network.example_inputs, Path(temporary) / "dense.onnx")
+        dense = export_onnx(
+            network.module,
+            network.example_inputs,
+            Path(temporary) / "dense.onnx",
+            keep_shape=not network.dynamic_batch,
+        )
         files = [dense, pruned]
         if with_int8:
             files.append(pruned.with_name("model.int8.onnx"))

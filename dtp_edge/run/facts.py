@@ -56,7 +56,12 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
             for c in delivered.checks
         ],
         "files": list(delivered.files),
-        "warnings": [*options.origin.warnings, *delivered.cut.warnings, *slack(budgets), *warned(delivered)],
+        "warnings": [
+            *options.origin.warnings,
+            *delivered.cut.warnings,
+            *slack(budgets),
+            *warned(delivered),
+        ],
     }
     return {**report, "suggestions": suggestions(report, widths, limits)}
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.run.inputs import ExampleInputs, example_arguments
-from dtp_edge.run.task import Task
+from dtp_edge.run.task import Task, traced
 from dtp_edge.transport import Budget, initial_scores
 
 __all__ = ["feasibility"]
@@ -30,11 +29,11 @@ def feasibility(
     scores choose (training moves channels between layers, the budget stays).
     """
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
-    network = trace_network(model, example_arguments(model, example_inputs), exclude=exclude)
+    network, checks = traced(model, example_arguments(model, example_inputs), exclude)
     scores = initial_scores(network)
     entries = []
     for profile in profiles:
-        task = Task.of(network, profile, budget)
+        task = Task.of(network, profile, budget, checks=checks)
         cost, rows = task.cost, task.feasibility()
         feasible = all(bool(row["feasible"]) for row in rows)
         entry: dict[str, Any] = {

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from dtp_edge.graph import MaskedNetwork
+from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.profiles import Profile
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
@@ -103,7 +104,7 @@ def prune(
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
     inputs = example_arguments(model, example_inputs)
-    with seeded(options.seed):
+    with seeded(options.seed), as_in_a_plain_process(model):
         task = Task.trace(model, inputs, options, listener)
         if options.data is None:
             listener.begin("choosing the widths")
@@ -128,7 +129,7 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
     """
     network, out = cut.task.network, options.out
     where: AbstractContextManager[Path | None] = staged(out) if out is not None else nullcontext()
-    with where as stage:
+    with as_in_a_plain_process(network.module), where as stage:
         delivered = deliver(cut, options, stage, listener)
         listener.begin("writing the report")
         report = facts_of(delivered, options, seconds=time.monotonic() - started)

@@ -7,9 +7,7 @@ counts only after it has run and agreed with the graph module on random inputs.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, aten
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, leaves, random_like, relative_error
@@ -166,7 +165,7 @@ def _differs(
     module.eval()
     try:
         # a graph module prints the traceback of its failing code; here a failure is an answer, not a fault
-        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+        with torch.no_grad(), hushed():
             error = relative_error(leaves(graph_module(*inputs)), leaves(module(*inputs)))
     except Exception as problem:
         return f"cut in place it does not run ({_first_line(problem)})"
@@ -189,7 +188,7 @@ def _trains(module: nn.Module, graph_module: CompactGraph, inputs: tuple[Any, ..
     rng = torch.get_rng_state()
     try:
         module.train()
-        with contextlib.redirect_stderr(io.StringIO()):
+        with hushed():
             outputs = leaves(module(*inputs))
         total = torch.stack([x.float().mean() for x in outputs if x.is_floating_point()]).sum()
         if total.requires_grad:

@@ -63,6 +63,8 @@ def addmm(ctx: Context, a: Arguments, out: Value) -> None:
 def macs(work: Work) -> list[list[tuple[Any, str]]]:
     """A product with a weight does prod(weight) * rows, one of activations prod(output) * contracted."""
     if work.family == "linear":
+        if work.op != "addmm" and len(work.inputs[1]) == 1:  # a vector, not a matrix
+            return [[(work.inputs[1][0], "in"), *((d, "") for d in work.output)]]
         if work.op == "linear":
             outward, inward = work.inputs[1]
         else:  # addmm, mm, matmul by a parameter: [in, out]
