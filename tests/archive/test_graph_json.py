@@ -104,9 +104,9 @@ def nested(depth: int) -> Any:
     return [nested(depth - 1)] if depth else 1
 
 
-def renamed(nodes: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The input under another name, wherever it is read."""
-    return json.loads(json.dumps(nodes).replace('"x"', json.dumps(name)))
+def renamed(nodes: list[dict[str, Any]], name: str, new: str) -> list[dict[str, Any]]:
+    """A node under another name, wherever it is read."""
+    return json.loads(json.dumps(nodes).replace(json.dumps(name), json.dumps(new)))
 
 
 Change = Callable[[list[dict[str, Any]]], Any]
@@ -120,7 +120,7 @@ DAMAGE: dict[str, Change] = {
     "a tensor name with a path": lambda n: n[1].update(target="../part"),
     "a node that comes later": lambda n: n[2].update(args=[{"node": n[4]["name"]}, 1]),
     "the same name twice": lambda n: n[1].update(name=n[0]["name"]),
-    "a name that is code": lambda n: n.__setitem__(slice(None), renamed(n, "x; import os")),
+    "a name that is code": lambda n: n.__setitem__(slice(None), renamed(n, n[2]["name"], "x; import os")),
     "a keyword that is code": lambda n: n[2].update(kwargs={"a b": 1}),
     "deep nesting": lambda n: n[2].update(args=[nested(MAX_DEPTH + 2)]),
     "a long text": lambda n: n[2].update(args=["a" * 1001]),

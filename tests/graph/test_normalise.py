@@ -96,9 +96,10 @@ def test_a_size_that_is_computed_from_the_batch_becomes_minus_one() -> None:
             self.a, self.b = nn.Linear(6, 8), nn.Linear(4, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.b(self.a(x).reshape(x.shape[0] * 2, 4))
+            y = self.b(self.a(x).reshape(x.shape[0] * 2, 4))
+            return y.reshape(x.shape[0], 4)
 
     graph, _ = traced(Flat(), 2, 6)
     sizes = [n.args[1] for name in ("view", "reshape", "_unsafe_view") for n in nodes(graph, name)]
-    assert [list(s) for s in sizes] == [[-1, 4]]
+    assert [list(s) for s in sizes] == [[-1, 4]] * 2
     assert not [n for n in graph.graph.nodes if n.op == "call_function" and op_name(n).startswith("sym_size")]
