@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.keeps import random_keep
 from torch import Tensor, nn
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.graph import MaskedNetwork, masked_forward, trace_network
 from dtp_edge.proof.equality import copied_network, randomise_tensors
 from dtp_edge.surgery import compact

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.keeps import random_keep
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.graph import MaskedNetwork, trace_network
 from dtp_edge.proof.equality import randomise_tensors
 from dtp_edge.surgery import compact

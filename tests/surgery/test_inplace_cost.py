@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.keeps import random_keep
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.graph import trace_network
 from dtp_edge.proof.equality import check_masked_equals_compact
 from dtp_edge.surgery import compact, inplace
