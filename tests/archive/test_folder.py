@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from dtp_edge.archive import folder as archive
 from dtp_edge.archive import load_pruned, save_pruned
-from dtp_edge.archive.graph_json import allowed
+from dtp_edge.archive.operators import allowed
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.proof.equality import randomise_tensors
