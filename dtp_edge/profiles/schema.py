@@ -232,7 +232,7 @@ def validate_document(document: Any, *, where: str) -> None:
     version = document.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise InputError(
-            f"schema version {str(version)[:60]!r} is unknown; this version reads {SCHEMA_VERSION}",
+            f"schema version {repr(version)[:60]} is unknown; this version reads {SCHEMA_VERSION}",
             where=f"{where}: $.schema_version",
             hint="Install a newer dtp_edge, or make the profile again with `dtp-edge profile`.",
         )
