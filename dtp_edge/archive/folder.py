@@ -36,7 +36,7 @@ FORMAT = "dtp_edge.pruned"
 VERSION = 2  # 1 had no `weights_sha256`
 WEIGHTS, WIDTHS = "model.safetensors", "widths.json"
 MAX_JSON_BYTES, MAX_WEIGHT_BYTES = 256_000_000, 16 * 2**30
-_BOUNDS = Bounds(values=5_000_000, keys=50_000)
+_BOUNDS = Bounds(values=2_000_000, keys=20_000)
 _FAULTS = 20  # that are looked at for the best one to tell
 
 _TEXT = {"type": "string", "maxLength": 1000}

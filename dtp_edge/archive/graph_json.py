@@ -24,7 +24,7 @@ from dtp_edge.surgery.kept import SIZE_FUNCTIONS
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
 
-MAX_NODES = 20_000
+MAX_NODES = 10_000
 MAX_DEPTH = 12
 _MOST_LEVELS, _LONGEST_NAME = 40, 1_000
 _NODE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,999}")
@@ -103,13 +103,13 @@ def _encode(value: Any, node: fx.Node) -> Any:
     )
 
 
-def graph_from_json(nodes: Any, tensor_names: set[str]) -> fx.Graph:
+def graph_from_json(nodes: list[Any], tensor_names: set[str]) -> fx.Graph:
     """Rebuild a graph that reads the tensors named.
 
     Raises `InputError` on anything that is not a graph written by `graph_to_json`.
     """
-    if not isinstance(nodes, list) or not 0 < len(nodes) <= MAX_NODES:
-        raise InputError("is not a list of nodes", where="graph", hint=HINT)
+    if not 0 < len(nodes) <= MAX_NODES:
+        raise InputError(f"has {len(nodes)} nodes; read are 1 to {MAX_NODES}", where="graph", hint=HINT)
     graph = fx.Graph()
     known: dict[str, fx.Node] = {}
     for i, entry in enumerate(nodes):

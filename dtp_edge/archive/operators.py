@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from dtp_edge.archive.recurrent import GATES
+
 _NAMES = """
-  _adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
-  adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d
-  avg_pool3d lp_pool1d lp_pool2d lp_pool3d max_pool1d max_pool1d_with_indices max_pool2d
-  max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d max_unpool3d
+  _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+  adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d
+  max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices
+  max_unpool2d max_unpool3d
 
   bilinear conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution
   linear addbmm addmm addmv addr baddbmm bmm chain_matmul dot einsum inner kron linalg_matmul
@@ -30,9 +32,8 @@ _NAMES = """
   feature_alpha_dropout feature_dropout group_norm instance_norm layer_norm log_softmax native_batch_norm
   native_dropout native_group_norm native_layer_norm rms_norm softmax special_log_softmax special_softmax
 
-  _prelu_kernel celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu log_sigmoid
-  logsigmoid mish prelu relu relu6 rrelu selu sigmoid silu softplus softshrink softsign special_expit
-  tanh tanhshrink threshold
+  _prelu_kernel celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu log_sigmoid mish
+  prelu relu relu6 rrelu selu sigmoid silu softplus softshrink special_expit tanh threshold
 
   __and__ __or__ __xor__ abs absolute acos acosh add addcdiv addcmul angle arccos arccosh arcsin arcsinh
   arctan arctan2 arctanh asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not
@@ -70,14 +71,24 @@ _NAMES = """
   _upsample_nearest_exact3d upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d
   upsample_nearest2d upsample_nearest3d upsample_trilinear3d
 
-  _to_copy arange bool complex double empty empty_like eye float full full_like half imag int linspace
-  long new_empty new_full new_ones new_zeros ones ones_like rand rand_like randn randn_like real
-  scalar_tensor sym_numel sym_size item to tril_indices triu_indices type_as zero zeros zeros_like
+  _to_copy arange complex empty empty_like eye full full_like imag linspace new_empty new_full new_ones
+  new_zeros ones ones_like rand rand_like randn randn_like real scalar_tensor sym_numel sym_size item to
+  tril_indices triu_indices type_as zero zeros zeros_like
 """
 STORABLE = frozenset(_NAMES.split())
 
 _WORDS = frozenset(
-    ("mode", "padding", "equation", "approximate", "rounding_mode", "indexing", "reduce", "padding_mode")
+    (
+        "mode",
+        "padding",
+        "equation",
+        "approximate",
+        "rounding_mode",
+        "indexing",
+        "reduce",
+        "padding_mode",
+        "side",
+    )
 )
 _WORD = re.compile(r"[A-Za-z0-9_,.> -]{0,200}")
 _PLAIN = re.compile(
@@ -106,7 +117,8 @@ def allowed(overload: Any) -> bool:
     schema = overload._schema
     name = schema.name.removeprefix("aten::")
     known = name in STORABLE or (name.endswith("_") and name[:-1] in STORABLE)
-    if not schema.name.startswith("aten::") or not known:
+    packed = name in GATES and schema.overload_name == "data"  # a packed sequence, which no graph holds
+    if not schema.name.startswith("aten::") or not known or packed:
         return False
     for argument in schema.arguments:
         kind = str(argument.real_type)

@@ -14,15 +14,16 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torch.utils import _pytree as pytree
 
+from dtp_edge.archive.recurrent import GATES, recurrent_fault
 from dtp_edge.errors import InputError
 
 MOST_ELEMENTS = 2**30  # of one tensor
-_MOST_PIECES, _MOST_STEPS = 10_000, 20_000
+_MOST_PIECES = 10_000
 _LARGEST_SIZE, _LARGEST_POWER = 2**48, 64
 
 
-class _TooMuch(Exception):
-    """What a node asks for in a stored graph is out of all bounds."""
+class _Misfit(Exception):
+    """What a node asks for does not fit together, or is out of all bounds."""
 
 
 class _Depends(Exception):
@@ -66,6 +67,12 @@ def rehearse(
 def _result(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: values[n])
     _check_pieces(node, args)
+    if _name(node) in GATES:
+        names = (a.name for a in node.target._schema.arguments)  # type: ignore[union-attr]
+        if (
+            fault := recurrent_fault(_name(node), {**dict(zip(names, args, strict=False)), **kwargs})
+        ) is not None:
+            raise _Misfit(fault)
     if not isinstance(node.target, torch._ops.OpOverload):
         _check_sizes(node, args)
     try:
@@ -74,31 +81,33 @@ def _result(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         raise _Depends from error
     for value in pytree.tree_leaves(result):
         if isinstance(value, Tensor) and value.numel() > MOST_ELEMENTS:
-            raise _TooMuch(f"a tensor of {value.numel()} values; at most {MOST_ELEMENTS} are made")
+            raise _Misfit(f"a tensor of {value.numel()} values; at most {MOST_ELEMENTS} are made")
     return result
+
+
+def _name(node: fx.Node) -> str:
+    return getattr(getattr(node.target, "_schema", None), "name", "").removeprefix("aten::")
 
 
 def _check_pieces(node: fx.Node, args: tuple[Any, ...]) -> None:
     """Refuse what would be cut into, or walk through, more parts than any network has."""
-    name = getattr(getattr(node.target, "_schema", None), "name", "").removeprefix("aten::")
+    name = _name(node)
     x = args[0] if args else None
     if not isinstance(x, Tensor) or x.ndim == 0:
         return
-    if name in ("lstm", "gru", "rnn_tanh", "rnn_relu") and max(x.shape[:2]) > _MOST_STEPS:
-        raise _TooMuch(f"a sequence of {max(x.shape[:2])} steps")
     if name not in ("unbind", "split", "unsafe_split", "chunk", "unsafe_chunk", "tensor_split"):
         return
     given = next((a for a in args[1:2] if type(a) is int), 1)
     cut = max(x.shape) // max(given, 1) if "split" in name and name != "tensor_split" else max(x.shape)
     most = cut if name in ("unbind", "split", "unsafe_split") else min(given, cut)
     if most > _MOST_PIECES or (name == "tensor_split" and given > _MOST_PIECES):
-        raise _TooMuch(f"a tensor of {list(x.shape)} cut into up to {most} pieces")
+        raise _Misfit(f"a tensor of {list(x.shape)} cut into up to {most} pieces")
 
 
 def _check_sizes(node: fx.Node, args: tuple[Any, ...]) -> None:
     """Bound Python's own arithmetic, whose numbers have no end."""
     numbers = [a for a in args if isinstance(a, int | float)]
     if any(not abs(a) <= _LARGEST_SIZE for a in numbers):
-        raise _TooMuch("a size beyond all bounds")
+        raise _Misfit("a size beyond all bounds")
     if getattr(node.target, "__name__", "") == "pow" and any(abs(a) > _LARGEST_POWER for a in numbers[1:]):
-        raise _TooMuch("a power beyond all bounds")
+        raise _Misfit("a power beyond all bounds")

@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dtp_edge.errors import InputError
 from dtp_edge.files.reading import read_text
@@ -45,48 +46,40 @@ def read_json(path: Path, *, most_bytes: int, hint: str, bounds: Bounds | None =
 def check_bounds(document: Any, *, where: str, hint: str, bounds: Bounds | None = None) -> None:
     """Raise `InputError` for the first value out of bounds: number, text, size, depth; in one pass."""
     limits = bounds or Bounds()
-    seen, todo = 0, [(document, _Place(), 0)]
-    while todo:
-        value, place, depth = todo.pop()
-        seen += 1
-        fault = (
-            f"there are more than {limits.values} values" if seen > limits.values else _fault(value, limits)
-        )
-        if fault is None and depth > limits.depth:
-            fault = "is nested too deeply"
-        if fault is not None:
-            raise InputError(fault, where=f"{where}: {place}", hint=hint)
-        if isinstance(value, dict):
-            todo += [(item, _Place(place, key), depth + 1) for key, item in reversed(value.items())]
-        elif isinstance(value, list) and all(type(item) in (int, float) for item in value):
-            seen += len(value)  # a row of numbers: no path is spelt for each of them
-            bad = next((i for i, item in enumerate(value) if not abs(item) <= LARGEST), None)
-            if bad is not None:
-                todo.append((value[bad], _Place(place, bad), depth + 1))
-        elif isinstance(value, list):
-            todo += [(value[i], _Place(place, i), depth + 1) for i in range(len(value) - 1, -1, -1)]
+    open_: list[Iterator[tuple[Any, Any]]] = [iter([("$", document)])]  # one for each level that is open
+    path: list[Any] = [None]
+    seen = 0
+    while open_:
+        for key, value in open_[-1]:
+            path[-1] = key
+            seen += 1
+            if seen > limits.values or (fault := _fault(value, limits)) is not None:
+                what = f"more than {limits.values} values" if seen > limits.values else fault
+                raise InputError(str(what), where=f"{where}: {_spelt(path)}", hint=hint)
+            if isinstance(value, dict | list):
+                if len(path) > limits.depth:
+                    raise InputError("is nested too deeply", where=f"{where}: {_spelt(path)}", hint=hint)
+                open_.append(iter(value.items()) if isinstance(value, dict) else enumerate(value))
+                path.append(None)
+                break
+        else:
+            open_.pop()
+            path.pop()
 
 
-class _Place(NamedTuple):
-    """Where a value stands; spelt only when it is at fault, since a path can be longer than the document."""
-
-    above: _Place | None = None
-    key: str | int = ""
-
-    def __str__(self) -> str:
-        if self.above is None:
-            return "$"
-        step = f"[{self.key}]" if isinstance(self.key, int) else f".{self.key[:100]}"
-        return f"{self.above}{step}"
+def _spelt(path: list[Any]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key[:100]}" for key in path)[1:]
 
 
 def _fault(value: Any, limits: Bounds) -> str | None:
-    if isinstance(value, bool) or value is None:
+    if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int | float):
+        if abs(value) <= LARGEST:
+            return None
         if isinstance(value, float) and not math.isfinite(value):
             return f"{value} is not a finite number"
-        return None if abs(value) <= LARGEST else f"is not a number between -{LARGEST:g} and {LARGEST:g}"
+        return f"is not a number between -{LARGEST:g} and {LARGEST:g}"
     if isinstance(value, str):
         return None if len(value) <= limits.text else f"is a text of {len(value)} characters"
     if isinstance(value, dict):
