@@ -120,6 +120,9 @@ def allowed(overload: Any) -> bool:
     packed = name in GATES and schema.overload_name == "data"  # a packed sequence, which no graph holds
     if not schema.name.startswith("aten::") or not known or packed:
         return False
+    kinds = [str(a.real_type) for a in (*schema.arguments, *schema.returns)]
+    if not any("Tensor" in kind for kind in kinds):
+        return False  # TorchScript's own arithmetic: 1 % 0 of it ends the process
     for argument in schema.arguments:
         kind = str(argument.real_type)
         if argument.is_out:

@@ -212,6 +212,7 @@ HOSTILE = {
     "lists at their word": _insert(
         "aten.lstm.input", ["X", ["X", "X"], ["X", "X", "X", "X"], True, 1, 0.0, False, False, False]
     ),
+    "a remainder that ends the process": _insert("aten.remainder.int", [5, 0]),
     "endless power": _insert("size.pow", [10**9, 10**9]),
     "no input for a placeholder": lambda d: d.update(inputs=[]),
     "another kind of input": lambda d: d["inputs"][0].update(dtype="qint8"),
