@@ -25,6 +25,7 @@ from dtp_edge.zoo import create, resolve_model
 
 NOT_COMPARED = {
     "seconds",
+    "duration",
     "created",
     "date",
     "versions",

@@ -122,8 +122,6 @@ def save_pruned(
     out = Path(out_dir)
     module = compact.graph_module
     stored, table = _stored_tensors(module)
-    was_training = module.training
-    module.eval()  # the flags in the graph are written as they stand
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -139,7 +137,6 @@ def save_pruned(
         "tensors": table,
         "graph": graph_to_json(module.graph),
     }
-    module.train(was_training)
     # one entry: safetensors writes several in any order, and the same network must give the same bytes
     weights = save(stored, metadata={"format": f"{FORMAT} {VERSION}"})
     document["weights_sha256"] = hashlib.sha256(weights).hexdigest()

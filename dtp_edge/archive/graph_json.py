@@ -19,6 +19,7 @@ from torch.fx.graph import CodeGen
 
 from dtp_edge.archive.operators import allowed, misfit
 from dtp_edge.errors import InputError, UnsupportedError
+from dtp_edge.graph.modes import is_mode
 from dtp_edge.surgery.compact_graph import CompactGraph
 from dtp_edge.surgery.kept import SIZE_FUNCTIONS
 
@@ -57,6 +58,7 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
             "kwargs": {k: _encode(v, n) for k, v in n.kwargs.items()},
         }
         for n in graph.nodes
+        if not is_mode(n)
     ]
 
 
@@ -75,6 +77,8 @@ def _target_name(node: fx.Node) -> str:
 def _encode(value: Any, node: fx.Node) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
+    if is_mode(value):
+        return False  # a stored graph is that of evaluation; the module that reads it binds its mode anew
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, float):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dtp_edge.graph.masked_norms import MASKED_STATISTICS
-from dtp_edge.graph.modes import set_training
+from dtp_edge.graph.modes import bind_mode
 from dtp_edge.graph.network import IndexAtoms, NodeSite, PrunableNetwork
 from dtp_edge.graph.values import op_name
 
@@ -126,8 +126,10 @@ def masked_graph(network: PrunableNetwork, training: bool) -> fx.GraphModule:
                 norms.setdefault(site.node, []).append((index, site))
         for name, sites in norms.items():
             _replace_norm(graph_module.graph, nodes[name], sites)
+        bind_mode(graph_module.graph)
         graph_module.recompile()
-        cached[training] = set_training(graph_module, training)
+        graph_module.training = training
+        cached[training] = graph_module
     return cached[training]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dtp_edge.graph import MaskedNetwork
+from dtp_edge.graph import MaskedNetwork, mode_of
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.departure import first_difference
@@ -117,20 +117,13 @@ def _worst(
         if result.module is result.graph_module
         else [result.module, result.graph_module]
     )
-    modes = [(m, m.training) for m in [masked, network.module, *modules]]
     worst = 0.0
-    try:
-        for m, _ in modes:
-            m.eval()
-        with torch.no_grad():
-            for seed in seeds:
-                inputs = random_like(network.example_inputs, seed, dtype)
-                wanted = leaves(masked(*inputs))
-                for m in modules:
-                    worst = max(worst, relative_error(wanted, leaves(m(*inputs))))
-    finally:
-        for m, mode in modes:
-            m.train(mode)
+    with torch.no_grad(), mode_of(masked, network.module, *modules, training=False):
+        for seed in seeds:
+            inputs = random_like(network.example_inputs, seed, dtype)
+            wanted = leaves(masked(*inputs))
+            for m in modules:
+                worst = max(worst, relative_error(wanted, leaves(m(*inputs))))
     return worst, f"{len(seeds)} random inputs"
 
 

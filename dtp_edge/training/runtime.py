@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from inspect import getattr_static
 from typing import Any
 
 import torch
@@ -62,9 +60,6 @@ class Runtime:
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """Move, wrap for several processes, and cast as asked. `module` itself keeps its forward."""
-        if isinstance(module, fx.GraphModule):
-            # accelerate keeps the forward that it finds; a graph writes another one for each mode
-            module.forward = partial(_present_forward, module)
         return self._accelerator.prepare(module, optimizer)
 
     def release(self, module: nn.Module) -> None:
@@ -110,13 +105,6 @@ class Runtime:
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
-
-
-def _present_forward(module: fx.GraphModule, *inputs: Any, **named: Any) -> Any:
-    """The forward that the class has by now; a lazy graph writes its code when that is looked at."""
-    if not callable(getattr_static(type(module), "forward")):
-        assert module.code
-    return type(module).forward(module, *inputs, **named)
 
 
 def move(module: nn.Module, device: torch.device | str) -> nn.Module:
