@@ -10,6 +10,7 @@ from dtp_edge.files.tables import check_bounds as check_bounds
 from dtp_edge.files.tables import read_csv as read_csv
 from dtp_edge.files.tables import read_json as read_json
 from dtp_edge.files.writing import DISK_FAULTS as DISK_FAULTS
+from dtp_edge.files.writing import require_spellable as require_spellable
 from dtp_edge.files.writing import unwritable as unwritable
 from dtp_edge.files.writing import whole_file as whole_file
 from dtp_edge.files.writing import write_bytes as write_bytes

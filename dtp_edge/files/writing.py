@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,22 @@ DISK_FAULTS = frozenset(
 )
 HINT = "Free some space there, or name a place that you may write to."
 _count = itertools.count()
+
+
+def require_spellable(path: Path) -> None:
+    """Raise `InputError` where libraries that are not Python's cannot be given the name of `path`.
+
+    Such a name has letters that the locale's encoding has not (a Chinese folder where that is ASCII).
+    """
+    try:
+        str(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"its name has letters that the encoding of this system's locale ({sys.getfilesystemencoding()}) "
+            "has not",
+            where=ascii(str(path)),
+            hint="Set PYTHONUTF8=1 or LC_ALL=C.UTF-8 and run again, or name a folder in plain letters.",
+        ) from error
 
 
 @contextmanager

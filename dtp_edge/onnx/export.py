@@ -28,7 +28,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
-from dtp_edge.files import unwritable
+from dtp_edge.files import require_spellable, unwritable
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.fusable import fuse_gelu
 from dtp_edge.onnx.portable import make_portable
@@ -230,6 +230,7 @@ def write_onnx(model: ModelProto, path: Path) -> None:
 
     Raises `CheckError` if `onnx.checker` refuses the file, `InputError` if the disk is full.
     """
+    require_spellable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_checked(model, path)

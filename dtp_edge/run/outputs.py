@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dtp_edge.errors import InputError
-from dtp_edge.files import DISK_FAULTS, unwritable
+from dtp_edge.files import DISK_FAULTS, require_spellable, unwritable
 
 LAST = "report.json"  # moved last: its presence says that a run is finished
 _ANOTHER = "Name another --out folder."
@@ -29,6 +29,7 @@ def refuse_finished(out: Path, *, force: bool) -> None:
     """Raise InputError if `out` cannot be written, or holds a finished run and `force` is not set."""
     if os.path.isfile(out):  # unlike Path.is_file, no error for a name that is too long
         raise InputError("is a file, not a folder", where=str(out), hint=_ANOTHER)
+    require_spellable(out)
     if first_process():
         _try_to_write(out)
     if is_finished(out) and not force:

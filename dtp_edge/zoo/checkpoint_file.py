@@ -117,9 +117,10 @@ def _refuse_programs(path: Path) -> None:
 def _numpy_scalars() -> Iterator[None]:
     """Let numpy's numbers pass, which training programs keep beside the weights: numbers are data, too."""
     kinds = {type(np.dtype(code)) for code in "?bhilqBHILQefd"}
-    multiarray = getattr(np, "_core", None) or np.core
-    known = [multiarray.multiarray.scalar, multiarray.multiarray._reconstruct, np.ndarray, np.dtype, *kinds]
-    named = [(multiarray.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    core: Any = getattr(np, "_core", None) or np.core
+    scalar, array = core.multiarray.scalar, core.multiarray._reconstruct
+    known = [scalar, array, np.ndarray, np.dtype, *kinds]
+    named = [(scalar, f"numpy.{place}.multiarray.scalar") for place in ("core", "_core")]
     with torch.serialization.safe_globals([*known, *named]):
         yield
 

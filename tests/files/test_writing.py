@@ -30,7 +30,7 @@ from dtp_edge.measure import write_kit
 from dtp_edge.onnx import export_onnx
 from dtp_edge.profiles import save_profile
 from dtp_edge.report import write_report
-from dtp_edge.run.outputs import staged
+from dtp_edge.run.outputs import refuse_finished, staged
 from dtp_edge.surgery import compact
 from dtp_edge.training.checkpoint import PhaseState, Store
 from dtp_edge.training.logs import write_csv
@@ -164,6 +164,16 @@ def test_a_file_is_as_open_as_the_umask_says_and_its_name_may_be_odd(tmp_path: P
     assert str(unwritable(Path("f"), OSError(28, "No space left on device"))).startswith(
         "f: cannot be written"
     )
+
+
+def test_a_name_that_the_locale_cannot_spell_is_refused_with_what_to_set(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/r\xff"))  # as Python reads "rün" where ASCII is spoken
+    for use in (
+        lambda: refuse_finished(odd, force=False),
+        lambda: export_onnx(network(), torch.randn(1, 3, 8, 8), odd / "m.onnx"),
+    ):
+        with pytest.raises(InputError, match="PYTHONUTF8=1"):
+            use()
 
 
 PROGRAM = "import sys; from dtp_edge.cli import main; main(sys.argv[1:])"

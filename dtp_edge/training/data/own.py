@@ -68,11 +68,8 @@ def user_source(path: Path, attribute: str, workers: int) -> DataSource:
 
 def _check_by_index(part: str, dataset: Any, where: str) -> None:
     """Samples are drawn in an order of the run's own, the same after a stop: they must have numbers."""
-    counted = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
-    try:
-        counted = counted and len(dataset) >= 0
-    except (TypeError, NotImplementedError):
-        counted = False
+    streams = isinstance(dataset, IterableDataset)
+    counted = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not streams
     if not counted:
         raise InputError(
             f"the {part} set ({type(dataset).__name__}) cannot be read by index: it only iterates",
