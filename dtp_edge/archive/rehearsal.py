@@ -65,7 +65,7 @@ def rehearse(
 
 
 def _result(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: values[n])
+    args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda n: values[n])
     _check_pieces(node, args)
     if _name(node) in GATES:
         names = (a.name for a in node.target._schema.arguments)  # type: ignore[union-attr]
