@@ -1,7 +1,7 @@
 """What the transport costs: the plan against POT, and a training step with masks against the dense step.
 
-    python benchmarks/transport_speed.py plan      # 1e6 atoms: entropic_mask against POT's Sinkhorn
-    python benchmarks/transport_speed.py step      # interleaved steps: ResNet-20 x 128, MobileNetV2 x 16
+    python -m benchmarks.transport_speed plan      # 1e6 atoms: entropic_mask against POT's Sinkhorn
+    python -m benchmarks.transport_speed step      # interleaved steps: ResNet-20 x 128, MobileNetV2 x 16
 
 "Reading" is shown twice: sums touch no memory but the scores', copies also write as much as they read.
 The mask and its gradient are two new tensors, so writing two is what no solver can go below.
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import platform
 import resource
 import statistics
 import time
@@ -25,13 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge import zoo
-from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, MaskLearner, entropic_mask
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def timed(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, tuple[float, float]]:
@@ -122,9 +119,8 @@ def step(name: str, size: int, repeats: int) -> dict[str, object]:
     dense = zoo.create(name)
     example = zoo.example_input(name)
     network = trace_network(copy.deepcopy(dense), (example,))
-    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
-    limits = Budget(latency="60%").limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
-    learner = MaskLearner(network, cost, limits, 1000)
+    task = Task.of(network, load_profile("rpi4-ncnn-fp32-1t"), Budget(latency="60%"))
+    learner = task.learner(1000)
     x = torch.randn(size, *example.shape[1:])
     y = torch.randint(0, 10, (size,))
 
@@ -177,10 +173,8 @@ def main() -> None:
     else:
         pairs = [spec.split(":") for spec in options.networks]
         rows = [step(name, int(size), options.repeats) for name, size in pairs]
-    out = options.out or RESULTS / f"transport_speed_{options.what}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    about = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "torch": torch.__version__}
-    out.write_text(json.dumps({**about, "threads": options.threads, "rows": rows}, indent=1))
+    experiment = EXPERIMENTS[f"transport_speed_{options.what}"]
+    experiment.document({"threads": options.threads, "rows": rows}, options.out)
 
 
 if __name__ == "__main__":

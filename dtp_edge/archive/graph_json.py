@@ -17,11 +17,11 @@ import torch
 from torch import fx, nn
 from torch.fx.graph import CodeGen
 
-from dtp_edge.archive.operators import allowed, misfit
+from dtp_edge.archive.storable import allowed, misfit
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.graph.modes import is_mode
+from dtp_edge.ops.sizes import SIZE_FUNCTIONS
 from dtp_edge.surgery.compact_graph import CompactGraph
-from dtp_edge.surgery.kept import SIZE_FUNCTIONS
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
 
@@ -60,6 +60,11 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
         for n in graph.nodes
         if not is_mode(n)
     ]
+
+
+def require_storable(graph: fx.Graph) -> None:
+    """Raise `UnsupportedError` if a node of `graph` cannot be stored, with its name."""
+    graph_to_json(graph)
 
 
 def _target_name(node: fx.Node) -> str:
@@ -214,6 +219,8 @@ def _decode(value: Any, known: dict[str, fx.Node], where: str, depth: int = 0) -
     ((key, inner),) = value.items()
     try:
         return _DECODERS[key](inner, known, where, depth + 1)
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"holds a bad {str(key)[:40]!r} argument", where=where, hint=HINT) from error
 

@@ -13,29 +13,10 @@ from typing import Any
 
 from torch import fx, nn
 
-from dtp_edge.graph.values import op_name
+from dtp_edge.ops.nodes import op_name
+from dtp_edge.ops.spec import spec_of
 
 MODE = "training"  # the attribute of a module that a bound flag reads
-
-# operator -> name of its flag in the schema
-FLAGS = {
-    "batch_norm": "training",
-    "dropout": "train",
-    "dropout_": "train",
-    "alpha_dropout": "train",
-    "feature_dropout": "train",
-    "feature_alpha_dropout": "train",
-    "alpha_dropout_": "train",
-    "feature_dropout_": "train",
-    "feature_alpha_dropout_": "train",
-    "native_dropout": "train",
-    "instance_norm": "use_input_stats",
-    "rrelu": "training",
-    "lstm": "train",
-    "gru": "train",
-    "rnn_tanh": "train",
-    "rnn_relu": "train",
-}
 
 
 @contextmanager
@@ -80,7 +61,8 @@ def is_mode(value: Any) -> bool:
 
 def _literal_flag(node: fx.Node) -> int | str | None:
     """Position or name of the argument that turns training on in a node, if it is written in as off."""
-    flag = FLAGS.get(op_name(node))
+    spec = spec_of(op_name(node))
+    flag = None if spec is None else spec.training_flag
     if flag is None or not hasattr(node.target, "_schema"):
         return None
     names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]

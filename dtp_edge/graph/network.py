@@ -17,6 +17,7 @@ import numpy as np
 from torch import fx, nn
 
 from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.ops.refusal import Code, Refusal
 
 IndexAtoms = np.ndarray  # int32 [size, depth]
 TensorLabels = tuple["IndexAtoms | None", ...]  # one entry a dimension; None: nothing prunable there
@@ -46,10 +47,28 @@ class Group:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A group or node that is left whole, and why."""
+    """A group or node that is left whole, and why: a code for programs, a node and a text for people."""
 
     name: str
-    reason: str
+    refusal: Refusal
+
+    @property
+    def code(self) -> Code:
+        return self.refusal.code
+
+    @property
+    def node(self) -> str:
+        """The graph's node that keeps it, "" where none does."""
+        return self.refusal.node
+
+    @property
+    def text(self) -> str:
+        return self.refusal.text
+
+    @property
+    def reason(self) -> str:
+        """Text and node in one line."""
+        return str(self.refusal)
 
 
 @dataclass(frozen=True)
@@ -104,7 +123,8 @@ class PrunableNetwork:
     """A traced and labelled network: `graph`'s whole answer, read by every later box.
 
     `module` is the user's own, never changed. `graph_module` is its ATen graph with the same
-    parameter and buffer names (and the same tensors).
+    parameter and buffer names (and the same tensors). Without `dynamic_batch` the graph, the costs and the
+    files are those of the example inputs' own shapes; else dimension 0 is a batch, priced and exported as 1.
     """
 
     module: nn.Module
@@ -118,6 +138,7 @@ class PrunableNetwork:
     node_sites: tuple[NodeSite, ...]
     layers: LayerGraph = _AtFirstUse()  # type: ignore[assignment]  # what costs are computed from
     dynamic_batch: bool = True
+    notes: tuple[str, ...] = ()  # what differs from what the user may expect, for the report's warnings
 
     @property
     def n_atoms(self) -> int:

@@ -14,10 +14,11 @@ import warnings
 from pathlib import Path
 
 import onnxruntime as ort
+import platformdirs
 
 from dtp_edge.errors import InputError
 from dtp_edge.measure.machine import cpu_model
-from dtp_edge.measure.procedure import Progress, measure_host
+from dtp_edge.measure.procedure import OnProbe, measure_host
 from dtp_edge.profiles.profile import Profile, parse_profile, save_profile
 from dtp_edge.profiles.schema import SCHEMA_VERSION, read_profile_json
 
@@ -25,7 +26,7 @@ CACHE_VARIABLE = "DTP_EDGE_CACHE"
 _FORMAT = 2  # of the measurement itself: older caches are measured again
 
 
-def host_profile(threads: int = 1, *, quick: bool = True, progress: Progress | None = None) -> Profile:
+def host_profile(threads: int = 1, *, quick: bool = True, progress: OnProbe | None = None) -> Profile:
     """Return this machine's profile from the cache; measure it (in less than 40 s) if there is none.
 
     A full measurement in the cache is preferred to a quick one. With `quick=False` the full measurement
@@ -59,10 +60,7 @@ def cache_path(threads: int = 1, *, quick: bool = True) -> Path:
 def cache_folder() -> Path:
     """Return the cache folder: `DTP_EDGE_CACHE`, or `dtp_edge` in the user's cache folder."""
     given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "dtp_edge"
+    return Path(given) if given else platformdirs.user_cache_path("dtp_edge", appauthor=False)
 
 
 def fingerprint(threads: int = 1) -> str:

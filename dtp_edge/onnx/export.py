@@ -1,8 +1,7 @@
 """The ONNX file: opset 18, IR 10, static batch, simplified, the same bytes for the same network.
 
 Opset 18 with IR 10 and a fixed batch is what every reader we know accepts. The graph is simplified by
-onnxsim; folding a norm of dead channels leaves subnormal weights, which cost some runtimes five times
-the latency, so they are flushed to zero afterwards. Nothing here is trusted: see `parity`.
+onnxsim and rewritten by the passes of `passes/`. Nothing here is trusted: see `parity`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import io
 import logging
 import math
 import os
@@ -20,18 +18,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxsim
 import torch
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto
 from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
 from dtp_edge.files import require_spellable, unwritable
+from dtp_edge.graph.as_found import TRACING
+from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import batch_one as batch_one
 from dtp_edge.onnx.attention_dims import FlatAttention
-from dtp_edge.onnx.fusable import fuse_gelu
-from dtp_edge.onnx.portable import make_portable
+from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 
 OPSET = 18
 IR_VERSION = 10
@@ -44,6 +43,7 @@ def export_onnx(
     path: str | Path,
     *,
     dynamic_batch: bool = False,
+    keep_shape: bool = False,
     metadata: Mapping[str, str] | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
@@ -51,15 +51,16 @@ def export_onnx(
     """Write `module` in eval mode to `path` as ONNX and return the path.
 
     The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`; a network that only takes the batch
-    of its example inputs (a size is written in its source) keeps that. Input names are those of the
-    module's `forward` unless given. The module is not changed. The file appears whole or not at all.
+    of its example inputs (a size is written in its source) keeps that, and so does every one with
+    `keep_shape`. Input names are those of the module's `forward` unless given. The module is not changed.
+    The file appears whole or not at all.
 
     Raises `UnsupportedError` if the network has no ONNX form, `CheckError` if `onnx.checker` refuses it.
     """
     path = Path(path)
     given = as_inputs(example_inputs)
-    inputs = batch_one(given)
-    names = list(input_names) if input_names else forward_names(module, len(inputs))
+    inputs = given if keep_shape else batch_one(given)
+    names = list(input_names) if input_names else forward_names(module, inputs)
     outs = list(output_names) if output_names else None
     try:
         model = _to_proto(module, inputs, names, outs, dynamic_batch)
@@ -67,8 +68,9 @@ def export_onnx(
         if same_shapes(inputs, given):
             raise
         model = _to_proto(module, given, names, outs, dynamic_batch)
-    model = finish_proto(fuse_gelu(make_portable(_simplified(model))), metadata or {})
-    write_onnx(model, path)
+    _refuse_operators(model)
+    passes = [kind() for kind in find_passes("dtp_edge.onnx.passes", Rewrite)]
+    write_onnx(finish_proto(run_passes(_simplified(model), passes), metadata or {}), path)
     return path
 
 
@@ -77,25 +79,34 @@ def as_inputs(example_inputs: tuple[Any, ...] | torch.Tensor) -> tuple[Any, ...]
     return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
 
 
-def batch_one(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Cut the inputs that carry the batch (dimension 0 as long as the first input's) to one sample."""
-    first = next((x for x in inputs if isinstance(x, torch.Tensor) and x.ndim), None)
-    batch = None if first is None else first.shape[0]
-    return tuple(
-        x[:1] if isinstance(x, torch.Tensor) and x.ndim and x.shape[0] == batch else x for x in inputs
-    )
-
-
 def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
     """Return whether two sets of inputs agree in all shapes."""
     return [getattr(x, "shape", None) for x in one] == [getattr(x, "shape", None) for x in two]
 
 
-def forward_names(module: nn.Module, count: int) -> list[str]:
-    """Return the names of the first `count` positional arguments of the module's forward."""
+def forward_names(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
+    """Return the names that the module's forward has for these inputs; one that is None is no input."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
-    return names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
+    if len(names) < len(inputs):
+        names = [f"input_{i}" for i in range(len(inputs))]
+    return [name for name, x in zip(names, inputs, strict=False) if x is not None]
+
+
+def _refuse_operators(model: ModelProto) -> None:
+    """Raise UnsupportedError for an operator that the file's opset does not have."""
+    own = {function.name for function in model.functions}
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type in own:
+            continue
+        try:
+            onnx.defs.get_schema(node.op_type, OPSET, "")
+        except onnx.defs.SchemaError as error:
+            raise UnsupportedError(
+                f"the network uses {node.op_type}, which opset {OPSET} of ONNX does not have",
+                where=node.name,
+                hint="Replace that operator, or prune the network without it.",
+            ) from error
 
 
 def _to_proto(
@@ -121,7 +132,7 @@ def _to_proto(
         "verbose": False,
     }
     try:
-        with _quiet(), torch.no_grad(), FlatAttention():
+        with TRACING, _quiet(), torch.no_grad(), FlatAttention():
             program = torch.onnx.export(clone, inputs, **options)
     except Exception as error:
         reason = str(error).strip().splitlines()
@@ -152,7 +163,7 @@ def _quiet():
     try:
         for log in loggers:
             log.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), hushed("stdout"):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -181,10 +192,9 @@ def _names(values: Any) -> list[str]:
 
 
 def finish_proto(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
-    """Flush subnormals, drop what varies or names this machine, set the metadata; in place."""
+    """Drop what varies or names this machine, set the metadata; in place."""
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "dtp_edge", "", ""
-    flush_subnormals(model)
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
@@ -200,21 +210,6 @@ def finish_proto(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
     for key in sorted(metadata):
         model.metadata_props.add(key=key, value=str(metadata[key]))
     return model
-
-
-def flush_subnormals(model: ModelProto) -> int:
-    """Set subnormal weights and constants to zero, in place; return how many there were."""
-    attributes = (a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute)
-    count = 0
-    for tensor in [*model.graph.initializer, *(t for t in attributes if t.dims)]:
-        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-            continue
-        array = numpy_helper.to_array(tensor)
-        tiny = (array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)
-        if tiny.any():
-            count += int(tiny.sum())
-            tensor.CopyFrom(numpy_helper.from_array(np.where(tiny, array.dtype.type(0), array), tensor.name))
-    return count
 
 
 def tensor_bytes(model: ModelProto) -> int:

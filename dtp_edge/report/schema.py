@@ -16,8 +16,9 @@ from jsonschema.exceptions import best_match
 
 from dtp_edge.errors import InputError
 from dtp_edge.files import Bounds, read_json
+from dtp_edge.report.upgrade import upgraded
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 MAX_REPORT_BYTES = 32 * 2**20
 _BOUNDS = Bounds(values=2_000_000, keys=20_000)
 _FAULTS = 20  # that are looked at for the best one to tell
@@ -83,6 +84,8 @@ def filled(value: Any, schema: Mapping[str, Any] = REPORT_SCHEMA) -> Any:
 def read_report(path: str | Path) -> dict[str, Any]:
     """Read and check a report.json, given by its path or by the output folder that holds it.
 
+    One of an older version is given in the fields of this one.
+
     Raises InputError if it is missing, too large, not JSON, or does not follow the schema.
     """
     path = Path(path)
@@ -91,7 +94,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
     hint = "Give the --out folder of a run."
     if not os.path.lexists(path):
         raise InputError("there is no report here", where=str(path), hint=hint)
-    report = read_json(path, most_bytes=MAX_REPORT_BYTES, hint=hint, bounds=_BOUNDS)
+    report = upgraded(read_json(path, most_bytes=MAX_REPORT_BYTES, hint=hint, bounds=_BOUNDS))
     validate_report(report, where=str(path))
     return report
 

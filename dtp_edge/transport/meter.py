@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def prices(network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float
     dense network exceeds (all 1 if there is none). What costs next to nothing counts as 1 % of the mean, or
     it would outshine every importance. Limits of memory take no part: bytes of weights differ a hundredfold
     between the layers of a network, far more than importance does, and networks trained from scores priced in
-    them ended 1.5 to 2.7 points lower (`benchmarks/mcu_accuracy.py`).
+    them ended 1.5 to 2.7 points lower (`benchmarks/accuracy/mcu.py`).
     """
     meter = Meter(network, cost, limits)
     mask, total = np.ones(network.n_atoms), np.zeros(network.n_atoms)
@@ -146,9 +146,7 @@ def require_feasible(network: PrunableNetwork, cost: CostModel, limits: Mapping[
 
 
 def _refusal(row: Mapping[str, object]) -> str:
-    metric, asked, smallest = str(row["metric"]), row["asked"], row["smallest"]
-    assert isinstance(asked, (int, float))
-    assert isinstance(smallest, (int, float))
+    metric, asked, smallest = str(row["metric"]), cast(float, row["asked"]), cast(float, row["smallest"])
     return f"{title(metric)} of {quantity(metric, asked)} asked, {quantity(metric, smallest)} is the smallest"
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.export_structures import STRUCTURES
-from helpers.keeps import random_keep
 from safetensors.torch import load_file
 from torch import nn
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.archive import folder as archive
 from dtp_edge.archive import load_pruned, save_pruned
-from dtp_edge.archive.operators import STORABLE, allowed
 from dtp_edge.archive.recurrent import recurrent_fault
+from dtp_edge.archive.storable import allowed
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.proof.equality import randomise_tensors
@@ -139,11 +139,6 @@ def _damaged(tmp_path, change):
     change(document)
     path.write_text(json.dumps(document))
     return tmp_path
-
-
-def test_every_name_in_the_list_is_an_operator_that_a_graph_may_hold():
-    packets = {name: getattr(torch.ops.aten, name) for name in STORABLE}
-    assert [n for n, p in packets.items() if not any(allowed(getattr(p, o)) for o in p.overloads())] == []
 
 
 def _call(document):

@@ -19,7 +19,6 @@ from dtp_edge.int8.quantise import is_quantized
 from dtp_edge.onnx import evaluate_onnx
 from dtp_edge.run import delivery as deliver
 from dtp_edge.run import facts as summary
-from dtp_edge.run.pipeline import RunContext
 from dtp_edge.training import DataSource, Recipe, load_data
 
 INT8_DEVICE = "stm32h747-cubeai-int8"
@@ -53,7 +52,7 @@ def run(data: DataSource, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.
         data=data,
         recipe=Recipe.for_epochs(2),
         out=tmp_path_factory.mktemp("runs") / "int8",
-        context=RunContext(int8=True, data=data),
+        int8=True,
     )
     return model, result
 
@@ -125,15 +124,29 @@ def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monke
         return SimpleNamespace(method="entropy", tried=[])
 
     accuracies = {"model.onnx": 0.9, "model.int8.onnx": 0.8}
-    monkeypatch.setattr("dtp_edge.int8.quantize_onnx", quantise)
-    monkeypatch.setattr("dtp_edge.onnx.evaluate_onnx", lambda path, loader: accuracies[path.name])
-    context = RunContext(int8=True, data=data, int8_method="entropy")
-    found = deliver._quantise(tmp_path / "model.onnx", context)
+    monkeypatch.setattr(deliver, "quantize_onnx", quantise)
+    monkeypatch.setattr(deliver, "evaluate_onnx", lambda path, loader: accuracies[path.name])
+    found = deliver._quantise(tmp_path / "model.onnx", data, "entropy")
     assert seen == {"source": "model.onnx", "samples": 256, "method": "entropy"}
     assert (found["accuracy"], found["fp32_accuracy"]) == (0.8, 0.9)
-    reported = summary._accuracy(SimpleNamespace(accuracy={"pruned": 0.9}), deliver.Delivery([], int8=found))
+    cut = SimpleNamespace(training=SimpleNamespace(accuracy={"pruned": 0.9}))
+    reported = summary._accuracy(deliver.Delivered(cut, (), int8=found))  # type: ignore[arg-type]
     assert reported is not None
     assert (reported["pruned"], reported["int8"]) == (0.9, 0.8)
+
+
+def test_an_own_loop_writes_int8_and_a_free_batch_too(data: DataSource, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    given = {"device": INT8_DEVICE, "budget": dtp.Budget(flash="70%"), "total_steps": 2, "int8": True}
+    with pytest.raises(dtp.UnsupportedError, match="int8 needs data"):
+        dtp.TransportPruner(Net(), torch.zeros(1, 1, 16, 16), **given)
+    pruner = dtp.TransportPruner(Net(), torch.zeros(1, 1, 16, 16), data=data, dynamic_batch=True, **given)
+    result = pruner.finish(out=tmp_path / "own")
+    assert is_quantized(result.onnx_int8)
+    assert {"model.onnx", "model.int8.onnx"} <= {row["path"] for row in result.report["files"]}
+    (entry,) = onnx.load(result.onnx).graph.input
+    assert entry.type.tensor_type.shape.dim[0].dim_param
+    assert result.report["run"]["settings"] == {"int8": True, "dynamic_batch": True}
 
 
 def test_ranges_come_from_training_images_only(run, data: DataSource) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,7 @@ from torch import nn
 import dtp_edge as dtp
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
-from dtp_edge.run.feasibility import plan
-from dtp_edge.run.pipeline import finish_task
+from dtp_edge.run.proved import Cut
 from dtp_edge.run.task import Task
 from dtp_edge.training import Recipe, load_data
 
@@ -45,7 +42,7 @@ def test_one_shot_and_plan_honour_layer_ratios() -> None:
     check = next(c for c in result.report["checks"] if "budget" in c["name"])
     assert check["value"] == 1.0
     assert "2 layers keep their ratio" in check["detail"]
-    assert shares(plan(net(), INPUT, [DEVICE], budget)[0]["widths"]) == [0.5, 0.5]
+    assert shares(dtp.feasibility(net(), INPUT, [DEVICE], budget)[0]["widths"]) == [0.5, 0.5]
 
 
 def test_a_trained_run_honours_them_beside_a_latency() -> None:
@@ -69,11 +66,11 @@ def test_widths_beyond_the_budget_fail_the_check(budget: dict[str, object]) -> N
     everything = np.ones(28, dtype=bool)
     assert not found.check(everything).passed
     with pytest.raises(dtp.DtpEdgeError, match="budget on the final widths"):
-        finish_task(found, everything)
+        Cut.of(found, everything)
 
 
 def test_diverged_weights_are_named_at_the_end() -> None:
     found = task(keep=0.5)
     next(found.network.module.parameters()).data[0] = float("nan")
     with pytest.raises(dtp.DtpEdgeError, match=r"0\.weight"):
-        finish_task(dataclasses.replace(found), found.harden(np.arange(28.0)))
+        Cut.of(found, found.harden(np.arange(28.0)))

@@ -20,6 +20,7 @@ from dtp_edge.training import (
     evaluate,
     fine_tune,
     open_session,
+    read_csv,
     recalibrate,
     train_base,
     write_csv,
@@ -166,11 +167,11 @@ def test_batch_norm_of_a_graph_is_re_estimated_as_in_its_module() -> None:
 
 
 def test_no_decay_on_norms_biases_and_scores() -> None:
-    from dtp_edge.training.loop import Phase, _optimizer
+    from dtp_edge.training.optimizer import make_optimizer
 
     net = SmallNet()
     net.scores = nn.Parameter(torch.zeros(4, 4))
-    optimizer = _optimizer(Phase("x", net, 1, 0.1, scores=[net.scores], score_rate=0.7), Recipe())
+    optimizer = make_optimizer(net, Recipe(), 0.1, [net.scores], 0.7)
     decays = {id(p): (g["weight_decay"], g["rate"]) for g in optimizer.param_groups for p in g["params"]}
     assert decays[id(net.conv1.weight)] == (5e-4, 0.1)
     assert decays[id(net.bn1.weight)] == decays[id(net.linear.bias)] == (0.0, 0.1)
@@ -214,6 +215,12 @@ def test_curves_are_written(tmp_path: Path) -> None:
     ]
     text = write_csv(tmp_path / "curve.csv", rows).read_text().splitlines()
     assert text == ["phase,step,loss,holdout_accuracy,costs.macs", "masks,1,0.5,,3.0", "x,1,,1.0,"]
+    old = tmp_path / "old.csv"
+    old.write_text("phase,step,loss,hardness,kept\nmasks,1,0.5,2.5,0.75\n")
+    assert read_csv(old) == [
+        {"phase": "masks", "step": "1", "loss": "0.5", "softness": "2.5", "mean_mask": "0.75"}
+    ]
+    assert read_csv(tmp_path / "curve.csv")[0]["costs.macs"] == "3.0"
     pytest.importorskip("tensorboard")
     TensorBoardLog(tmp_path / "board")("masks", 1, 1, rows[0])
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

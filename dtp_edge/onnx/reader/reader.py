@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from torch import fx, nn
 
 from dtp_edge.errors import InputError, UnsupportedError, require_file
+from dtp_edge.graph.hush import hushed
 from dtp_edge.onnx.reader import ops_compute, ops_layout
 from dtp_edge.onnx.reader.registry import FIXED, Context, writer_of
 
@@ -50,7 +51,7 @@ def _runs_at_two(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
     """Whether the network takes a batch of two and treats its rows alike."""
     twice = [torch.cat([x, x]) for x in examples]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), hushed():  # a graph module prints the traceback of its failing code
             one, two = module.eval()(*examples), module(*twice)
     except (RuntimeError, TypeError):
         return False
@@ -146,7 +147,7 @@ def _build(model: onnx.ModelProto, *, free_batch: bool) -> fx.GraphModule:
         assert writer is not None
         try:
             made = writer(context)
-        except UnsupportedError:
+        except InputError:
             raise
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise context.refuse(f"is used in a way that is not read ({error})") from error
