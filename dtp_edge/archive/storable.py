@@ -1,8 +1,9 @@
 """The operators that a stored network may hold: those whose specification says so, with what arguments.
 
 A specification (`ops`) stands for all overloads that compute tensors or sizes from tensors, numbers and
-the few words below. Not storable is what no network's forward pass needs and what trusts its
-arguments: gradients (`*_backward`), sparse, quantised and packed tensors, views of raw storage, segment and bag reductions, gathers without a check of the index.
+the few words below. Not storable is what no forward pass needs and what trusts its arguments: gradients
+(`*_backward`), sparse, quantised and packed tensors, views of raw storage, segment and bag reductions,
+gathers without a check of the index.
 """
 
 from __future__ import annotations

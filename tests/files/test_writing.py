@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import torch
 from helpers import giants
-from helpers.keeps import random_keep
 from torch import nn
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.archive import save_pruned
 from dtp_edge.errors import InputError
 from dtp_edge.files import unwritable, whole_file, write_bytes, write_text

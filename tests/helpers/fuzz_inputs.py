@@ -24,6 +24,7 @@ from onnx import helper, numpy_helper
 from safetensors.torch import save
 from torch import nn
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.archive import load_pruned, save_pruned
 from dtp_edge.errors import DtpEdgeError
 from dtp_edge.fitting.own_latencies import read_measured
@@ -35,7 +36,6 @@ from dtp_edge.report import read_report
 from dtp_edge.surgery import compact
 from dtp_edge.zoo import load_weights
 from helpers import giants
-from helpers.keeps import random_keep
 
 VALUES: tuple[Any, ...] = (
     *(
