@@ -6,6 +6,7 @@ asked for the shape of its result (PyTorch's fake tensors), with the sizes bound
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,8 +41,15 @@ def rehearse(
     found = [node for node in graph.nodes if node.op == "placeholder"]
     if len(found) != len(inputs):
         raise InputError(f"has {len(found)} inputs, not {len(inputs)}", where=where, hint=hint)
+    shapes = [[int(size) for size in x["shape"]] for x in inputs]  # a schema takes 3.0 for a whole number
+    if any(math.prod(shape) > MOST_ELEMENTS for shape in shapes):
+        what = f"has an input of more than {MOST_ELEMENTS} values"
+        raise InputError(what, where=where, hint=hint)
     with FakeTensorMode() as mode, torch.no_grad():
-        made = [torch.empty(x["shape"], dtype=getattr(torch, x["dtype"])) for x in inputs]
+        made = [
+            torch.empty(shape, dtype=getattr(torch, x["dtype"]))
+            for shape, x in zip(shapes, inputs, strict=True)
+        ]
         held: dict[str, Tensor] = {}
         values = dict(zip(found, made, strict=True))
         for number, node in enumerate(graph.nodes):

@@ -289,6 +289,13 @@ def test_pipes_and_sparse_giants_are_refused_at_once(tmp_path):
         load_pruned(tmp_path)
 
 
+def test_a_whole_number_may_be_written_with_a_point(tmp_path):
+    def change(document):
+        document["inputs"][0]["shape"] = [float(size) for size in document["inputs"][0]["shape"]]
+
+    assert list(load_pruned(_damaged(tmp_path, change)).parameters())
+
+
 def test_missing_and_truncated_files(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_pruned(tmp_path)
