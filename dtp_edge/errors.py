@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import linecache
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterable, Sequence
@@ -94,10 +95,11 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 
 def require_file(path: Path, hint: str) -> None:
-    """Raise `InputError` unless `path` is a file."""
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
-        raise InputError(what, where=str(path), hint=hint)
+    """Raise `InputError` unless `path` is an ordinary file: no folder, no pipe, no device."""
+    if path.is_file():
+        return
+    what = "is a pipe or a device, not a file" if os.path.exists(path) else "there is no such file"
+    raise InputError("is a folder, not a file" if path.is_dir() else what, where=str(path), hint=hint)
 
 
 def users_line(error: BaseException | None) -> str | None:

@@ -8,8 +8,8 @@ pickle and without the pruning run.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ import numpy as np
 import torch
 from jsonschema.exceptions import best_match
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from dtp_edge.archive.graph_json import graph_from_json, graph_to_json
+from dtp_edge.archive.graph_json import DTYPES, graph_from_json, graph_to_json, tensor_name_fault
+from dtp_edge.archive.rehearsal import rehearse
 from dtp_edge.errors import InputError
+from dtp_edge.files import Bounds, read_json, require_regular, write_bytes, write_text
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, build_graph_module
 from dtp_edge.surgery.compaction import Compact, named_tensors
@@ -33,7 +35,9 @@ HINT = "The folder was changed or cut short after it was written: copy it again,
 FORMAT = "dtp_edge.pruned"
 VERSION = 2  # 1 had no `weights_sha256`
 WEIGHTS, WIDTHS = "model.safetensors", "widths.json"
-MAX_JSON_BYTES = 256_000_000
+MAX_JSON_BYTES, MAX_WEIGHT_BYTES = 256_000_000, 16 * 2**30
+_BOUNDS = Bounds(values=2_000_000, keys=20_000)
+_FAULTS = 20  # that are looked at for the best one to tell
 
 _TEXT = {"type": "string", "maxLength": 1000}
 SCHEMA: dict[str, Any] = {
@@ -55,7 +59,19 @@ SCHEMA: dict[str, Any] = {
         "weights_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "inputs": {
             "type": "array",
-            "items": {"type": "object", "required": ["shape", "dtype"]},
+            "maxItems": 1000,
+            "items": {
+                "type": "object",
+                "required": ["shape", "dtype"],
+                "properties": {
+                    "shape": {
+                        "type": "array",
+                        "maxItems": 16,
+                        "items": {"type": "integer", "minimum": 0, "maximum": 2**31},
+                    },
+                    "dtype": {"enum": list(DTYPES)},
+                },
+            },
         },
         "tensors": {
             "type": "object",
@@ -104,7 +120,6 @@ def save_pruned(
     """
     compact.sync()
     out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
     module = compact.graph_module
     stored, table = _stored_tensors(module)
     document = {
@@ -122,17 +137,11 @@ def save_pruned(
         "tensors": table,
         "graph": graph_to_json(module.graph),
     }
-    draft = out / (WEIGHTS + ".partial")
-    draft.touch()
-    mode = draft.stat().st_mode  # what this process gives a new file; safetensors makes it private
     # one entry: safetensors writes several in any order, and the same network must give the same bytes
-    save_file(stored, draft, metadata={"format": f"{FORMAT} {VERSION}"})
-    draft.chmod(mode)
-    document["weights_sha256"] = _sha256(draft)
-    os.replace(draft, out / WEIGHTS)
-    draft = out / (WIDTHS + ".partial")
-    draft.write_text(json.dumps(document, sort_keys=True, allow_nan=False), encoding="utf-8")
-    os.replace(draft, out / WIDTHS)
+    weights = save(stored, metadata={"format": f"{FORMAT} {VERSION}"})
+    document["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    write_bytes(out / WEIGHTS, weights)
+    write_text(out / WIDTHS, json.dumps(document, sort_keys=True, allow_nan=False))
     return out / WEIGHTS, out / WIDTHS
 
 
@@ -161,8 +170,9 @@ def load_pruned(folder: str | Path, *, any_weights: bool = False) -> nn.Module:
     """
     folder = Path(folder)
     document = _read_json(folder / WIDTHS)
+    require_regular(folder / WEIGHTS, most_bytes=MAX_WEIGHT_BYTES, hint=HINT)
     written = document.get("weights_sha256")
-    if written and not any_weights and (folder / WEIGHTS).is_file() and _sha256(folder / WEIGHTS) != written:
+    if written and not any_weights and _sha256(folder / WEIGHTS) != written:
         raise InputError(
             f"is not the file that was written with {WIDTHS}",
             where=str(folder / WEIGHTS),
@@ -171,9 +181,14 @@ def load_pruned(folder: str | Path, *, any_weights: bool = False) -> nn.Module:
     tensors = _read_tensors(folder / WEIGHTS, document["tensors"])
     try:
         graph = graph_from_json(document["graph"], set(tensors))
+        rehearse(graph, tensors, document["inputs"], where="graph", hint=HINT)
+        module = build_graph_module(tensors, graph)
+        module.write_code()
     except InputError as error:
         raise InputError(error.what, where=f"{folder / WIDTHS}: {error.where}", hint=HINT) from error
-    return build_graph_module(tensors, graph)
+    except (SyntaxError, RecursionError, ValueError, RuntimeError) as error:  # of the graph's code
+        raise InputError(f"its graph is no program: {error}", where=str(folder), hint=HINT) from error
+    return module
 
 
 def _sha256(path: Path) -> str:
@@ -183,14 +198,7 @@ def _sha256(path: Path) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     hint = "Give the folder that a finished run wrote."
-    if not path.is_file():
-        raise InputError("there is no such file", where=str(path), hint=hint)
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise InputError(f"is larger than {MAX_JSON_BYTES} bytes", where=str(path), hint=hint)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"is not JSON ({error})", where=str(path), hint=hint) from error
+    document = read_json(path, most_bytes=MAX_JSON_BYTES, hint=hint, bounds=_BOUNDS)
     version = document.get("version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > VERSION:
         raise InputError(
@@ -198,29 +206,32 @@ def _read_json(path: Path) -> dict[str, Any]:
             where=str(path),
             hint="Update dtp-edge.",
         )
-    problem = best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(document))
+    faults = jsonschema.Draft202012Validator(SCHEMA).iter_errors(document)
+    problem = best_match(itertools.islice(faults, _FAULTS))
     if problem is not None:
         place = "/".join(map(str, problem.absolute_path))
         raise InputError(
             f"is not a pruned network: {problem.message[:200]}", where=f"{path}: {place}", hint=hint
         )
+    for name in document["tensors"]:
+        if (fault := tensor_name_fault(name)) is not None:
+            raise InputError(f"the tensor {name[:60]!r} {fault}", where=f"{path}: tensors", hint=hint)
     return document
 
 
 def _read_tensors(path: Path, table: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise InputError("there is no such file", where=str(path), hint=HINT)
     try:
         with safe_open(path, framework="pt") as file:
-            raw = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError, ValueError) as error:
+            wanted = {entry["stored"] for entry in table.values()}
+            raw = {name: file.get_tensor(name) for name in file.keys() if name in wanted}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise InputError(f"is not a safetensors file ({error})", where=str(path), hint=HINT) from error
     made: dict[str, torch.Tensor] = {}
     result = {}
     for name, entry in table.items():
         home = entry["stored"]
         if home not in raw:
-            raise InputError(f"lacks the tensor {home!r}", where=str(path), hint=HINT)
+            raise InputError(f"lacks the tensor {home[:100]!r}", where=str(path), hint=HINT)
         if home not in made:
             made[home] = raw[home]
             if entry["parameter"]:

@@ -7,62 +7,37 @@ object with one key: `{"node": name}`, `{"tuple": [...]}`, `{"dict": {...}}`, `{
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
+import unicodedata
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.fx.graph import CodeGen
 
+from dtp_edge.archive.storable import allowed, misfit
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.graph.modes import is_mode
 from dtp_edge.ops.sizes import SIZE_FUNCTIONS
-from dtp_edge.ops.spec import spec_of
+from dtp_edge.surgery.compact_graph import CompactGraph
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
 
-MAX_NODES = 200_000
+MAX_NODES = 10_000
 MAX_DEPTH = 12
-_NODE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
-_TENSOR_NAME = re.compile(r"[\w-]{1,200}(\.[\w-]{1,200}){0,40}", re.ASCII)
-_DTYPES = (
+_MOST_LEVELS, _LONGEST_NAME = 40, 1_000
+_NODE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,999}")
+_TAKEN_BELOW = frozenset(dir(nn.Module())) - {"T_destination"}  # no tensor may stand in their place
+_TAKEN = _TAKEN_BELOW | frozenset(dir(CompactGraph)) | {"graph", "_graph", "_code", "_codegen", "_tracer_cls"}
+_SPOKEN_FOR = frozenset({"self", "torch", "device", "inf", "nan", "NoneType", "fx_pytree", "pytree"})
+DTYPES = (
     *("float16", "float32", "float64", "bfloat16", "bool", "uint8", "int8", "int16", "int32", "int64"),
     *("complex64", "complex128"),
 )
 _LAYOUTS = ("strided",)
 _MEMORY_FORMATS = ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d")
-
-# An operator is allowed if its specification says so and its schema shows that it computes tensors or sizes
-# from tensors, numbers and these words.
-_TEXT_ARGUMENTS = {
-    *("mode", "padding", "equation", "approximate", "rounding_mode", "indexing", "reduce", "padding_mode"),
-    *("interpolation", "side", "reduction"),
-}
-_ARGUMENT_TYPES = re.compile(
-    r"(Tensor|Optional\[Tensor\]|List\[(Optional\[)?Tensor\]?\]|Optional\[List\[Tensor\]\]|number|Optional\[number\]"
-    r"|int|bool|float|Optional\[(int|bool|float|List\[int\]|List\[float\]|List\[bool\])\]|List\[(int|bool|float|number)\]"
-    r"|Device|Optional\[Device\])"
-)
-_RETURN_TYPES = re.compile(r"(Tensor|List\[Tensor\]|int|bool|float|number)")
-
-
-def allowed(overload: Any) -> bool:
-    """Return whether a stored graph may hold this ATen operator."""
-    schema = overload._schema
-    spec = spec_of(schema.name.removeprefix("aten::"))
-    if not schema.name.startswith("aten::") or spec is None or not spec.storable:
-        return False
-    for argument in schema.arguments:
-        kind = str(argument.type)
-        if kind in ("str", "Optional[str]"):
-            if argument.name not in _TEXT_ARGUMENTS:
-                return False
-        elif kind in ("Generator", "Optional[Generator]"):
-            continue  # only ever left at its default: no value of it can be written
-        elif not _ARGUMENT_TYPES.fullmatch(kind):
-            return False
-    return all(_RETURN_TYPES.fullmatch(str(r.type)) for r in schema.returns)
 
 
 def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
@@ -137,23 +112,24 @@ def _encode(value: Any, node: fx.Node) -> Any:
     )
 
 
-def graph_from_json(nodes: Any, tensor_names: set[str]) -> fx.Graph:
+def graph_from_json(nodes: list[Any], tensor_names: set[str]) -> fx.Graph:
     """Rebuild a graph that reads the tensors named.
 
     Raises `InputError` on anything that is not a graph written by `graph_to_json`.
     """
-    if not isinstance(nodes, list) or not 0 < len(nodes) <= MAX_NODES:
-        raise InputError("is not a list of nodes", where="graph", hint=HINT)
+    if not 0 < len(nodes) <= MAX_NODES:
+        raise InputError(f"has {len(nodes)} nodes; read are 1 to {MAX_NODES}", where="graph", hint=HINT)
     graph = fx.Graph()
     known: dict[str, fx.Node] = {}
     for i, entry in enumerate(nodes):
         where = f"graph[{i}]"
         name, op = entry["name"], entry["op"]
-        if not _NODE_NAME.fullmatch(name) or name in known:
+        if not _is_word(name) or name in known:
             raise InputError("bad or repeated node name", where=where, hint=HINT)
         args = tuple(_decode(a, known, where) for a in entry["args"])
-        kwargs = {_word(k, where): _decode(v, known, where) for k, v in entry["kwargs"].items()}
+        kwargs = {k: _decode(v, known, where) for k, v in entry["kwargs"].items()}
         target = _target(op, entry["target"], tensor_names, where)
+        _check_arguments(op, target, args, kwargs, where)
         known[name] = graph.create_node(op, target, args, kwargs, name=name)
     if sum(n.op == "output" for n in graph.nodes) != 1 or next(reversed(graph.nodes)).op != "output":
         raise InputError("must end in one output", where="graph", hint=HINT)
@@ -161,21 +137,59 @@ def graph_from_json(nodes: Any, tensor_names: set[str]) -> fx.Graph:
     return graph
 
 
+def tensor_name_fault(name: str) -> str | None:
+    """Return why a tensor cannot have this name in a stored network; None if it can.
+
+    The names of modules are the user's: any letters, spaces, slashes. But they stand in the Python code that
+    the graph becomes, quoted, and next to what a module has of its own.
+    """
+    parts = name.split(".")
+    if len(parts) > _MOST_LEVELS or len(name) > _LONGEST_NAME:
+        return f"is {len(parts)} levels deep and {len(name)} characters long"
+    for level, part in enumerate(parts):
+        if not part or not part.isprintable() or '"' in part or "\\" in part:
+            return "holds a quote, a backslash or what cannot be printed"
+        if keyword.iskeyword(part) or (part.isidentifier() and unicodedata.normalize("NFKC", part) != part):
+            return f"has the part {part!r}, which Python does not take for a name"
+        if part in (_TAKEN if level == 0 else _TAKEN_BELOW):
+            return f"has the part {part!r}, which every module has of its own"
+    return None
+
+
+def _is_word(text: str) -> bool:
+    return bool(_NODE_NAME.fullmatch(text)) and not keyword.iskeyword(text) and text not in _SPOKEN_FOR
+
+
 def _word(text: str, where: str) -> str:
-    if not _NODE_NAME.fullmatch(text):
+    if not _is_word(text):
         raise InputError("bad argument name", where=where, hint=HINT)
     return text
+
+
+def _check_arguments(op: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], where: str) -> None:
+    fault = None
+    if isinstance(target, torch._ops.OpOverload):
+        fault = misfit(target, args, kwargs)
+    elif op == "call_function":
+        plain = all(isinstance(a, fx.Node | int | float) for a in args)
+        fault = None if plain and not kwargs and 1 <= len(args) <= 2 else "has arguments that are no sizes"
+    elif op != "output" and (args or kwargs):
+        fault = "has arguments"
+    elif op == "output" and (len(args) != 1 or kwargs):
+        fault = "must give back one value"
+    if fault is not None:
+        raise InputError(fault, where=where, hint=HINT)
 
 
 def _target(op: str, name: str, tensor_names: set[str], where: str) -> Any:
     if op == "placeholder" or op == "output":
         return _word(name, where)
     if op == "get_attr":
-        if name not in tensor_names or not _TENSOR_NAME.fullmatch(name):
-            raise InputError(f"reads a tensor {name!r} that is not stored", where=where, hint=HINT)
+        if name not in tensor_names:
+            raise InputError(f"reads a tensor {name[:100]!r} that is not stored", where=where, hint=HINT)
         return name
     if op != "call_function":
-        raise InputError(f"unknown kind of node {op!r}", where=where, hint=HINT)
+        raise InputError(f"unknown kind of node {op[:40]!r}", where=where, hint=HINT)
     space, _, rest = name.partition(".")
     if space == "size" and rest in SIZE_FUNCTIONS:
         return SIZE_FUNCTIONS[rest]
@@ -184,7 +198,9 @@ def _target(op: str, name: str, tensor_names: set[str], where: str) -> Any:
         found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
         if isinstance(found, torch._ops.OpOverload) and allowed(found):
             return found
-    raise InputError(f"{name!r} is not an operator that a stored network may hold", where=where, hint=HINT)
+    raise InputError(
+        f"{name[:99]!r} is not an operator that a stored network may hold", where=where, hint=HINT
+    )
 
 
 def _decode(value: Any, known: dict[str, fx.Node], where: str, depth: int = 0) -> Any:
@@ -227,15 +243,11 @@ def _items(values: Any, known: dict[str, fx.Node], where: str, depth: int) -> li
 _DECODERS: dict[str, Any] = {
     "node": lambda name, known, where, depth: known[name],
     "tuple": lambda v, known, where, depth: tuple(_items(v, known, where, depth)),
-    "dict": lambda v, known, where, depth: {
-        _word(k, where): _decode(x, known, where, depth) for k, x in v.items()
-    },
+    "dict": lambda v, known, where, depth: {k: _decode(x, known, where, depth) for k, x in v.items()},
     "slice": lambda v, known, where, depth: slice(*_items(v, known, where, depth)),
     "float": lambda v, *_: {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}[v],
-    "dtype": _named(_DTYPES),
+    "dtype": _named(DTYPES),
     "layout": _named(_LAYOUTS),
     "memory_format": _named(_MEMORY_FORMATS),
     "device": lambda v, *_: torch.device({"cpu": "cpu", "cuda": "cuda", "mps": "mps"}[v]),
 }
-
-__all__ = ["allowed", "graph_from_json", "graph_to_json"]

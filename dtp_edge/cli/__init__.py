@@ -7,12 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from dtp_edge import __version__
 from dtp_edge.cli.console import show_error
 from dtp_edge.errors import DtpEdgeError, InputError, nearest
+from dtp_edge.files import DISK_FAULTS, unwritable
 
 _COMMANDS = {
     "prune": "dtp_edge.cli.prune:prune",
@@ -71,17 +75,63 @@ def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> i
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        show_error(_of_click(error, name))
-        return 2
+        return _told(_of_click(error, name))
     except DtpEdgeError as error:
-        show_error(error)
-        return error.exit_code
+        return _told(error)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped", err=True)
+        with suppress(OSError):
+            click.echo("\nstopped", err=True)
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # click's, where the reader, such as `head`, has seen enough
+        _stdout_to_nowhere()
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        return _told(unwritable(Path(error.filename or "standard output"), error))
     return 0
+
+
+def _told(error: DtpEdgeError) -> int:
+    """Print an error and return its exit code, which counts where nobody listens, too."""
+    with suppress(OSError):
+        show_error(error)
+    return error.exit_code
+
+
+def _finish(code: int) -> NoReturn:
+    """Leave with `code`; what was said must have arrived, or that is an error of its own."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _stdout_to_nowhere()
+    except OSError as error:
+        _stdout_to_nowhere()  # or Python tries once more and prints a traceback
+        code = _told(unwritable(Path("standard output"), error))
+    with suppress(OSError):
+        sys.stderr.flush()
+    sys.exit(code)
+
+
+def _stdout_to_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _prepare() -> None:
+    """Make a scheduler's stop resumable, and give a process that was started without them its streams."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened would be what libraries print into
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would end the tidying up of the first
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _of_click(error: click.ClickException, name: str) -> InputError:
@@ -99,11 +149,11 @@ def _of_click(error: click.ClickException, name: str) -> InputError:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is resumable too
-    sys.exit(run(cli, arguments, "dtp-edge"))
+    _prepare()
+    _finish(run(cli, arguments, "dtp-edge"))
 
 
 def prune_main(arguments: Sequence[str] | None = None) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _prepare()
     command = _load("prune")
-    sys.exit(run(command, arguments, "prune-for-device"))
+    _finish(run(command, arguments, "prune-for-device"))

@@ -13,6 +13,7 @@ import click
 from dtp_edge.cli.completion import device_names, files
 from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError
+from dtp_edge.files import write_text
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -177,7 +178,7 @@ def check(name: str, models: tuple[str, ...], picture: str | None, seconds: floa
         click.echo(result.table())
         click.echo(result.summary())
     if picture is not None:
-        Path(picture).write_text(result.picture(), encoding="utf-8")
+        write_text(Path(picture), result.picture())
         click.echo(f"wrote {picture}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dtp_edge import metrics
-from dtp_edge.cli.console import blocked, budget_table, print_json, quantity, style, table, wrapped
+from dtp_edge.cli.console import blocked, budget_table, print_json, quantity, say, style, table, wrapped
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.run.result import PruneResult
 
@@ -102,7 +102,10 @@ def _data(request: dict[str, Any]) -> Any:
     if shape is None and (kind == "imagefolder" or (kind == "digits" and fixed)):
         shape = usual_input(request["model"])  # these pictures come in any size
     square = shape is not None and len(shape) == 3 and shape[1] == shape[2]
-    return load_data(request["data"], shape[1] if shape and square else None, request["workers"])
+    data = load_data(request["data"], shape[1] if shape and square else None, request["workers"])
+    if data.folders and not request["quiet"]:
+        say("data:", data.folders)
+    return data
 
 
 def _recipe(request: dict[str, Any], untrained: bool) -> Any:

@@ -163,9 +163,15 @@ class TableKernel:
                 )
             settings[name] = float(value)
         try:
-            return cls(columns, rows, us_per, coordinates, **settings)
+            with np.errstate(all="ignore"):
+                made = cls(columns, rows, us_per, coordinates, **settings)
         except KeyError as error:
             raise InputError(f"column {error} is missing", where=f"{where}.columns", hint=HINT) from error
+        except np.linalg.LinAlgError as error:
+            raise InputError(f"cannot be interpolated: {error}", where=f"{where}.rows", hint=HINT) from error
+        if not np.isfinite(made._weights).all() or not np.isfinite(made._mean):
+            raise InputError("cannot be interpolated: not finite", where=f"{where}.rows", hint=HINT)
+        return made
 
     def latency_ms(self, features: Features) -> np.ndarray:
         """Return milliseconds, float64 `[n]`, for feature arrays `[n]`."""

@@ -24,7 +24,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.fitting.rates import HeldOut, solve
 from dtp_edge.fitting.recipes.ncnn import kernel_key as ncnn_key
 from dtp_edge.fitting.recipes.tflite_tables import kernel_key as tflite_key
-from dtp_edge.fitting.rows import LayerRow, read_csv, read_layer_table
+from dtp_edge.fitting.rows import LayerRow, plain_number, read_csv, read_layer_table
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.profiles.profile import Profile, RateModel
 
@@ -124,10 +124,10 @@ def latency_line(line: Mapping[str, str], where: str) -> tuple[str, float, str]:
     """Return (network, latency_ms, family) of one line of a latency CSV. Raises `InputError`."""
     name = (line.get("network") or "").strip()
     try:
-        latency_ms = float(line.get("latency_ms") or "nan")
+        latency_ms = plain_number(line.get("latency_ms") or "nan")
     except ValueError:
-        latency_ms = float("nan")
-    if not name or not np.isfinite(latency_ms) or latency_ms <= 0:
+        latency_ms = -1.0
+    if not name or latency_ms <= 0:
         raise InputError("needs a network and a positive latency_ms", where=where, hint=HINT)
     return name, latency_ms, (line.get("family") or name).strip()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtp_edge import files
 from dtp_edge.errors import InputError
+from dtp_edge.files import LARGEST
 
 HINT = "docs/own-board.md shows the table: network,latency_ms and optionally family."
 
@@ -47,15 +48,15 @@ class LayerRow:
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a CSV file of at most 64 MiB as one mapping a line. Raises `InputError`."""
-    try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise InputError(f"has more than {MAX_TABLE_BYTES} bytes", where=str(path), hint=HINT)
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path), hint=HINT
-        ) from error
+    return files.read_csv(path, most_bytes=MAX_TABLE_BYTES, hint=HINT)
+
+
+def plain_number(text: str) -> float:
+    """Return a finite number that can be calculated with. Raises `ValueError`."""
+    value = float(text)
+    if not abs(value) <= LARGEST:
+        raise ValueError(f"{text[:60]!r} is not a number below {LARGEST:g}")
+    return value
 
 
 def read_layer_table(path: Path, name_column: str = "net") -> dict[str, list[LayerRow]]:
@@ -72,7 +73,7 @@ def read_layer_table(path: Path, name_column: str = "net") -> dict[str, list[Lay
 
 def _layer_row(line: Mapping[str, str], name_column: str) -> LayerRow:
     def number(column: str) -> float:
-        return float(line[column] or 0)
+        return plain_number(line.get(column) or "0")
 
     return LayerRow(
         net=line[name_column],

@@ -8,7 +8,6 @@ times of ONNX Runtime's profiler, as numbers and shapes only. The import trusts 
 from __future__ import annotations
 
 import json
-import math
 import os
 import zipfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dtp_edge.errors import InputError
+from dtp_edge.files import Bounds, read_json, whole_file
 from dtp_edge.measure.digest import digest
 from dtp_edge.measure.machine import reference_network
 from dtp_edge.measure.node_times import NetworkTimes, NodeTime
@@ -28,6 +28,7 @@ HINT = "Run the kit on the board again, and bring its results.json back unchange
 KIT_VERSION = 2  # 1 timed a probe as its reference, which no other measurement does
 PROBES = 240
 MAX_RESULT_BYTES = 64 * 1024 * 1024
+_BOUNDS = Bounds(values=2_000_000)
 SCRIPT = Path(__file__).with_name("kit_script.py")
 README = """Measure this board for dtp_edge
 
@@ -44,28 +45,16 @@ def write_kit(path: str | os.PathLike[str], probes: int = PROBES, progress: Call
     target = Path(path)
     if target.is_dir():
         raise InputError("is a folder", where=str(target), hint="Name the zip to write in it: kit.zip.")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("README.txt", README)
-            archive.write(SCRIPT, "measure.py")
-            manifest = {"kit_version": KIT_VERSION, "networks": [_name(i) for i in range(probes)]}
-            archive.writestr("manifest.json", json.dumps(manifest))
-            archive.writestr("networks/reference.onnx", reference_network())
-            for index in range(probes):
-                archive.writestr(f"networks/{_name(index)}", probe_network(index))
-                if progress is not None:
-                    progress(index + 1, probes, "writing probe networks")
-        os.replace(temporary, target)
-    except OSError as error:
-        raise InputError(
-            f"the kit cannot be written: {error.strerror}",
-            where=str(target),
-            hint="Name a file in a folder that you may write to.",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README.txt", README)
+        archive.write(SCRIPT, "measure.py")
+        manifest = {"kit_version": KIT_VERSION, "networks": [_name(i) for i in range(probes)]}
+        archive.writestr("manifest.json", json.dumps(manifest))
+        archive.writestr("networks/reference.onnx", reference_network())
+        for index in range(probes):
+            archive.writestr(f"networks/{_name(index)}", probe_network(index))
+            if progress is not None:
+                progress(index + 1, probes, "writing probe networks")
     return target
 
 
@@ -104,16 +93,7 @@ def import_results(path: str | os.PathLike[str], name: str | None = None) -> Pro
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_RESULT_BYTES:
-            raise InputError("the results file is larger than any kit writes", where=str(path), hint=HINT)
-        document = json.loads(path.read_bytes())
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint=HINT) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"is not valid JSON: {error}", where=str(path), hint=HINT) from error
+    document = read_json(path, most_bytes=MAX_RESULT_BYTES, hint=HINT, bounds=_BOUNDS)
     if not isinstance(document, dict):
         raise InputError("results are one JSON object", where=str(path), hint=HINT)
     return document
@@ -161,7 +141,7 @@ def _shapes(value: Any, where: str) -> tuple[tuple[int, ...], ...]:
     for index, shape in enumerate(value):
         good = isinstance(shape, list) and len(shape) <= 8
         if not good or any(type(d) is not int or not 0 <= d <= 1 << 24 for d in shape):
-            raise InputError(f"{shape!r} is not a shape", where=f"{where}[{index}]", hint=HINT)
+            raise InputError(f"{str(shape)[:60]} is not a shape", where=f"{where}[{index}]", hint=HINT)
     return tuple(tuple(shape) for shape in value)
 
 
@@ -184,8 +164,8 @@ def _member(holder: dict[str, Any], key: str, kind: type, where: str) -> Any:
 
 def _number(holder: dict[str, Any], key: str, low: float, high: float, where: str) -> float:
     value = holder.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{value!r} is not a finite number", where=f"{where}.{key}", hint=HINT)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{str(value)[:60]!r} is not a number", where=f"{where}.{key}", hint=HINT)
     if not low <= value <= high:
         raise InputError(f"{value!r} is not between {low:g} and {high:g}", where=f"{where}.{key}", hint=HINT)
     return float(value)
@@ -194,7 +174,7 @@ def _number(holder: dict[str, Any], key: str, low: float, high: float, where: st
 def _text(holder: dict[str, Any], key: str, where: str) -> str:
     value = holder.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= 300:
-        raise InputError(f"{value!r} is not a short text", where=f"{where}.{key}", hint=HINT)
+        raise InputError(f"{str(value)[:60]!r} is not a short text", where=f"{where}.{key}", hint=HINT)
     return value
 
 

@@ -25,6 +25,7 @@ from onnx import ModelProto
 from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
+from dtp_edge.files import require_spellable, unwritable
 from dtp_edge.graph.as_found import TRACING
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import batch_one as batch_one
@@ -222,9 +223,17 @@ def tensor_bytes(model: ModelProto) -> int:
 def write_onnx(model: ModelProto, path: Path) -> None:
     """Check `model` and write it to `path` under a temporary name first.
 
-    Raises `CheckError` if `onnx.checker` refuses the file.
+    Raises `CheckError` if `onnx.checker` refuses the file, `InputError` if the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_spellable(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_checked(model, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _write_checked(model: ModelProto, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
         draft = Path(folder) / path.name
         if tensor_bytes(model) < _INLINE_LIMIT_BYTES:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dtp_edge.errors import InputError, nearest
+from dtp_edge.files import write_text
 from dtp_edge.profiles.schema import read_profile_json, validate_document
 
 HOST = "host"
@@ -196,7 +197,7 @@ def read_profile(name_or_path: str | os.PathLike[str]) -> Profile:
     text = os.fspath(name_or_path)
     path = Path(text)
     if path.suffix == ".json" or os.sep in text or path.is_file():
-        return parse_profile(read_profile_json(path))
+        return parse_profile(read_profile_json(path), where=str(path))
     shipped = profiles_dir() / f"{text}.json"
     names = list_profiles()
     if text not in names:
@@ -237,9 +238,13 @@ def profiles_dir() -> Path:
     )
 
 
-def parse_profile(document: Mapping[str, Any]) -> Profile:
-    """Return the profile that a JSON document describes. Raises `InputError` with the bad field's path."""
-    validate_document(document, where=str(document.get("name", "profile")))
+def parse_profile(document: Any, *, where: str | None = None) -> Profile:
+    """Return the profile that a JSON document describes. Raises `InputError` with the bad field's path.
+
+    `where` says in errors what was read; the profile's name if None.
+    """
+    name = document.get("name", "profile") if where is None and isinstance(document, dict) else "profile"
+    validate_document(document, where=where or str(name)[:100])
     return Profile(
         name=document["name"],
         description=document.get("description", ""),
@@ -264,12 +269,7 @@ def parse_profile(document: Mapping[str, Any]) -> Profile:
 def save_profile(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     """Validate a profile document and write it as JSON in one move; return the path."""
     validate_document(document, where=os.fspath(path))
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, target)
-    return target
+    return write_text(Path(path), json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def _kernel(document: Mapping[str, Any]) -> KernelModel:

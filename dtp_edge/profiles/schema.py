@@ -7,17 +7,19 @@ field passes: a missing unit ("clock" for "clock_mhz") is therefore refused by n
 
 from __future__ import annotations
 
-import json
-import math
+import itertools
 from pathlib import Path
 from typing import Any
 
 from dtp_edge.errors import InputError, nearest
+from dtp_edge.files import LARGEST, check_bounds, read_json
 
 HINT = "hardware_profiles/schema.json says what a profile holds; `dtp-edge devices NAME --json` prints one."
 
 SCHEMA_VERSION = 1
 MAX_PROFILE_BYTES = 4 * 1024 * 1024
+MAX_TABLE_ROWS, MAX_ROWS = 2_000, 20_000  # of one kernel family, whose rows solve one system; of all
+_FAULTS = 20  # that are looked at for the one to tell
 FAMILIES = (
     "conv1x1",
     "conv3x3",
@@ -39,8 +41,8 @@ FAMILIES = (
 # A key of "kernels" is a family, or one of its variants: "conv_plain", "elementwise.relu".
 KERNEL_KEY = rf"^({'|'.join(FAMILIES)}|reorder_in|reorder_out)(_[a-z0-9]+)*(\.[a-z0-9_]+)?$"
 
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
-_NON_NEGATIVE = {"type": "number", "minimum": 0}
+_POSITIVE = {"type": "number", "minimum": 1 / LARGEST, "maximum": LARGEST}
+_NON_NEGATIVE = {"type": "number", "minimum": 0, "maximum": LARGEST}
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 4000}
 _STEP = {"type": "integer", "minimum": 1, "maximum": 256}
 
@@ -93,7 +95,7 @@ _TABLE = _object(
         "type": "array",
         "items": {"type": "array", "items": {"type": "number"}, "maxItems": 32},
         "minItems": 1,
-        "maxItems": 20_000,
+        "maxItems": MAX_TABLE_ROWS,
     },
     base={"type": "object"},
     channel_step=_CHANNEL_STEP,
@@ -196,6 +198,7 @@ def profile_schema() -> dict[str, Any]:
         kernels={
             "type": "object",
             "minProperties": 1,
+            "maxProperties": 200,
             "propertyNames": {"pattern": KERNEL_KEY},
             "additionalProperties": _KERNEL,
         },
@@ -216,30 +219,12 @@ def profile_schema() -> dict[str, Any]:
 
 
 def read_profile_json(path: Path) -> dict[str, Any]:
-    """Read, bound and validate one profile file. Raises `InputError` with the JSON path at fault."""
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise InputError("a profile is one JSON file", where=str(path), hint=HINT)
-        if size > MAX_PROFILE_BYTES:
-            raise InputError(
-                f"the file has {size} bytes; a profile has at most {MAX_PROFILE_BYTES}",
-                where=str(path),
-                hint="Thin the measured tables out: a few hundred points a kernel family are enough.",
-            )
-        document = json.loads(path.read_bytes(), object_pairs_hook=_no_duplicates)
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint=HINT) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"is not valid JSON: {error}", where=str(path), hint=HINT) from error
-    validate_document(document, where=str(path))
-    return document
+    """Read one profile file, bounded; `parse_profile` says if it holds a profile. Raises `InputError`."""
+    return read_json(path, most_bytes=MAX_PROFILE_BYTES, hint=HINT)
 
 
 def validate_document(document: Any, *, where: str) -> None:
-    """Raise `InputError` naming `where` and the JSON path of the first bad field."""
+    """Raise `InputError` naming `where` and the JSON path of the deepest of the first few bad fields."""
     from jsonschema import Draft202012Validator  # slow to import, and only wanted here
 
     if not isinstance(document, dict):
@@ -247,15 +232,47 @@ def validate_document(document: Any, *, where: str) -> None:
     version = document.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise InputError(
-            f"schema version {version!r} is unknown; this version reads {SCHEMA_VERSION}",
+            f"schema version {repr(version)[:60]} is unknown; this version reads {SCHEMA_VERSION}",
             where=f"{where}: $.schema_version",
             hint="Install a newer dtp_edge, or make the profile again with `dtp-edge profile`.",
         )
-    _refuse_non_finite(document, "$", where)
-    errors = sorted(Draft202012Validator(profile_schema()).iter_errors(document), key=_depth)
-    if errors:
-        raise InputError(_explain(errors[0]), where=f"{where}: {errors[0].json_path}", hint=HINT)
-    _check_tables(document, where)
+    check_bounds(document, where=where, hint=HINT)
+    seen = _without_rows(document, where)
+    errors = itertools.islice(Draft202012Validator(profile_schema()).iter_errors(seen), _FAULTS)
+    worst = min(errors, key=_depth, default=None)
+    if worst is not None:
+        raise InputError(_explain(worst), where=f"{where}: {worst.json_path}", hint=HINT)
+
+
+def _without_rows(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """Check the rows of all tables, and return the document with one row each: a schema would look at every
+    number by itself, which takes a hundred times as long."""
+    kernels = document.get("kernels")
+    if not isinstance(kernels, dict):
+        return document
+    short, total = {}, 0
+    for family, kernel in kernels.items():
+        short[family] = kernel
+        rows = kernel.get("rows") if isinstance(kernel, dict) else None
+        if isinstance(rows, list) and rows:
+            total += len(rows)
+            _check_rows(rows, kernel.get("columns"), f"{where}: $.kernels.{family}.rows", total)
+            short[family] = {**kernel, "rows": rows[:1]}
+    return {**document, "kernels": short}
+
+
+def _check_rows(rows: list[Any], columns: Any, path: str, total: int) -> None:
+    if len(rows) > MAX_TABLE_ROWS or total > MAX_ROWS:
+        what = (
+            f"{len(rows)} rows, {total} with those before; at most {MAX_TABLE_ROWS} and {MAX_ROWS} are read"
+        )
+        raise InputError(what, where=path, hint="A few hundred points a kernel family are enough.")
+    width = len(columns) if isinstance(columns, list) else 0
+    for index, row in enumerate(rows):
+        if not isinstance(row, list) or not all(type(value) in (int, float) for value in row):
+            raise InputError("is not a row of numbers", where=f"{path}[{index}]", hint=HINT)
+        if len(row) != width:
+            raise InputError(f"{len(row)} numbers for {width} columns", where=f"{path}[{index}]", hint=HINT)
 
 
 def _depth(error: Any) -> tuple[int, str]:
@@ -266,36 +283,8 @@ def _explain(error: Any) -> str:
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = list(error.schema.get("properties", {}))
         bad = [key for key in error.instance if key not in known]
-        close = nearest(str(bad[0]), known, 1) if bad else []
-        return f"unknown field {bad[0]!r}" + (f"; is it {close[0]!r}?" if close else "")
+        close = nearest(bad[0][:100], known, 1) if bad else []
+        return f"unknown field {bad[0][:100]!r}" + (f"; is it {close[0]!r}?" if close else "")
     if error.validator in ("exclusiveMinimum", "minimum"):
         return f"{error.instance!r} is too small: {error.message}"
     return error.message[:300]
-
-
-def _refuse_non_finite(value: Any, path: str, where: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{value} is not a finite number", where=f"{where}: {path}", hint=HINT)
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_non_finite(item, f"{path}.{key}", where)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_non_finite(item, f"{path}[{index}]", where)
-
-
-def _check_tables(document: dict[str, Any], where: str) -> None:
-    for family, kernel in document["kernels"].items():
-        columns = kernel.get("columns", [])
-        for index, row in enumerate(kernel.get("rows", ())):
-            if len(row) != len(columns):
-                path = f"{where}: $.kernels.{family}.rows[{index}]"
-                raise InputError(f"{len(row)} numbers for {len(columns)} columns", where=path, hint=HINT)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [key for key, _ in pairs]
-        raise ValueError(f"the field {next(n for n in names if names.count(n) > 1)!r} is given twice")
-    return result

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dtp_edge.errors import InputError
+from dtp_edge.files import write_text
 from dtp_edge.metrics import title
 from dtp_edge.report import words
 from dtp_edge.report.page import render_compare
 from dtp_edge.report.schema import filled, read_report
 from dtp_edge.report.verdict import Status, judge
-from dtp_edge.report.write import write_text
 
 
 @dataclass

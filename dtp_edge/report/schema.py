@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,10 +15,13 @@ import jsonschema
 from jsonschema.exceptions import best_match
 
 from dtp_edge.errors import InputError
+from dtp_edge.files import Bounds, read_json
 from dtp_edge.report.upgrade import upgraded
 
 SCHEMA_VERSION = "1.2"
 MAX_REPORT_BYTES = 32 * 2**20
+_BOUNDS = Bounds(values=2_000_000, keys=20_000)
+_FAULTS = 20  # that are looked at for the best one to tell
 
 REPORT_SCHEMA: dict[str, Any] = json.loads(
     resources.files("dtp_edge.report").joinpath("schema.json").read_text(encoding="utf-8")
@@ -52,7 +57,7 @@ def validate_report(report: Any, *, where: str | None = None) -> None:
     Raises InputError that names the first fault by its JSON path, for example `$.layers[3].dense_macs`.
     """
     validator = jsonschema.Draft202012Validator(REPORT_SCHEMA)
-    fault = best_match(validator.iter_errors(report))
+    fault = best_match(itertools.islice(validator.iter_errors(report), _FAULTS))
     if fault is None:
         return
     place = f"{where}: {fault.json_path}" if where else fault.json_path
@@ -86,15 +91,10 @@ def read_report(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         path = path / "report.json"
-    if not path.is_file():
-        raise InputError("there is no report here", where=str(path), hint="Give the --out folder of a run.")
-    if path.stat().st_size > MAX_REPORT_BYTES:
-        raise InputError("larger than any report", where=str(path), hint="Is this the report.json of a run?")
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"not JSON: {error}", where=str(path), hint="Run the tool again.") from error
-    report = upgraded(report)
+    hint = "Give the --out folder of a run."
+    if not os.path.lexists(path):
+        raise InputError("there is no report here", where=str(path), hint=hint)
+    report = upgraded(read_json(path, most_bytes=MAX_REPORT_BYTES, hint=hint, bounds=_BOUNDS))
     validate_report(report, where=str(path))
     return report
 

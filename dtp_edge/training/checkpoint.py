@@ -8,7 +8,6 @@ is done, the curve so far, and what the run was started with.
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtp_edge.errors import InputError
+from dtp_edge.errors import InputError, require_file
+from dtp_edge.files import read_json, write_bytes, write_text
 
 HINT = "Start anew without --resume."
+_FULL = "Free some space there, then go on with --resume; or name another --out folder."
+_MOST_BYTES = 16 * 2**20  # of a run's description
 
 _FORMAT = "dtp_edge.checkpoint.1"
 
@@ -60,15 +62,10 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             for old in self.folder.glob("*.safetensors"):
                 old.unlink()
-            _replace(identity, json.dumps(self._run, indent=1).encode())
+            write_text(identity, json.dumps(self._run, indent=1), hint=_FULL)
 
     def _check_same(self, identity: Path) -> None:
-        try:
-            before = json.loads(identity.read_text())
-        except ValueError as error:
-            raise InputError(
-                "the checkpoint's description is damaged", where=str(identity), hint=HINT
-            ) from error
+        before = read_json(identity, most_bytes=_MOST_BYTES, hint=HINT)
         if before == self._run:
             return
         keys = [
@@ -105,12 +102,13 @@ class Store:
         }
         # cloned: safetensors refuses tensors that share memory, as tied weights do
         flat = {k: t.detach().cpu().clone().contiguous() for k, t in state.tensors.items()}
-        _replace(self._path(phase), save(flat, metadata=header))
+        write_bytes(self._path(phase), save(flat, metadata=header), hint=_FULL)
 
     def load(self, phase: str) -> PhaseState | None:
         path = self._path(phase)
-        if not path.is_file():
+        if not path.exists():
             return None
+        require_file(path, HINT)
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -186,16 +184,6 @@ def load_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
             found.setdefault(int(index), {})[name] = value
     whole["state"] = found
     optimizer.load_state_dict(whole)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to disk, then rename: a reader sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dtp_edge.errors import InputError
+from dtp_edge.files import write_text
 from dtp_edge.training.phase import Progress, Row
 
 _FIRST = ("phase", "step", "loss", "accuracy", "holdout_accuracy", "learning_rate", "softness", "budget_used")
@@ -20,13 +21,11 @@ def write_csv(path: Path, rows: Iterable[Row]) -> Path:
     flat = [flatten(row) for row in rows]
     found = dict.fromkeys(key for row in flat for key in row)
     columns = [c for c in _FIRST if c in found] + [c for c in found if c not in _FIRST]
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(flat)
-    os.replace(beside, path)
-    return path
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(flat)
+    return write_text(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

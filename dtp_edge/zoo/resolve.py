@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from dtp_edge.errors import InputError, nearest, users_line
 from dtp_edge.graph.user_code import call_from_file
 from dtp_edge.zoo import registry
+from dtp_edge.zoo.checkpoint_file import file_sha256
 from dtp_edge.zoo.weights import check_finite, load_weights, match_classes
 
 
@@ -66,7 +66,7 @@ def resolve_model(
     shape = tuple(input_shape or source.input_shape)
     example = source.example if source.example is not None else (_random_input(shape),)
     classes = _try_forward(module, example, spec)
-    digest = None if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    digest = None if weights is None else file_sha256(Path(weights))
     path = None if weights is None else str(weights)
     assumed = source.example is None and source.kind.endswith(".py") and not input_shape
     return module, example, ModelInfo(source.name, source.kind, shape, classes, path, digest, assumed)

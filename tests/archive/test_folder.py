@@ -13,11 +13,13 @@ import pytest
 import torch
 from helpers.export_structures import STRUCTURES
 from safetensors.torch import load_file
+from torch import nn
 
 from benchmarks.problems.keeps import random_keep
 from dtp_edge.archive import folder as archive
 from dtp_edge.archive import load_pruned, save_pruned
-from dtp_edge.archive.graph_json import allowed
+from dtp_edge.archive.recurrent import recurrent_fault
+from dtp_edge.archive.storable import allowed
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.proof.equality import randomise_tensors
@@ -167,6 +169,133 @@ def test_damage_is_refused_with_a_sentence(tmp_path, change, message):
         load_pruned(_damaged(tmp_path, change))
 
 
+def _insert(target, args, kwargs=None):
+    """Put a call before the output of a stored graph, reading its first value."""
+
+    def change(document):
+        first = document["graph"][0]["name"]
+        args_ = json.loads(json.dumps(args).replace('"X"', json.dumps({"node": first})))
+        entry = {
+            "name": "added",
+            "op": "call_function",
+            "target": target,
+            "args": args_,
+            "kwargs": kwargs or {},
+        }
+        document["graph"].insert(1, entry)
+
+    return change
+
+
+HOSTILE = {
+    "gradient": _insert("aten.tanh_backward.default", ["X", "X"]),
+    "segments": _insert("aten.segment_reduce.default", ["X", "sum"], {"unsafe": True}),
+    "sparse": _insert("aten.to_sparse.default", ["X"]),
+    "packed": _insert("aten.fbgemm_pack_gemm_matrix_fp16.default", ["X"]),
+    "unchecked index": _insert("aten._unsafe_index.Tensor", ["X", ["X"]]),
+    "written out": _insert("aten.add.out", ["X", "X"], {"out": {"node": "added"}}),
+    "raw storage": _insert("aten.as_strided.default", ["X", [9], [1], 10**6]),
+    "too few arguments": _insert("aten.conv2d.default", ["X"]),
+    "too many arguments": _insert("aten.relu.default", ["X", "X"]),
+    "unknown argument": _insert("aten.relu.default", ["X"], {"slope": 2}),
+    "text for a number": _insert("aten.sum.dim_IntList", ["X", ["a"]]),
+    "number beyond 64 bits": _insert("aten.add.Tensor", ["X", 2**63]),
+    "huge list": _insert("aten.reshape.default", ["X", [1] * 100]),
+    "huge tensor": _insert("aten.full.default", [[10**6, 10**6], 0.0]),
+    "huge cut": _insert("aten.unbind.int", ["X", 99]),
+    "shapes that do not fit": _insert("aten.mm.default", ["X", "X"]),
+    "lists at their word": _insert(
+        "aten.lstm.input", ["X", ["X", "X"], ["X", "X", "X", "X"], True, 1, 0.0, False, False, False]
+    ),
+    "a remainder that ends the process": _insert("aten.remainder.int", [5, 0]),
+    "endless power": _insert("size.pow", [10**9, 10**9]),
+    "no input for a placeholder": lambda d: d.update(inputs=[]),
+    "another kind of input": lambda d: d["inputs"][0].update(dtype="qint8"),
+    "input without an end": lambda d: d["inputs"][0].update(shape=[2**31, 2**31, 2**31]),
+    "a name of the module": lambda d: _rename_tensor(d, "training"),
+    "the graph's own name": lambda d: _rename_tensor(d, "graph"),
+    "a method's name": lambda d: _rename_tensor(d, "forward"),
+    "code in a name": lambda d: _rename_tensor(d, 'x"), __import__("os").abort(), ("'),
+    "a new line in a name": lambda d: _rename_tensor(d, "x\n    import os"),
+    "a keyword": lambda d: _rename_tensor(d, "class.weight"),
+    "a letter that Python reads as another": lambda d: _rename_tensor(d, "ﬁ"),
+    "a name without an end": lambda d: _rename_tensor(d, "a." * 30_000 + "b"),
+    "a node called self": lambda d: d["graph"][0].update(name="self"),
+}
+
+
+def _rename_tensor(document, name):
+    old = next(iter(document["tensors"]))
+    document["tensors"][name] = document["tensors"].pop(old)
+    for node in document["graph"]:
+        if node["target"] == old:
+            node["target"] = name
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_graph_is_refused_on_loading(tmp_path, case):
+    with pytest.raises(InputError) as caught:
+        load_pruned(_damaged(tmp_path, HOSTILE[case]))
+    assert caught.value.exit_code == 2
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_recurrent_lists_are_counted():
+    x = torch.zeros(3, 2, 4)
+    one = nn.LSTM(4, 5, num_layers=2, bidirectional=True, proj_size=3)
+    names = [a.name for a in torch.ops.aten.lstm.input._schema.arguments]
+    states = [torch.zeros(4, 2, 3), torch.zeros(4, 2, 5)]
+    good = [x, states, [p.detach() for p in one.parameters()], True, 2, 0.0, False, True, False]
+    assert recurrent_fault("lstm", dict(zip(names, good, strict=True))) is None
+    for place, value in (
+        (2, good[2][:-1]),
+        (1, states[:1]),
+        (4, 3),
+        (7, False),
+        (0, x[0]),
+        (1, states[::-1]),
+    ):
+        bad = [*good[:place], value, *good[place + 1 :]]
+        assert recurrent_fault("lstm", dict(zip(names, bad, strict=True))) is not None
+
+
+@pytest.mark.parametrize("name", ["conv1/7x7_s2", "conv 1", "卷积1", "conv:1", "a'b", "x" * 300, "-", "0"])
+def test_any_name_of_a_module_loads_back(tmp_path, name):
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.add_module(name, nn.Conv2d(3, 8, 3))
+    model.add_module("act", nn.ReLU())
+    model.add_module("last", nn.Conv2d(8, 4, 3))
+    network = trace_network(model.eval(), (torch.randn(1, 3, 8, 8),))
+    keep = random_keep(network, 0.5, 1)
+    result = compact(network, keep)
+    save_pruned(tmp_path, result, network, keep)
+    loaded = load_pruned(tmp_path)
+    x = torch.randn(2, 3, 8, 8)
+    assert f"{name}.weight" in loaded.state_dict()
+    with torch.no_grad():
+        assert torch.equal(loaded(x), result.graph_module.eval()(x))
+
+
+def test_pipes_and_sparse_giants_are_refused_at_once(tmp_path):
+    _saved("chain", tmp_path)
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.truncate(50 * 10**9)  # takes no disk
+    with pytest.raises(InputError, match="has 50000000000 bytes"):
+        load_pruned(tmp_path)
+    (tmp_path / "widths.json").unlink()
+    os.mkfifo(tmp_path / "widths.json")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        load_pruned(tmp_path)
+
+
+def test_a_whole_number_may_be_written_with_a_point(tmp_path):
+    def change(document):
+        document["inputs"][0]["shape"] = [float(size) for size in document["inputs"][0]["shape"]]
+
+    assert list(load_pruned(_damaged(tmp_path, change)).parameters())
+
+
 def test_missing_and_truncated_files(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_pruned(tmp_path)
@@ -204,8 +333,15 @@ def test_whitelist_lets_nothing_through_that_touches_files_or_storage():
         aten.einsum.default,
         aten.scaled_dot_product_attention.default,
         aten.lstm.input,
+        aten.relu_.default,
     ):
         assert allowed(good)
-    refused = [aten.set_.source_Storage, aten.resize_.default]
+    refused = [
+        aten.set_.source_Storage,
+        aten.resize_.default,
+        aten.lstm.data,
+        aten.relu.out,
+        aten.as_strided.default,
+    ]
     refused += [getattr(aten, n).default for n in ("from_file",) if hasattr(aten, n)]
     assert not any(allowed(o) for o in refused)

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import fx, nn
 
-from dtp_edge.archive.graph_json import MAX_DEPTH, allowed, graph_from_json, graph_to_json
+from dtp_edge.archive.graph_json import MAX_DEPTH, graph_from_json, graph_to_json
+from dtp_edge.archive.storable import allowed
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.graph import trace_network
 from dtp_edge.surgery import compact

@@ -256,7 +256,7 @@ def test_profiles_that_are_no_profiles(call: Call, tmp_path: Path, text: str) ->
     [
         ("nothing", "nothing() returned NoneType"),
         ("words", "a sample is str, not (tensor, class)"),
-        ("bytes_", "is torch.uint8 [3, 8, 8], not a float tensor [C, H, W]"),
+        ("bytes_", "is torch.uint8 [3, 8, 8], not a float tensor [C, H, W], [C, L]"),
         ("nan", "the first sample holds NaN"),
         ("grey", "grey becomes RGB by x.expand"),
         ("three", "the data has 3 classes, the network's output has 10"),

@@ -108,10 +108,10 @@ def test_reading_refuses_what_is_not_a_report(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no report"):
         read_report(tmp_path)
     (tmp_path / "report.json").write_text('{"schema_version": ')
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="not valid JSON"):
         read_report(tmp_path)
     (tmp_path / "report.json").write_text("[" * 200_000)
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="not valid JSON"):
         read_report(tmp_path)
     (tmp_path / "report.json").write_text("[]")
     with pytest.raises(InputError, match="is not of type 'object'"):

@@ -225,6 +225,98 @@ def test_image_folder(tmp_path: Path) -> None:
         list(data.test.ordered(6))
 
 
+def _pictures(folder: Path, splits: dict[str, int], classes: tuple[str, ...] = ("ant", "bee")) -> Path:
+    for split, count in splits.items():
+        for label, name in enumerate(classes):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (8, 8), (90 * label, 0, i)).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Train", "Test"),
+        ("Training", "Testing"),
+        ("train", "valid"),
+        ("TRAIN", "Validation"),
+        ("train_set", "val"),
+    ],
+)
+def test_splits_have_many_names_and_are_not_classes(tmp_path: Path, train: str, test: str) -> None:
+    data = load_data(f"imagefolder:{_pictures(tmp_path, {train: 12, test: 3})}", 8, workers=0)
+    assert (data.num_classes, len(data.train) + len(data.holdout), len(data.test)) == (2, 24, 6)
+    assert {p.parts[-3] for p, _ in data.test.dataset.files} == {test}
+    assert f"{train} to train, a tenth of it to choose by, {test} to test" in data.folders
+
+
+def test_of_three_splits_the_middle_one_is_held_out(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path, {"train": 12, "valid": 4, "Test": 3})
+    (folder / "extra").mkdir()
+    data = load_data(f"imagefolder:{folder}", 8, workers=0)
+    assert (len(data.train), len(data.holdout), len(data.test)) == (24, 8, 6)
+    assert {p.parts[-3] for p, _ in data.holdout.dataset.files} == {"valid"}
+    assert "valid to choose by, Test to test; not read: extra" in data.folders
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"train": 12, "Train": 12}, "both the train split"),
+        ({"train": 12, "val": 3, "validation": 3}, "both the val split"),
+        ({"val": 12, "test": 3}, "no train beside it"),
+        ({"train/test": 12, "train/ant": 12}, "class folder 'test' looks like a split"),
+        ({"ant": 12, "test": 3}, "class folder 'test' looks like a split"),
+        ({"train": 12, "validation": 3}, "class folder 'train' looks like a split"),
+    ],
+)
+def test_folders_that_may_be_splits_or_classes_are_refused(
+    tmp_path: Path, splits: dict[str, int], said: str
+) -> None:
+    for name, count in splits.items():
+        flat = said.startswith("class folder")
+        _pictures(tmp_path, {"": 0}, ()) if flat else _pictures(tmp_path, {name: count})
+        if flat:
+            (tmp_path / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(InputError, match=said):
+        load_data(f"imagefolder:{tmp_path}", 8, workers=0)
+
+
+def test_a_class_may_be_called_train_among_others(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path, {"": 12}, ("bus", "car", "train"))
+    assert load_data(f"imagefolder:{folder}", 8, workers=0).num_classes == 3
+
+
+BROKEN = {
+    "cut.png": lambda good: good[: len(good) // 2],
+    "chunk.png": lambda good: good[:40] + b"\xff" * 30 + good[70:],
+    "postscript.png": lambda good: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+    "empty.png": lambda good: b"",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_picture_is_named_by_its_path(tmp_path: Path, kind: str) -> None:
+    folder = _pictures(tmp_path, {"train": 12, "val": 1})
+    path = folder / "val" / "bee" / "0.png"
+    Image.fromarray(RNG.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(BROKEN[kind](path.read_bytes()))
+    with pytest.raises(InputError, match=r"cannot be read") as caught:
+        list(load_data(f"imagefolder:{folder}", 8, workers=0).test.ordered(4))
+    assert caught.value.where == str(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_among_the_pictures_does_not_hang(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path, {"train": 12, "val": 1})
+    os.mkfifo(folder / "val" / "bee" / "1.png")
+    with pytest.raises(InputError, match="a pipe or a device"):
+        list(load_data(f"imagefolder:{folder}", 8, workers=0).test.ordered(4))
+
+
 def test_image_folder_workers_give_the_same(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         (tmp_path / name).mkdir()
@@ -238,6 +330,56 @@ def test_image_folder_workers_give_the_same(tmp_path: Path) -> None:
     ):
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)
+
+
+OWN = """
+import torch
+from torch.utils.data import IterableDataset, TensorDataset
+
+Y = torch.arange(24) % 4
+
+
+def half(): return (TensorDataset(torch.randn(24, 3, 8, 8).half(), Y),) * 2
+def double(): return (TensorDataset(torch.randn(24, 3, 8, 8).double(), Y),) * 2
+def signals(): return (TensorDataset(torch.randn(24, 1, 100), Y),) * 2
+def features(): return (TensorDataset(torch.randn(24, 7), Y),) * 2
+
+
+class Stream(IterableDataset):
+    def __iter__(self): return iter([(torch.zeros(3, 8, 8), 0)] * 24)
+
+
+class NoLength:
+    def __getitem__(self, i): return torch.zeros(3, 8, 8), 0
+
+
+def stream(): return Stream(), Stream()
+def no_length(): return NoLength(), NoLength()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("half", (3, 8, 8)), ("double", (3, 8, 8)), ("signals", (1, 100)), ("features", (7,))],
+)
+def test_samples_of_any_precision_and_shape_come_as_float32(
+    tmp_path: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    data = load_data(f"{tmp_path}/own.py:{name}", workers=0)
+    x, _ = next(data.train.shuffled(4, seed=0, epoch=0))
+    assert data.input_shape == shape
+    assert x.dtype == torch.float32
+    assert tuple(x.shape) == (4, *shape)
+    assert next(iter(data.calibration(1))).shape == (1, *shape)
+
+
+@pytest.mark.parametrize("name", ["stream", "no_length"])
+def test_data_without_numbers_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    with pytest.raises(InputError, match="cannot be read by index") as caught:
+        load_data(f"{tmp_path}/own.py:{name}", workers=0)
+    assert "list(dataset)" in (caught.value.hint or "")
 
 
 def test_data_from_a_file(tmp_path: Path) -> None:

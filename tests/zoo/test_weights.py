@@ -6,6 +6,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,6 +14,7 @@ from torch import nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.zoo import create, load_weights, read_weights, resolve_model
+from dtp_edge.zoo.weights import match_classes
 
 SHARED = (
     Path(os.environ.get("DTP_EDGE_SHARED", Path(__file__).parents[2] / ".." / "shared")) / "data" / "cifar10"
@@ -91,6 +93,119 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
     assert not ran.exists()
     pickle.loads((tmp_path / "raw.pt").read_bytes())  # the payload does work where it is let
     assert ran.exists()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        *("model_state", "model_state_dict", "state_dict_ema", "ema", "model_ema", "weights", "generator"),
+        *("beside_numbers", "deep", "averaged", "counters", "loss", "both"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*left out|.*several sets")
+def test_checkpoints_as_training_programs_write_them(tmp_path: Path, wrap: str) -> None:
+    source, target = _net(0), _net(1)
+    state = dict(source.state_dict())
+    optimizer = {"state": {i: {"exp_avg": torch.ones(3), "step": torch.tensor(3.0)} for i in range(200)}}
+    made = {
+        "beside_numbers": {"model": state, "best": np.float64(0.3), "n": np.int64(3), "log": np.ones(3)},
+        "deep": {"hyper": {"lr": 0.1}, "parts": {"student": {"net": state}}, "optimizer": optimizer},
+        "averaged": {"n_averaged": torch.tensor(4), **{f"module.{k}": v for k, v in state.items()}},
+        "counters": {**state, "total_ops": torch.zeros(1), "layer1.0.total_params": torch.zeros(1)},
+        "loss": {
+            "state_dict": {**{f"model.{k}": v for k, v in state.items()}, "criterion.weight": torch.ones(4)}
+        },
+        "both": {"ema": {k: v * 0 for k, v in state.items()}, "model": state, "optimizer": optimizer},
+    }.get(wrap, {wrap: {f"module.{k}": v for k, v in state.items()}, "epoch": 3, "optimizer": optimizer})
+    torch.save(made, tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert _same(source, target)
+
+
+def test_what_is_left_out_or_chosen_is_said(tmp_path: Path) -> None:
+    state = dict(_net().state_dict())
+    torch.save({**state, "total_ops": torch.zeros(1)}, tmp_path / "c.pt")
+    with pytest.warns(UserWarning, match="1 tensors of a loss or a counter are left out"):
+        load_weights(_net(1), tmp_path / "c.pt")
+    torch.save({"state_dict": state, "state_dict_ema": dict(state)}, tmp_path / "e.pt")
+    with pytest.warns(UserWarning, match="several sets of weights .state_dict, state_dict_ema."):
+        load_weights(_net(1), tmp_path / "e.pt")
+
+
+class _Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.register_buffer("steps", torch.zeros(3, dtype=torch.int32))
+
+
+KINDS = {
+    "quantised": ("weight", torch.quantize_per_tensor(torch.randn(4, 4), 0.1, 0, torch.qint8), "quantised"),
+    "sparse": ("weight", torch.eye(4).to_sparse(), "sparse"),
+    "float8": ("weight", torch.randn(4, 4).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+    "complex": ("weight", torch.randn(4, 4, dtype=torch.complex64), "complex64"),
+    "int8": ("weight", torch.ones(4, 4, dtype=torch.int8), "int8"),
+    "bool": ("weight", torch.ones(4, 4, dtype=torch.bool), "bool"),
+    "halves": ("steps", torch.tensor([0.5, 1.0, 2.0]), "float32"),
+    "too large": ("steps", torch.tensor([1, 2, 2**40]), "int64"),
+    "beyond float32": ("weight", torch.full((4, 4), 1e300, dtype=torch.float64), "infinite"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_of_another_kind_are_refused_and_not_cut_off(tmp_path: Path, kind: str) -> None:
+    name, tensor, said = KINDS[kind]
+    torch.save({**_Counts().state_dict(), name: tensor}, tmp_path / "w.pt")
+    target = _Counts()
+    before = target.weight.detach().clone()
+    with pytest.raises(InputError, match=said):
+        load_weights(target, tmp_path / "w.pt")
+    assert torch.equal(target.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("weight", torch.full((4, 4), 0.5, dtype=torch.float64)),
+        ("weight", torch.full((4, 4), 0.5, dtype=torch.bfloat16)),
+        ("steps", torch.tensor([1, 2, 3], dtype=torch.int64)),
+        ("steps", torch.tensor([1.0, 2.0, 3.0])),
+    ],
+)
+def test_the_same_values_in_another_type_load(tmp_path: Path, name: str, tensor: torch.Tensor) -> None:
+    torch.save({**_Counts().state_dict(), name: tensor}, tmp_path / "w.pt")
+    target = _Counts()
+    load_weights(target, tmp_path / "w.pt")
+    assert torch.equal(target.state_dict()[name].double(), tensor.double())
+
+
+def test_programs_pipes_and_bombs(tmp_path: Path) -> None:
+    traced = torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3))
+    traced.save(str(tmp_path / "script.pt"))
+    with pytest.raises(InputError, match="TorchScript archive") as caught:
+        read_weights(tmp_path / "script.pt")
+    assert "torch.jit.load" in (caught.value.hint or "")
+    torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.ones(1, 3),)), tmp_path / "program.pt2")
+    with pytest.raises(InputError, match="exported program"):
+        read_weights(tmp_path / "program.pt2")
+    for name in ("sparse.pt", "sparse.safetensors"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(50 * 10**9)  # takes no disk
+        with pytest.raises(InputError, match="has 50000000000 bytes"):
+            read_weights(tmp_path / name)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.pt")
+        with pytest.raises(InputError, match="a pipe or a device"):
+            read_weights(tmp_path / "pipe.pt")
+
+
+def test_classes_of_a_convolutional_head_follow_the_checkpoint(tmp_path: Path) -> None:
+    net, other = (nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, n, 1)) for n in (21, 5))
+    torch.save(other.state_dict(), tmp_path / "five.pt")
+    assert match_classes(net, tmp_path / "five.pt") == 5
+    torch.save({**net.state_dict(), "0.weight": torch.zeros(8, 3, 5, 5)}, tmp_path / "other.pt")
+    assert match_classes(net, tmp_path / "other.pt") is None
+    assert match_classes(other, tmp_path / "five.pt") is None
 
 
 def test_values_shapes_and_names(tmp_path: Path) -> None:

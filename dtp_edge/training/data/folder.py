@@ -14,12 +14,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dtp_edge.errors import DtpEdgeError, InputError, users_line
+from dtp_edge.files import open_file
+from dtp_edge.training.data.folders import class_names, find_splits, list_pictures
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
 from dtp_edge.training.data.transforms import imagenet_transforms, seeded
 
 HINT = "docs/own-network.md says how data must lie in the folder, or what the function returns."
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# by content; other formats start programs or read further files
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
+_MOST_BYTES = 2**28  # of one picture's file
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
 
@@ -38,15 +42,9 @@ class ImageFolder(Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, int]:
-        from PIL import Image, UnidentifiedImageError
-
         row, seed = index if isinstance(index, tuple) else (index, None)
         path, label = self.files[row]
-        try:
-            with Image.open(path) as opened:
-                picture = opened.convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f"the picture cannot be read ({error})", where=str(path), hint=HINT) from error
+        picture = _picture(path)
         if self.transforms is not None:
             learn, score = self.transforms
             return (score(picture) if seed is None else seeded(learn, picture, seed)), label
@@ -61,6 +59,19 @@ class ImageFolder(Dataset):
         mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (_MEAN, _STD))
         x = (x - mean) / std
         return torch.from_numpy(np.ascontiguousarray(x[:, :, ::-1] if mirror else x))
+
+
+def _picture(path: Path) -> Any:
+    """Return a picture as RGB. Raises `InputError` that names its file."""
+    from PIL import Image
+
+    with open_file(path, most_bytes=_MOST_BYTES, hint=HINT) as file:
+        try:
+            with Image.open(file, formats=_FORMATS) as opened:
+                return opened.convert("RGB")
+        except Exception as error:  # Pillow's readers raise nearly anything at a damaged picture
+            said = str(error).replace(repr(file), "this file") or type(error).__name__
+            raise InputError(f"the picture cannot be read ({said})", where=str(path), hint=HINT) from error
 
 
 @dataclass(frozen=True)
@@ -127,35 +138,34 @@ class Told(Dataset):
 
 
 def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
-    """`DIR/train/CLASS/*.jpg` and `DIR/val` (or `test`), or `DIR/CLASS/*.jpg`.
+    """`DIR/train/CLASS/*.jpg` with `DIR/val`, `DIR/test` or both beside it, or `DIR/CLASS/*.jpg`.
 
-    Without `val` and `test` a fixed fifth of the pictures is the test set.
+    Of `val` and `test` the one that is there is the test set; of both, `val` is held out to choose by.
+    Without them a fixed fifth of the pictures is the test set. `folders.find_splits` says which names a
+    split may have.
     """
-    learn_dir = folder / "train"
-    test_dir = next((folder / n for n in ("val", "test") if (folder / n).is_dir()), None)
-    learn_dir = learn_dir if learn_dir.is_dir() else folder
-    if learn_dir == folder:
-        test_dir = None
-    classes = _classes(learn_dir)
-    files, test_files = _list(learn_dir, classes), []
-    if test_dir is not None:
-        if strange := sorted(set(_classes(test_dir)) - set(classes)):
-            raise InputError(
-                f"has the class {strange[0]!r}, which {learn_dir.name} has not",
-                where=str(test_dir),
-                hint=f"Both must have the same class folders; {learn_dir.name} has {', '.join(classes[:6])}.",
-            )
-        test_files = _list(test_dir, [name for name in classes if (test_dir / name).is_dir()], classes)
+    found = find_splits(folder)
+    learn_dir = found.get("train", folder)
+    classes = class_names(learn_dir)
+    files = list_pictures(learn_dir, classes)
+    others = {
+        kind: _same_classes(found[kind], learn_dir, classes) for kind in ("val", "test") if kind in found
+    }
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(8))
-    if not test_files:
+    held_files = others.pop("val") if len(others) == 2 else []
+    test_files = next(iter(others.values()), [])
+    if not others:
         cut = len(files) // 5
         test_files, order = [files[i] for i in order[:cut].tolist()], order[cut:]
-    held = max(1, min(5000, len(order) // 10))
     if len(order) < 10 or not test_files:
         raise InputError(
             "there are too few pictures to train on", where=str(folder), hint="Give at least a dozen."
         )
+    held = 0 if held_files else max(1, min(5000, len(order) // 10))
     data, test = ImageFolder(files, size), ImageFolder(test_files, size)
+    holdout = DatasetSplit(data, order[:held], workers)
+    if held_files:
+        holdout = DatasetSplit(ImageFolder(held_files, size), torch.arange(len(held_files)), workers)
     return DataSource(  # resumed only with the transforms that it began with
         "imagefolder" if data.transforms is not None else "imagefolder (Pillow)",
         len(classes),
@@ -163,33 +173,34 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
         _MEAN,
         _STD,
         DatasetSplit(data, order[held:], workers, augments=True),
-        DatasetSplit(data, order[:held], workers),
+        holdout,
         DatasetSplit(test, torch.arange(len(test)), workers),
+        folders=_spelt(folder, found, len(classes)),
     )
 
 
-def _classes(folder: Path) -> list[str]:
-    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not found:
+def _same_classes(folder: Path, learn_dir: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """Return the pictures of another split, whose classes must be among those of training."""
+    names = class_names(folder)
+    if strange := sorted(set(names) - set(classes)):
         raise InputError(
-            "there are no class folders",
+            f"has the class {strange[0]!r}, which {learn_dir.name} has not",
             where=str(folder),
-            hint="ImageNet's layout is DIR/train/CLASS/picture.jpg.",
+            hint=f"Both must have the same class folders; {learn_dir.name} has {', '.join(classes[:6])}.",
         )
-    return found
+    return list_pictures(folder, names, classes)
 
 
-def _list(folder: Path, names: list[str], classes: list[str] | None = None) -> list[tuple[Path, int]]:
-    """Every picture in the folders `names` with its class, the name's place in `classes`."""
-    files = []
-    for name in names:
-        label = (classes or names).index(name)
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in _SUFFIXES)
-        if not found:
-            hint = f"Read are {', '.join(_SUFFIXES)}. Put some there, or remove the folder."
-            raise InputError("there are no pictures", where=str(folder / name), hint=hint)
-        files += [(path, label) for path in found]
-    return files
+def _spelt(folder: Path, found: dict[str, Path], classes: int) -> str:
+    """Say which folders are read as what."""
+    if "train" not in found:
+        return f"{folder}: {classes} classes; a fifth of the pictures is the test set"
+    other = [found[kind].name for kind in ("val", "test") if kind in found]
+    unread = sorted(p.name for p in folder.iterdir() if p.is_dir() and p not in found.values())
+    rest = f"; not read: {', '.join(unread[:4])}" if unread else ""
+    test = f"{other[-1]} to test" if other else "a fifth of it to test"
+    held = f"{other[0]} to choose by" if len(other) == 2 else "a tenth of it to choose by"
+    return f"{folder}: {classes} classes; {found['train'].name} to train, {held}, {test}{rest}"
 
 
 def _collate(samples: list[Any]) -> Batch | DtpEdgeError:
@@ -199,7 +210,8 @@ def _collate(samples: list[Any]) -> Batch | DtpEdgeError:
     if len({s[0].shape for s in samples}) > 1:
         sizes = sorted({str(list(s[0].shape)) for s in samples})
         return InputError(f"samples differ in size: {', '.join(sizes[:3])}", where="--data", hint=HINT)
-    return torch.stack([s[0] for s in samples]), torch.tensor([int(s[1]) for s in samples])
+    x = torch.stack([s[0] for s in samples])
+    return x.float() if x.is_floating_point() else x, torch.tensor([int(s[1]) for s in samples])
 
 
 def _centre_box(size: tuple[int, int]) -> tuple[tuple[float, float, float, float], bool]:

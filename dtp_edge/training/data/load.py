@@ -18,7 +18,7 @@ def load_data(spec: str, image_size: int | None = None, workers: int = 2) -> Dat
 
     `image_size` is the side of the square that digits and image folders are brought to (32 and 224 if
     None); `workers` read image folders. The callable returns a `DataSource`, or
-    `(training set, test set)` of torch datasets that give `(float tensor [C, H, W], int)`.
+    `(training set, test set)` of torch datasets that give `(float tensor, int)`, say `[C, H, W]` or `[C, L]`.
     Raises `InputError`.
     """
     kind, colon, rest = spec.partition(":")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from dtp_edge.errors import DtpEdgeError, InputError
 from dtp_edge.graph.user_code import call_from_file
@@ -16,12 +17,15 @@ from dtp_edge.training.data.source import DataSource
 
 
 def user_source(path: Path, attribute: str, workers: int) -> DataSource:
-    """Call the user's function; it returns a `DataSource` or two torch datasets."""
+    """Call the user's function; it returns a `DataSource` or two torch datasets.
+
+    Their samples are `(float tensor, class)`, the tensor of any shape and precision (it becomes float32).
+    """
     made = call_from_file(path, attribute)
     if isinstance(made, DataSource):
         return made
     where = f"{path}:{attribute}"
-    if not (isinstance(made, tuple) and len(made) == 2 and all(hasattr(d, "__getitem__") for d in made)):
+    if not (isinstance(made, tuple) and len(made) == 2):
         raise InputError(
             f"{attribute}() returned {type(made).__name__}",
             where=where,
@@ -29,6 +33,7 @@ def user_source(path: Path, attribute: str, workers: int) -> DataSource:
         )
     learn, test = made
     for part, dataset in (("training", learn), ("test", test)):
+        _check_by_index(part, dataset, where)
         if len(dataset) < (10 if part == "training" else 1):
             raise InputError(f"the {part} set has {len(dataset)} samples", where=where, hint=HINT)
     x = _sample(learn, where)
@@ -52,13 +57,25 @@ def user_source(path: Path, attribute: str, workers: int) -> DataSource:
     return DataSource(
         attribute,
         classes,
-        (channels, x.shape[1], x.shape[2]),
+        tuple(x.shape),
         (0.0,) * channels,
         (1.0,) * channels,
         DatasetSplit(learn, order[held:], workers),
         DatasetSplit(learn, order[:held], workers),
         DatasetSplit(test, torch.arange(len(test)), workers),
     )
+
+
+def _check_by_index(part: str, dataset: Any, where: str) -> None:
+    """Samples are drawn in an order of the run's own, the same after a stop: they must have numbers."""
+    streams = isinstance(dataset, IterableDataset)
+    counted = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not streams
+    if not counted:
+        raise InputError(
+            f"the {part} set ({type(dataset).__name__}) cannot be read by index: it only iterates",
+            where=where,
+            hint="Give a dataset with __getitem__ and __len__; list(dataset) is one, if it fits into memory.",
+        )
 
 
 def _sample(dataset: Any, where: str) -> Tensor:
@@ -69,10 +86,10 @@ def _sample(dataset: Any, where: str) -> Tensor:
     if not (isinstance(found, Sequence) and len(found) == 2) or isinstance(found, str):
         raise InputError(f"a sample is {type(found).__name__}, not (tensor, class)", where=where, hint=HINT)
     x = found[0]
-    if not (isinstance(x, Tensor) and x.ndim == 3 and x.is_floating_point()):
+    if not (isinstance(x, Tensor) and 1 <= x.ndim <= 4 and x.is_floating_point()):
         what = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise InputError(
-            f"a sample's first part is {what}, not a float tensor [C, H, W]",
+            f"a sample's first part is {what}, not a float tensor [C, H, W], [C, L] or the like",
             where=where,
             hint="Give what the network reads, normalised; for uint8 images use training.from_arrays.",
         )

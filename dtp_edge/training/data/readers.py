@@ -7,6 +7,7 @@ import io
 import itertools
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtp_edge.errors import InputError
+from dtp_edge.files import open_file, require_regular
 from dtp_edge.training.data.augment import Augment
 from dtp_edge.training.data.source import ArraySplit, DataSource, split_holdout
 from dtp_edge.training.data.transforms import PerImage, Transform
@@ -27,7 +29,7 @@ _CIFAR_MEAN, _CIFAR_STD = (
     (0.229, 0.224, 0.225),
 )  # what the published ResNets were trained with
 _CIFAR_CLASSES = 10
-_MAX_IDX_BYTES = 1 << 30
+_MAX_IDX_BYTES, _MAX_NPZ_BYTES, _MAX_BATCH_BYTES = 1 << 30, 1 << 32, 1 << 28
 
 
 def digits(size: int = 32) -> DataSource:
@@ -149,12 +151,17 @@ def _join(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def _jpeg_npz(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    require_regular(path, most_bytes=_MAX_NPZ_BYTES, hint=HINT)
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > _MAX_NPZ_BYTES:
+            raise ValueError(f"it has {size} bytes unpacked, at most {_MAX_NPZ_BYTES} are read")
         with np.load(path, allow_pickle=False) as file:
             return _decode(file, "train"), _decode(file, "test")
     except InputError:
         raise
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # a damaged archive, array or picture can raise nearly anything
         raise InputError(
             f"the file cannot be read ({error})", where=str(path), hint="Copy or download it again."
         ) from error
@@ -208,7 +215,7 @@ def _cifar_batch(path: Path) -> tuple[Tensor, Tensor]:
     if not path.is_file():
         raise InputError("the file is missing", where=str(path), hint="Unpack cifar-10-python.tar.gz again.")
     try:
-        with path.open("rb") as file:
+        with open_file(path, most_bytes=_MAX_BATCH_BYTES, hint=HINT) as file:
             found = _PlainUnpickler(file, encoding="bytes").load()
         data = np.asarray(found[b"data"] if b"data" in found else found["data"])
         labels = np.asarray(found[b"labels"] if b"labels" in found else found["labels"], dtype=np.int64)
@@ -231,7 +238,7 @@ def _idx(folder: Path, stem: str) -> Tensor:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(_MAX_IDX_BYTES)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(
             f"the file is truncated ({error})", where=str(path), hint="Copy it again."
         ) from error

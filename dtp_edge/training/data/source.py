@@ -21,7 +21,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Split(Protocol):
-    """Labelled images. `x` is float32 `[B, C, H, W]`, normalised; `y` is int64 `[B]`."""
+    """Labelled samples. `x` is float32 `[B, C, H, W]` (or `[B, ...]`), normalised; `y` is int64 `[B]`."""
 
     def __len__(self) -> int: ...
 
@@ -78,19 +78,21 @@ class ArraySplit:
 class DataSource:
     """A data set: `holdout` is cut from the training images and chooses; `test` is for the final number.
 
-    `input_shape` is `[C, H, W]`; `mean` and `std` (per channel, of images in 0..1) normalise the input,
-    and belong in front of the exported network.
+    `input_shape` is that of one sample: `[C, H, W]`, `[C, L]` of a signal, `[F]`; `mean` and `std` (per
+    channel, of images in 0..1) normalise the input, and belong in front of the exported network.
+    `folders` says in one line which folders were read as what, where that was guessed from their names.
     """
 
     name: str
     num_classes: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     train: Split
     holdout: Split
     test: Split
     task: str = "classification"
+    folders: str = ""
 
     def split(self, name: str) -> Split:
         return {"train": self.train, "holdout": self.holdout, "test": self.test}[name]
