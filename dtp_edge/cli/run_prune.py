@@ -35,6 +35,7 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         model_source=info.weights or info.source,
         int8=request["int8"],
         dynamic_batch=request["dynamic_batch"],
+        opset=request["opset"],
         progress=progress,
         stage=progress.stage,
         tensorboard=request["tensorboard"],

@@ -21,6 +21,7 @@ from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.measure import is_this_machine, time_onnx
 from dtp_edge.onnx import check_onnx, export_onnx
+from dtp_edge.onnx.interface import interface_of
 from dtp_edge.proof import Check, require
 from dtp_edge.surgery import Compact
 
@@ -65,6 +66,8 @@ def deliver(
             folder / "model.onnx",
             dynamic_batch=context.dynamic_batch,
             metadata=_metadata(network, keep, cost, context),
+            interface=interface_of(network.module),
+            opset=context.opset,
         )
         delivery.checks.append(check_onnx(path, compacted.module, network.example_inputs))
         require(delivery.checks)

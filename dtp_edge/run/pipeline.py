@@ -23,6 +23,8 @@ from dtp_edge.errors import CheckError, InputError, UnsupportedError
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork, trace_network
 from dtp_edge.int8 import precision_refusal
 from dtp_edge.measure import load_profile
+from dtp_edge.onnx.interface import source_checks, source_notes
+from dtp_edge.onnx.opsets import OPSET, refuse_opset
 from dtp_edge.profiles import Profile
 from dtp_edge.proof import Check, check_masked_equals_compact, require
 from dtp_edge.run import facts as summary
@@ -50,6 +52,7 @@ class RunContext:
     int8: bool = False
     int8_method: str = "best"
     dynamic_batch: bool = False
+    opset: int = OPSET
     measure: bool = True
     progress: Progress = None
     stage: Callable[[str], None] | None = None  # told what begins, of the parts that are no training
@@ -103,6 +106,7 @@ def prune_for_device(
     """
     context = context or RunContext(seed=seed)
     context.seed, context.budget = seed, budget
+    refuse_opset(context.opset)
     out = Path(out) if out is not None else None
     if out is not None:
         refuse_finished(out, force=force or resume)
@@ -231,6 +235,7 @@ def finish_task(
     context = context or RunContext()
     out = Path(out) if out is not None else None
     network, cost, limits = task.network, task.cost, task.limits
+    context.warnings = list(dict.fromkeys([*context.warnings, *source_notes(network.module)]))
     refuse_nonfinite(network.module if compacted is None else compacted.module)
     context.begin("cutting, and proving that the result is the same")
     if compacted is None:
@@ -238,7 +243,7 @@ def finish_task(
     else:
         put_back(network, compacted)
         checks = prove(network, keep, compacted)
-    checks.append(task.check(keep))
+    checks = [*source_checks(network.module), *checks, task.check(keep)]
     require(checks)
     result = PruneResult(
         module=compacted.module,
@@ -248,7 +253,7 @@ def finish_task(
         frozen=[(f.name, f.reason) for f in network.frozen],
         report={},
         out=out,
-        warnings=list(context.warnings),
+        warnings=context.warnings,
     )
     where: AbstractContextManager[Path | None] = staged(out) if out is not None else nullcontext()
     with where as stage:
