@@ -134,7 +134,7 @@ def save_pruned(
     document["weights_sha256"] = _sha256(draft)
     os.replace(draft, out / WEIGHTS)
     draft = out / (WIDTHS + ".partial")
-    draft.write_text(json.dumps(document, sort_keys=True, allow_nan=False), encoding="utf-8")
+    draft.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
     os.replace(draft, out / WIDTHS)
     return out / WEIGHTS, out / WIDTHS
 

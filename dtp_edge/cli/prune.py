@@ -124,7 +124,11 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     metavar="N",
     help="Processes that read pictures [default: 2]",
 )
-@click.option("--input-shape", metavar="C,H,W", help="Shape of one input, where MODEL does not say.")
+@click.option(
+    "--input-shape",
+    metavar="C,H,W",
+    help="Shape of one input, where MODEL does not say; NAME=C,H,W;NAME=… of an ONNX file.",
+)
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")

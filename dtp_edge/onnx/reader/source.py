@@ -19,7 +19,7 @@ from dtp_edge.onnx.reader.values import bounded
 MAX_BYTES = 2 * 2**30
 FIRST_OPSET = 7  # the oldest that ONNX Runtime runs
 InputShapes = tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
-_STRUCTURE = ("Constant", "If")  # read by the reader itself
+_STRUCTURE = ("Constant", "If", "QuantizeLinear")  # read by the reader itself, or left out by it
 
 
 @dataclass

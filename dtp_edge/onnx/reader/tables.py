@@ -8,21 +8,21 @@ import numpy as np
 def coordinates(
     how: str, size: int, out: int, scale: float, roi: tuple[float, float] | None
 ) -> np.ndarray | None:
-    """Where each output lies in the input; None for a transformation that is not known."""
-    x = np.arange(out, dtype=np.float64)
+    """Where each output lies in the input, in float32 as ONNX Runtime; None for an unknown transformation."""
+    x, factor = np.arange(out, dtype=np.float32), np.float32(scale)
     if how == "asymmetric":
-        return x / scale
+        return x / factor
     if how == "half_pixel" or (how == "pytorch_half_pixel" and out > 1):
-        return (x + 0.5) / scale - 0.5
+        return (x + 0.5) / factor - 0.5
     if how == "pytorch_half_pixel":
         return np.zeros(out)
     if how == "align_corners":
         return x * (size - 1) / (out - 1) if out > 1 else np.zeros(out)
     if how == "tf_half_pixel_for_nn":
-        return (x + 0.5) / scale
+        return (x + 0.5) / factor
     if how == "half_pixel_symmetric":
-        middle = size / 2 * (1 - out / (scale * size))
-        return middle + (x + 0.5) / scale - 0.5
+        middle = size / 2 * (1 - out / (factor * size))
+        return middle + (x + 0.5) / factor - 0.5
     if how == "tf_crop_and_resize" and roi is not None:
         begin, end = roi
         if out == 1:

@@ -168,7 +168,7 @@ class Builder:
 
 def identifier(name: str) -> str:
     """A name that Python can use as an attribute or argument."""
-    text = "".join(ch if ch.isalnum() or ch == "_" else "_" for ch in name)
+    text = "".join(ch if ch.isascii() and (ch.isalnum() or ch == "_") else "_" for ch in name)
     text = text if text and not text[0].isdigit() else f"_{text}"
     return f"{text}_" if keyword.iskeyword(text) else text
 
