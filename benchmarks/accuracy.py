@@ -41,9 +41,9 @@ from accuracy_peers import (
 )
 from torch import nn
 
-from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.run.task import Task
 from dtp_edge.surgery import compact, refit
 from dtp_edge.training import (
     DataSource,
@@ -59,7 +59,7 @@ from dtp_edge.training import (
     with_seed,
 )
 from dtp_edge.training.runtime import move
-from dtp_edge.transport import Budget, MaskLearner, initial_scores, prices
+from dtp_edge.transport import Budget, initial_scores, prices
 from dtp_edge.transport.harden import MIN_KEEP
 from dtp_edge.zoo import resolve_model
 
@@ -132,15 +132,11 @@ class Bench:
         # a norm behind a block carries the residual stream: excluding it leaves the stream whole
         exclude = [n for n, _ in model.named_modules() if n == "bn1" or n.endswith("bn2")] if inside else []
         network = trace_network(model, (self.x,), exclude=exclude)
-        cost = NetworkCost(network.layers, load_profile(o.device))
-        limits = budget.limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
+        task = Task.of(network, load_profile(o.device), budget)
         batches = self.gradient_batches(recipe.seed) if o.start == "taylor" else None
-        price = prices(network, cost, limits) if o.price else None
+        price = prices(network, task.cost, task.limits) if o.price else None
         scores = initial_scores(network, o.start, batches, price=price)
-        learner = MaskLearner(
-            network,
-            cost,
-            limits,
+        learner = task.learner(
             session.steps(recipe.mask_epochs),
             scores=scores,
             logit_scale=o.logit_scale,

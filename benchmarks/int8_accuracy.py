@@ -28,7 +28,6 @@ from torch import Tensor, nn
 import dtp_edge as dtp
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.onnx import evaluate_onnx, export_onnx
-from dtp_edge.run.pipeline import RunContext
 from dtp_edge.training import load_data
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.zoo import resolve_model
@@ -99,7 +98,6 @@ def prune(model: nn.Module, data: DataSource, device: str, latency: str, epochs:
         data=data,
         epochs=epochs,
         out=None,
-        context=RunContext(data=data),
     )
     (row,) = [r for r in result.report["budgets"] if r["metric"] == "latency_ms"]
     share = row["pruned_predicted"] / row["dense_predicted"]

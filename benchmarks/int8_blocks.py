@@ -23,7 +23,6 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from dtp_edge.onnx.wiring import makers, readers
 from dtp_edge.runtimes import list_runtimes
 from dtp_edge.runtimes.child import Outcome, run_child
 from dtp_edge.runtimes.trial import interpreter
@@ -135,6 +134,20 @@ def first_difference(path: Path, name: str, x: np.ndarray, **limits: Any) -> str
             count = f"{np.count_nonzero(steps)} of {steps.size} values by {steps.max()}"
             return f"first at {node.output[0]} ({kind}): {count}"
     return "no rounding differs where all are outputs"
+
+
+def makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """Return the node that makes each tensor; inputs and constants have none."""
+    return {name: node for node in graph.node for name in node.output}
+
+
+def readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """Return the nodes that read each tensor, in their order."""
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
 
 
 def _steps(got: np.ndarray, want: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ from dtp_edge.training import (
     train_base,
     with_seed,
 )
-from dtp_edge.transport import Budget, MaskLearner, initial_scores, prices
+from dtp_edge.transport import Budget, MaskLearner, initial_scores
 from dtp_edge.zoo.mobilenet import MobileNetV1
 
 RESULTS = Path(__file__).parent / "results" / "mcu_accuracy.jsonl"
@@ -104,14 +104,12 @@ class Bench:
     def ours(self, budget: Budget, recipe: Recipe) -> nn.Module:
         model = copy.deepcopy(self.model)
         network = trace_network(model, (self.x,))
-        task = Task.of(network, self.profile, budget).require_feasible()
+        task = Task.of(network, self.profile, budget)
 
         def make_learner(steps: int) -> MaskLearner:
-            batches = list(itertools.islice(self.data.train.ordered(64), 4))
-            price = prices(network, task.cost, task.limits)
-            scores = initial_scores(network, "taylor", batches=batches, price=price)
+            batches = itertools.islice(self.data.train.ordered(64), 4)
             options = {} if self.options.min_keep is None else {"min_keep": self.options.min_keep}
-            return MaskLearner(network, task.cost, task.limits, steps, scores=scores, **options)
+            return task.learner(steps, batches=batches, **options)
 
         cuts: list[Compact] = []
 

@@ -32,7 +32,8 @@ from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.onnx import export_onnx
-from dtp_edge.run.pipeline import RunContext
+from dtp_edge.run.options import Options
+from dtp_edge.run.pipeline import prune
 from dtp_edge.surgery import compact
 from dtp_edge.transport import initial_scores
 
@@ -96,8 +97,8 @@ def product(
     model: torch.nn.Module, example: torch.Tensor, device: str, latency: str
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Return the network as `prune_for_device` makes it, and the latencies that it predicts."""
-    budget, context = dtp.Budget(latency=latency), RunContext(measure=False)
-    result = dtp.prune_for_device(model, example, device=device, budget=budget, out=None, context=context)
+    options = Options(dtp.Budget(latency=latency), device=device, measure=False)
+    result = prune(model, example, options)
     (row,) = [r for r in result.report["budgets"] if r["metric"] == "latency_ms"]
     return result.module, {"dense": row["dense_predicted"], "pruned": row["pruned_predicted"]}
 

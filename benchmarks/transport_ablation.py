@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, MaskLearner, initial_scores
 from dtp_edge.transport.learner import SPREAD
 
@@ -100,7 +100,7 @@ class DigitNet(nn.Module):
 
 
 @dataclass
-class Task:
+class Problem:
     """Base network and data; `batches(seed)` never ends."""
 
     model: nn.Module
@@ -111,7 +111,7 @@ class Task:
     decay: float
 
 
-def digits(seed: int) -> Task:
+def digits(seed: int) -> Problem:
     from sklearn.datasets import load_digits
 
     found = load_digits()
@@ -129,10 +129,10 @@ def digits(seed: int) -> Task:
     torch.manual_seed(seed)
     model = DigitNet()
     tune(model, batches(seed), 150, 0.1, 5e-4)
-    return Task(model, (x[:2],), batches, [(x[holdout], y[holdout])], 0.05, 5e-4)
+    return Problem(model, (x[:2],), batches, [(x[holdout], y[holdout])], 0.05, 5e-4)
 
 
-def cifar(folder: str, images: int) -> Task:
+def cifar(folder: str, images: int) -> Problem:
     from dtp_edge.training import load_data
     from dtp_edge.zoo import resolve_model
 
@@ -149,7 +149,7 @@ def cifar(folder: str, images: int) -> Task:
     for x, y in data.holdout.ordered(500):
         if sum(len(b) for _, b in holdout) < images:
             holdout.append((x, y))
-    return Task(model, inputs, batches, holdout, 0.05, 5e-4)
+    return Problem(model, inputs, batches, holdout, 0.05, 5e-4)
 
 
 def tune(
@@ -185,7 +185,7 @@ def accuracy(module: nn.Module, holdout: list[tuple[Tensor, Tensor]]) -> float:
     return 100 * right / sum(len(y) for _, y in holdout)
 
 
-def start_of(network: Any, cost: Any, task: Task, method: str, seed: int) -> np.ndarray:
+def start_of(network: Any, cost: Any, task: Problem, method: str, seed: int) -> np.ndarray:
     batches = [b for _, b in zip(range(4), task.batches(seed), strict=False)]
     if method != "taylor/cost":
         return initial_scores(network, method, batches)
@@ -195,14 +195,13 @@ def start_of(network: Any, cost: Any, task: Task, method: str, seed: int) -> np.
     return importance - np.log(per_atom)  # both logarithms; the learner standardises
 
 
-def run(case: Case, task: Task, budget: Budget, steps: int, seed: int) -> dict[str, float]:
+def run(case: Case, task: Problem, budget: Budget, steps: int, seed: int) -> dict[str, float]:
     network = trace_network(copy.deepcopy(task.model), task.inputs)
-    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
-    limits = budget.limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
+    pruning = Task.of(network, load_profile("rpi4-ncnn-fp32-1t"), budget)
     torch.manual_seed(seed)
-    scores = start_of(network, cost, task, case.start, seed)
+    scores = start_of(network, pruning.cost, task, case.start, seed)
     masked = max(1, round(case.share * steps))
-    learner = MaskLearner(network, cost, limits, masked, scores=scores, **case.options)
+    learner = pruning.learner(masked, scores=scores, **case.options)
     batches, soft = task.batches(seed), 0.0
     if case.share > 0:
         rate = task.rate * case.score_rate if case.learn else 0.0

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from dtp_edge import zoo
-from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, MaskLearner, entropic_mask
 
 RESULTS = Path(__file__).parent / "results"
@@ -122,9 +122,8 @@ def step(name: str, size: int, repeats: int) -> dict[str, object]:
     dense = zoo.create(name)
     example = zoo.example_input(name)
     network = trace_network(copy.deepcopy(dense), (example,))
-    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
-    limits = Budget(latency="60%").limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
-    learner = MaskLearner(network, cost, limits, 1000)
+    task = Task.of(network, load_profile("rpi4-ncnn-fp32-1t"), Budget(latency="60%"))
+    learner = task.learner(1000)
     x = torch.randn(size, *example.shape[1:])
     y = torch.randint(0, 10, (size,))
 

@@ -29,6 +29,7 @@ def child(seed: int, out: Path) -> None:
     import hashlib
 
     import torch
+    from accelerate import PartialState
 
     from dtp_edge import Budget, prune_for_device
     from dtp_edge.training import Recipe, load_data
@@ -50,7 +51,7 @@ def child(seed: int, out: Path) -> None:
     )
     weights = b"".join(t.numpy().tobytes() for t in result.module.state_dict().values())
     found = {
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": PartialState().num_processes,  # not what was launched: those that train together
         "widths": {name: list(pair) for name, pair in result.widths.items()},
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "budget_used": max(

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 import dtp_edge as dtp
-from dtp_edge.run.pipeline import RunContext
 from dtp_edge.training import Recipe, from_arrays
 from dtp_edge.zoo import create
 
@@ -88,7 +87,7 @@ def main() -> None:
         recipe=recipe,
         out=options.out,
         force=True,
-        context=RunContext(int8=True, model_name="dscnn"),
+        int8=True,
     )
     found = result.report["accuracy"]
     print(f"accuracy: dense {found['control']:.3f}, pruned {found['pruned']:.3f}, int8 {found['int8']:.3f}")

@@ -110,3 +110,50 @@ def test_no_modules_form_a_circle() -> None:
 def test_files_are_rooms_and_not_halls() -> None:
     lines = {m: p.read_text(encoding="utf-8").count("\n") for m, p in MODULES.items()}
     assert not {m: n for m, n in lines.items() if n > 320}
+
+
+DECIDES = ("run", "report", "cli", "transport", "cost", "proof")  # rooms without asserts and parsed prose
+PROSE = {"reason", "detail", "text", "message", "what", "hint", "source"}
+
+
+def nodes_of(rooms: tuple[str, ...]) -> Iterator[tuple[str, ast.AST]]:
+    for module, path in MODULES.items():
+        if room(module) in rooms:
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                yield module, node
+
+
+def test_asserts_are_no_control_flow() -> None:
+    """`python -O` takes them away."""
+    assert not [f"{m}:{node.lineno}" for m, node in nodes_of(DECIDES) if isinstance(node, ast.Assert)]
+
+
+def test_nobody_reads_prose_to_decide() -> None:
+    """What is decided on is a value beside the words."""
+
+    def named(node: ast.expr) -> str:
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            return str(node.slice.value)
+        return getattr(node, "attr", "")
+
+    found = [
+        f"{module}:{node.lineno}"
+        for module, node in nodes_of(DECIDES)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("startswith", "endswith", "find", "index")
+        and named(node.func.value) in PROSE
+    ]
+    assert not found
+
+
+def test_no_error_of_the_language_is_caught_as_logic() -> None:
+    caught = [
+        f"{module}:{node.lineno}"
+        for module, node in nodes_of(("run", "report", "cli", "transport", "cost"))
+        if isinstance(node, ast.ExceptHandler)
+        and node.type is not None
+        and {"AttributeError", "AssertionError"}
+        & {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}
+    ]
+    assert not caught

@@ -57,7 +57,7 @@ ELSEWHERE = {
     ),
     "lt/bin/pip install": (
         "it downloads another PyTorch: its packages must be pyproject.toml's; a slow test converts with them",
-        "tests/export/test_tflite.py",
+        "tests/runtimes/test_tflite.py",
         "def test_a_pruned_network_agrees_in_litert",
     ),
 }

@@ -107,8 +107,6 @@ def save_pruned(
     out.mkdir(parents=True, exist_ok=True)
     module = compact.graph_module
     stored, table = _stored_tensors(module)
-    was_training = module.training
-    module.eval()  # the flags in the graph are written as they stand
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -124,7 +122,6 @@ def save_pruned(
         "tensors": table,
         "graph": graph_to_json(module.graph),
     }
-    module.train(was_training)
     draft = out / (WEIGHTS + ".partial")
     draft.touch()
     mode = draft.stat().st_mode  # what this process gives a new file; safetensors makes it private

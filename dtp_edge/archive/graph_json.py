@@ -16,7 +16,8 @@ from torch import fx
 from torch.fx.graph import CodeGen
 
 from dtp_edge.errors import InputError, UnsupportedError
-from dtp_edge.surgery.kept import SIZE_FUNCTIONS
+from dtp_edge.graph.modes import is_mode
+from dtp_edge.ops.sizes import SIZE_FUNCTIONS
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
 
@@ -104,7 +105,13 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
             "kwargs": {k: _encode(v, n) for k, v in n.kwargs.items()},
         }
         for n in graph.nodes
+        if not is_mode(n)
     ]
+
+
+def require_storable(graph: fx.Graph) -> None:
+    """Raise `UnsupportedError` if a node of `graph` cannot be stored, with its name."""
+    graph_to_json(graph)
 
 
 def _target_name(node: fx.Node) -> str:
@@ -122,6 +129,8 @@ def _target_name(node: fx.Node) -> str:
 def _encode(value: Any, node: fx.Node) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
+    if is_mode(value):
+        return False  # a stored graph is that of evaluation; the module that reads it binds its mode anew
     if isinstance(value, fx.Node):
         return {"node": value.name}
     if isinstance(value, float):

@@ -24,6 +24,11 @@ _COMMANDS = {
 }
 
 
+def _load(command: str) -> click.Command:
+    module, name = _COMMANDS[command].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when named."""
 
@@ -33,8 +38,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module, name = _COMMANDS[cmd_name].split(":")
-        return getattr(importlib.import_module(module), name)
+        return _load(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -101,6 +105,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def prune_main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    command = LazyGroup().get_command(click.Context(cli), "prune")
-    assert command is not None
+    command = _load("prune")
     sys.exit(run(command, arguments, "prune-for-device"))

@@ -90,7 +90,7 @@ def _show(rows: list[RuntimeRow]) -> None:
     for row in rows:
         if row.status == "missing":
             label = style(f"{row.runtime} is not here:", fg=COLOURS["missing"])
-            click.echo(wrapped(label, row.detail if row.detail.startswith("it reads") else row.install))
+            click.echo(wrapped(label, row.install or row.detail))
 
 
 def _cells(row: RuntimeRow) -> list[str]:

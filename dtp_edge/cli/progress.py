@@ -26,7 +26,7 @@ class Bar:
         self.quiet, self.phase, self._bar = quiet, None, None
         self._began = self._said = 0.0
         self._start = 0  # a resumed phase does not begin at 0
-        self._held: float | None = None  # the last accuracy on the hold-out: it comes once an epoch
+        self._held: dict[str, Any] = {}  # the last accuracy on the hold-out (once an epoch), its step
 
     def __call__(self, phase: str, done: int, total: int, info: Mapping[str, Any] | None = None) -> None:
         if self.quiet:
@@ -35,9 +35,12 @@ class Bar:
             self.close()
             self._open(phase, done, total)
         info = dict(info or {})
-        self._held = info.get("holdout_accuracy", self._held)
-        if self._held is not None:
-            info["holdout_accuracy"] = self._held
+        if "went_back_from" in info:
+            self._went_back(phase, done, info)
+        if "holdout_accuracy" in info:
+            self._held = {"holdout_accuracy": info["holdout_accuracy"], "holdout_step": done}
+        elif self._held:
+            info |= self._held
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
             self._bar.set_postfix_str(postfix(info, brief=True), refresh=False)
@@ -55,7 +58,7 @@ class Bar:
     def _open(self, phase: str, done: int, total: int) -> None:
         from tqdm import tqdm
 
-        self.phase, self._start, self._held = phase, max(done - 1, 0), None
+        self.phase, self._start, self._held = phase, max(done - 1, 0), {}
         self._began = self._said = time.monotonic()
         if sys.stderr.isatty():
             shape = "{desc:<9} {percentage:3.0f}% {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
@@ -63,6 +66,14 @@ class Bar:
                 total=total, initial=self._start, desc=phase, delay=2, leave=True, file=sys.stderr,
                 bar_format=shape, dynamic_ncols=True,
             )  # fmt: skip
+
+    def _went_back(self, phase: str, done: int, info: Mapping[str, Any]) -> None:
+        where = f"at step {info['went_back_from']}; back to step {done - 1}"
+        text = f"{phase}: training diverged {where}, half the learning rate"
+        if self._bar is None:
+            click.echo(text, err=True)
+        else:
+            self._bar.write(text, file=sys.stderr)
 
     def _line(self, phase: str, done: int, total: int, info: Mapping[str, Any]) -> None:
         self._said = time.monotonic()
@@ -87,11 +98,13 @@ class Bar:
 def postfix(info: Mapping[str, Any], *, brief: bool = False) -> str:
     """Return the few numbers of a step that tell whether it goes well; `brief` for a bar of 80 columns.
 
+    An accuracy on the hold-out that is not this step's (`holdout_step`) is shown with its step.
     "cost" is a multiple of the budget, "soft" the hardness measure, the sum of m(1-m): 0 when every mask is
     0 or 1. In brief, the loss is left out beside them.
     """
     loss, cost, soft = (_number(info, name) for name in ("loss", "budget_used", "hardness"))
     held, accuracy = (_number(info, name) for name in ("holdout_accuracy", "accuracy"))
+    when = info.get("holdout_step")
     parts = []
     if loss is not None and not (brief and (cost is not None or soft is not None)):
         parts.append(f"loss {loss:.3g}")
@@ -99,10 +112,12 @@ def postfix(info: Mapping[str, Any], *, brief: bool = False) -> str:
         parts.append(f"cost {cost:.2f}" + ("" if brief else " of the budget"))
     if soft is not None:
         parts.append(f"soft {soft:.3g}")
-    if held is not None:
-        parts.append(f"held-out {'' if brief else 'accuracy '}{100 * held:.1f} %")
-    elif accuracy is not None:
+    if accuracy is not None and (held is None or (when is not None and not brief)):
         parts.append(f"{'acc' if brief else 'accuracy'} {100 * accuracy:.0f} %")
+    if held is not None and brief:
+        parts.append(f"held-out {100 * held:.1f} %" if when is None else f"held-out {100 * held:.1f}%@{when}")
+    elif held is not None:
+        parts.append(f"held-out accuracy {100 * held:.1f} %" + ("" if when is None else f" at step {when}"))
     return ", ".join(parts)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,7 +23,8 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
     import torch
 
-    from dtp_edge.run.pipeline import RunContext, prune_for_device
+    from dtp_edge.run.options import Listener, Options, Origin
+    from dtp_edge.run.pipeline import prune
     from dtp_edge.transport import Budget
 
     budget = budget_of(request, Budget)
@@ -29,41 +32,42 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     data = _data(request)
     module, inputs, info = _network(request, data)
-    context = RunContext(
+    untrained = info.weights is None and info.source in UNTRAINED
+    origin = Origin(
         command=request["command"],
         model_name=request["model"],
-        model_source=info.weights or info.source,
-        int8=request["int8"],
-        dynamic_batch=request["dynamic_batch"],
-        opset=request["opset"],
-        progress=progress,
-        stage=progress.stage,
-        tensorboard=request["tensorboard"],
+        weights_from=info.weights or info.source,
+        warnings=tuple(_warnings(request, inputs, info, untrained=untrained)),
     )
-    if info.assumed_input:
-        shape = list(inputs[0].shape)
-        context.warnings.append(
-            f"{request['model']} gives no example input; {shape} is assumed. Return (network, input), or "
-            "give --input-shape."
-        )
-    untrained = info.weights is None and info.source in UNTRAINED
-    if untrained and not request["demo"]:
-        context.warnings.append(_untrained(info.name, trains=data is not None))
-    return prune_for_device(
-        module,
-        inputs,
-        device=request["device"],
+    options = Options(
         budget=budget,
+        device=request["device"],
         data=data,
         recipe=_recipe(request, untrained),
         epochs=request["epochs"],
-        out=request["out"],
+        out=Path(request["out"]),
         seed=request["seed"],
-        exclude=request["exclude"],
+        exclude=tuple(request["exclude"]),
         resume=request["resume"],
         force=request["force"],
-        context=context,
+        int8=request["int8"],
+        dynamic_batch=request["dynamic_batch"],
+        opset=request["opset"],
+        tensorboard=request["tensorboard"],
+        origin=origin,
     )
+    return prune(module, inputs, options, Listener(progress, progress.stage))
+
+
+def _warnings(request: dict[str, Any], inputs: Any, info: Any, *, untrained: bool) -> Iterator[str]:
+    if info.assumed_input:
+        shape = list(inputs[0].shape)
+        yield (
+            f"{request['model']} gives no example input; {shape} is assumed. Return (network, input), or "
+            "give --input-shape."
+        )
+    if untrained and not request["demo"]:
+        yield _untrained(info.name, trains=request["data"] is not None)
 
 
 def budget_of(request: dict[str, Any], make: Any) -> Any:

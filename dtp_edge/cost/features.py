@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dtp_edge.cost.kernels import Kernel, as_tuple
+from dtp_edge.cost.kernels import Kernel, as_tuple, fuses_as
 from dtp_edge.cost.memory import activation_bytes, weight_bytes
-from dtp_edge.cost.ops import BATCH_NORMS
 from dtp_edge.cost.terms import Factor, numel
 from dtp_edge.cost.work import channels, products
 from dtp_edge.graph.layers import Dim, LayerGraph
@@ -101,7 +100,7 @@ def kernel_features(
 
 
 def _groups(kernel: Kernel, attributes: object, cin: Dim) -> list[Factor]:
-    if kernel.family == "depthwise" or kernel.op in BATCH_NORMS:
+    if kernel.family == "depthwise" or fuses_as(kernel.op) == "norm":
         return [(cin, 1)]
     groups = kernel.attributes.get("groups", 1)
     return [(Dim(int(groups)), 1)]  # type: ignore[call-overload]

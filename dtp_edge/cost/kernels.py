@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dtp_edge.cost.ops import ACTIVATIONS, BATCH_NORMS, CONVOLUTIONS, FAMILY_OF, VIEWS
 from dtp_edge.graph.layers import Layer, LayerGraph
+from dtp_edge.ops.spec import canonical, spec_of
 from dtp_edge.profiles.profile import Fusion
 
 
@@ -55,42 +55,34 @@ class Lowered:
 
 
 def op_name(layer: Layer) -> str:
-    """Return the op's plain name: `add_` and `aten.add` are `add`."""
+    """Return the op's one plain name: `add_` and `aten.add` are `add`, `clip` is `clamp`."""
     name = layer.op.rsplit("::", 1)[-1].removeprefix("aten.").split(".")[0]
-    return name.rstrip("_") or name
+    return canonical(name if name.startswith("__") else name.rstrip("_") or name)
+
+
+def fuses_as(op: str) -> str:
+    """Return what an op is to a runtime that fuses: "convolution", "norm", "activation" or ""."""
+    spec = spec_of(op)
+    return "" if spec is None else spec.fuses
 
 
 def family_of(layer: Layer, graph: LayerGraph, static: set[str]) -> str:
     """Return the kernel family of one layer, "other" where the op is unknown."""
     op = op_name(layer)
-    if op in CONVOLUTIONS:
-        return _convolution_family(layer, graph)
-    if op == "linear" or (
-        op in ("addmm", "mm", "matmul", "bmm") and _has_static_matrix(layer, graph, static)
-    ):
+    spec = spec_of(op)
+    if spec is None:
+        return "other"
+    if spec.kernel_of is not None:
+        shapes = [tuple(d.size for d in graph.tensors[name].shape) for name in layer.inputs]
+        return spec.kernel_of(layer.attributes, shapes)
+    if op in ("addmm", "mm", "matmul", "bmm") and _has_static_matrix(layer, graph, static):
         return "linear"
-    return FAMILY_OF.get(op, "other")
+    return spec.kernel
 
 
 def lower(graph: LayerGraph, fusion: Fusion) -> Lowered:
     """Return the kernels that a runtime with these fusion rules runs for `graph`, in order."""
     return _Lowering(graph, fusion).run()
-
-
-def _convolution_family(layer: Layer, graph: LayerGraph) -> str:
-    attributes = layer.attributes
-    if attributes.get("transposed") or "transpose" in op_name(layer):
-        return "conv_transpose"
-    weight = graph.tensors[layer.inputs[1]]
-    groups = int(attributes.get("groups", 1))  # type: ignore[call-overload]
-    spatial = [d.size for d in weight.shape[2:]]
-    one_channel = weight.shape[0].size == weight.shape[1].size == 1  # a depthwise that lost all but one
-    if groups > 1 or one_channel:
-        return "depthwise" if weight.shape[1].size == 1 else "grouped"
-    if all(k == 1 for k in spatial):
-        return "conv1x1"
-    plain = all(s == 1 for key in ("stride", "dilation") for s in as_tuple(attributes.get(key, 1)))
-    return "conv3x3" if spatial == [3, 3] and plain else "conv"
 
 
 def as_tuple(value: object) -> tuple[int, ...]:
@@ -141,11 +133,11 @@ class _Lowering:
             self.static.update(layer.outputs)
             self.free[layer.name] = "folded at export: reads no activation"
             return True
-        if not layer.inputs and op_name(layer) not in CONVOLUTIONS:
+        if not layer.inputs and fuses_as(op_name(layer)) != "convolution":
             self.static.update(layer.outputs)
             self.free[layer.name] = "folded at export: a constant"
             return True
-        if op_name(layer) in VIEWS or _does_nothing(layer):
+        if family_of(layer, self.graph, self.static) == "view" or _does_nothing(layer):
             source = next(n for n in layer.inputs if n not in self.static)
             self.views.update(dict.fromkeys(layer.outputs, source))
             self.free[layer.name] = "view: no data moves"
@@ -154,7 +146,7 @@ class _Lowering:
 
     def _kernel(self, layer: Layer) -> Kernel:
         op = op_name(layer)
-        as_convolution = op in BATCH_NORMS and self.fusion.norm_is_convolution
+        as_convolution = fuses_as(op) == "norm" and self.fusion.norm_is_convolution
         return Kernel(
             name=layer.name,
             family="depthwise" if as_convolution else family_of(layer, self.graph, self.static),
@@ -169,21 +161,22 @@ class _Lowering:
 
     def _absorb(self, kernel: Kernel, index: int) -> int:
         """Take the layers that fold into `kernel` along; return the position at which it then runs."""
-        is_convolution = kernel.op in CONVOLUTIONS or kernel.family == "depthwise"
+        is_convolution = fuses_as(kernel.op) == "convolution" or kernel.family == "depthwise"
         is_product = is_convolution or kernel.family == "linear"
         activated = added = False
         while (found := self._only_reader(kernel)) is not None:
             layer = self.graph.layers[found]
             op = op_name(layer)
+            kind = fuses_as(op)
             if _does_nothing(layer):
                 self.free[layer.name] = "view: no data moves"
                 self.taken.add(found)
                 kernel.outputs = list(layer.outputs)
                 continue
-            if op in BATCH_NORMS and is_product and self.fusion.norm and not activated and not added:
+            if kind == "norm" and is_product and self.fusion.norm and not activated and not added:
                 kernel.folded += [n for n in layer.inputs if n in self.static]
                 kernel.new_bias = True
-            elif op in ACTIVATIONS and not activated and self._takes_activation(op, is_product, kernel):
+            elif kind == "activation" and not activated and self._takes_activation(op, is_product, kernel):
                 activated = True
                 kernel.weights += [n for n in layer.inputs if n in self.static]
             elif op == "add" and is_convolution and self.fusion.add and not (activated or added):

@@ -21,6 +21,7 @@ from dtp_edge.cost.memory import activation_bytes, weight_bytes
 from dtp_edge.cost.resolve import Resolved, resolve
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.cost.weight_cache import ColdWeights
+from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.profiles.profile import Profile, RateModel, TableModel
 
@@ -77,7 +78,8 @@ class LatencyModel:
             for place, index in enumerate(group.kernels):
                 step = (1, 1) if profile.layout else self.resolved[index].model.channel_step
                 self._add_features(group, place, kernels[index], step)
-        self._layout = profile.layout and LayoutTerms(graph, kernels, profile, views or {}, builder)
+        layout = profile.layout
+        self._layout = layout and LayoutTerms(graph, kernels, profile, layout, views or {}, builder)
         cache = profile.weight_cache
         self._cold = cache and ColdWeights(graph, kernels, cache, precision, builder)
         self._hinge_rows = np.array([h[0] for h in self._hinges], dtype=np.intp)
@@ -165,7 +167,12 @@ class LatencyModel:
         if group is None:
             from dtp_edge.cost.table import TableKernel
 
-            assert isinstance(found.model, TableModel)
+            if not isinstance(found.model, TableModel):
+                raise InputError(
+                    "is no table, while the family that it is a variant of is one",
+                    where=f"kernels.{found.key}",
+                    hint="Give both forms as tables.",
+                )
             table = TableKernel.from_json(found.model.document, f"kernels.{found.key}")
             group = _TableGroup(table.latency_ms, tuple(table.uses), variant)
             self._tables[found.key, variant] = group

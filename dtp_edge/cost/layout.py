@@ -21,41 +21,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dtp_edge.cost.kernels import Kernel, op_name
-from dtp_edge.cost.ops import BATCH_NORMS
+from dtp_edge.cost.kernels import Kernel, fuses_as, op_name
 from dtp_edge.graph.layers import Dim, LayerGraph
+from dtp_edge.ops.spec import spec_of
 from dtp_edge.profiles.profile import Layout
 
 BLOCKED, STEM, PLAIN = 0, 1, 2  # variants of a kernel
 _CONV = ("conv1x1", "conv3x3", "conv", "depthwise", "grouped")
-_FOLLOW = frozenset(
-    (
-        "add",
-        "mul",
-        "relu",
-        "sigmoid",
-        "tanh",
-        "silu",
-        "hardswish",
-        "hardsigmoid",
-        "upsample_nearest2d",
-    )
-)
-_WINDOW_POOLS = ("max_pool2d", "avg_pool2d", "max_pool2d_with_indices")
-_GLOBAL_POOLS = ("adaptive_avg_pool2d", "adaptive_max_pool2d")
-_TRANSPARENT = frozenset(
-    (
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
-        "alias",
-        "detach",
-        "identity",
-        "contiguous",
-        "clone",
-        "to",
-    )
-) | {"add", "sub", "mul", "div"}  # of a literal 0 or 1
+_LITERALS = ("add", "sub", "mul", "div")  # of a literal 0 or 1
 
 
 @dataclass(frozen=True)
@@ -196,24 +169,26 @@ class BlockedLayout:
         rank = len(self._shapes[kernel.outputs[0]])
         if rank != 4:
             return "plain"
-        if kernel.op in BATCH_NORMS:
+        if fuses_as(kernel.op) == "norm":
             return "follow"
         if kernel.family in _CONV:
             return kernel.family if kernel.family in ("depthwise", "grouped") else "dense"
-        if kernel.op in _WINDOW_POOLS:
-            return "window"
-        if kernel.op in _GLOBAL_POOLS and all(d.size == 1 for d in self._shapes[kernel.outputs[0]][2:]):
-            return "global"
-        if kernel.op == "cat":
-            return "concat" if int(kernel.attributes.get("dim", 1) or 0) in (1, -3) else "plain"  # type: ignore[call-overload]
-        shapes = {self._shapes[name] for name in kernel.inputs}
-        return "follow" if kernel.op in _FOLLOW and len(shapes) == 1 and not _has_operand(kernel) else "plain"
+        layout = _layout(kernel.op)
+        if layout == "global":
+            one_pixel = all(d.size == 1 for d in self._shapes[kernel.outputs[0]][2:])
+            return layout if one_pixel else "plain"
+        if layout == "concat":
+            return layout if int(kernel.attributes.get("dim", 1) or 0) in (1, -3) else "plain"  # type: ignore[call-overload]
+        if layout == "follow":
+            shapes = {self._shapes[name] for name in kernel.inputs}
+            return layout if len(shapes) == 1 and not _has_operand(kernel) else "plain"
+        return layout
 
     def _root(self, name: str) -> tuple[int, bool]:
         """Return the tensor whose storage `name` shows, and whether a reshape lies between."""
         opaque = False
         while name in self._views:
-            opaque |= self._producer_op.get(name) not in _TRANSPARENT
+            opaque |= not _transparent(self._producer_op.get(name, ""))
             name = self._views[name]
         return self._follow(name), opaque
 
@@ -222,6 +197,15 @@ class BlockedLayout:
             self._index[name] = len(self.tensors)
             self.tensors.append(name)
         return self._index[name]
+
+
+def _layout(op: str) -> str:
+    spec = spec_of(op)
+    return "plain" if spec is None else spec.layout
+
+
+def _transparent(op: str) -> bool:
+    return op in _LITERALS or _layout(op) == "transparent"
 
 
 def _has_operand(kernel: Kernel) -> bool:

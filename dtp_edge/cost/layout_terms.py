@@ -15,7 +15,7 @@ from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM, Assignment, BlockedLayout
 from dtp_edge.cost.table import TableKernel
 from dtp_edge.cost.terms import TermBuilder, round_up
 from dtp_edge.graph.layers import LayerGraph
-from dtp_edge.profiles.profile import Profile, TableModel
+from dtp_edge.profiles.profile import Layout, Profile, TableModel
 
 Arrays = dict[str, np.ndarray]
 _COPIES = ("reorder_in", "reorder_out")
@@ -29,12 +29,12 @@ class LayoutTerms:
         graph: LayerGraph,
         kernels: Sequence[Kernel],
         profile: Profile,
+        layout: Layout,
         views: Mapping[str, str],
         builder: TermBuilder,
     ) -> None:
-        assert profile.layout is not None
-        self._block = profile.layout.block
-        self._layout = BlockedLayout(graph, kernels, views, profile.layout)
+        self._block = layout.block
+        self._layout = BlockedLayout(graph, kernels, views, layout)
         self._is_convolution = np.array(
             [k.family in ("conv1x1", "conv3x3", "conv", "depthwise", "grouped") for k in kernels], dtype=bool
         )

@@ -159,7 +159,7 @@ class NetworkCost:
     def extrapolations(self) -> list[tuple[str, str]]:
         """Return (layer, source) of every kernel whose family the profile does not hold itself."""
         pairs = zip(self.lowered.kernels, self._latency.resolved, strict=True)
-        return [(k.name, r.source) for k, r in pairs if r.source.startswith("extrapolated")]
+        return [(k.name, r.source) for k, r in pairs if r.extrapolated]
 
     def _slots(self, sizes: np.ndarray) -> np.ndarray:
         sizes = np.asarray(sizes, dtype=np.float64)

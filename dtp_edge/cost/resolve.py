@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dtp_edge.cost.kernels import Kernel
-from dtp_edge.cost.ops import COMPUTE_FAMILIES
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.profiles.profile import KernelModel, Profile, RateModel
 
-_NEAREST = {
+_NEAREST = {  # families that compute: no bandwidth stands for them
     "conv3x3": ("conv", "conv1x1"),
     "conv": ("conv3x3", "conv1x1"),
     "conv1x1": ("conv", "linear"),
@@ -31,6 +30,7 @@ class Resolved:
     model: KernelModel
     source: str
     key: str
+    extrapolated: bool = False
 
 
 def resolve(kernel: Kernel, profile: Profile, suffix: str = "") -> Resolved:
@@ -40,17 +40,18 @@ def resolve(kernel: Kernel, profile: Profile, suffix: str = "") -> Resolved:
             model = profile.kernels.get(key)
             if model is not None:
                 source = model.source
-                if family != kernel.family:
+                twin = family != kernel.family
+                if twin:
                     source = f"extrapolated: {kernel.family} costed as {key} ({source})"
-                return Resolved(model, source, key)
-    if kernel.family in COMPUTE_FAMILIES:
+                return Resolved(model, source, key, extrapolated=twin)
+    if kernel.family in _NEAREST:
         known = sorted(profile.kernels)
         raise InputError(
             f"profile {profile.name} cannot cost {kernel.op} ({kernel.family}): it has no such kernel family",
             where=kernel.module or kernel.name,
             hint=f"It has {', '.join(known)}; nearest: {', '.join(nearest(kernel.family, known)) or 'none'}.",
         )
-    return Resolved(_by_bandwidth(profile), _bandwidth_text(kernel, profile), "bytes/bandwidth")
+    return Resolved(_by_bandwidth(profile), _bandwidth_text(kernel, profile), "bytes/bandwidth", True)
 
 
 def _by_bandwidth(profile: Profile) -> RateModel:

@@ -11,7 +11,7 @@ from dtp_edge.graph.layers import Tensor as Tensor
 from dtp_edge.graph.masking import MaskedNetwork as MaskedNetwork
 from dtp_edge.graph.masking import masked_forward as masked_forward
 from dtp_edge.graph.masking import scaled_parameters as scaled_parameters
-from dtp_edge.graph.modes import set_training as set_training
+from dtp_edge.graph.modes import mode_of as mode_of
 from dtp_edge.graph.network import Frozen as Frozen
 from dtp_edge.graph.network import Group as Group
 from dtp_edge.graph.network import NodeSite as NodeSite

@@ -17,7 +17,7 @@ from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
 from dtp_edge.graph.trace import trace
-from dtp_edge.graph.values import Context, Value
+from dtp_edge.ops.values import Context, Value
 
 
 def trace_network(

@@ -1,16 +1,18 @@
-"""Run the rules over a graph, from its inputs to its outputs."""
+"""Run the label rules over a graph, from its inputs to its outputs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
-from dtp_edge.graph import rules as _rules  # noqa: F401  (registers the rules)
 from dtp_edge.graph.lift import own_tensors
-from dtp_edge.graph.registry import apply_rule
-from dtp_edge.graph.values import UNSET, Context, Value
+from dtp_edge.ops.nodes import arguments_of, lookup, op_name
+from dtp_edge.ops.refusal import Code, NotCovered
+from dtp_edge.ops.spec import spec_of
+from dtp_edge.ops.values import UNSET, Context, Value
 
 
 def label_graph(graph_module: fx.GraphModule) -> Context:
@@ -24,7 +26,7 @@ def label_graph(graph_module: fx.GraphModule) -> Context:
             ctx.values[node] = output_value(node.meta.get("val"))
         elif node.op == "get_attr":
             target = str(node.target)
-            tensor = own[target] if target in own else fetch(graph_module, target)
+            tensor = own[target] if target in own else lookup(graph_module, target)
             if isinstance(tensor, torch.Tensor):
                 if id(tensor) not in tensors:
                     unset: list[Any] = [UNSET] * tensor.dim()
@@ -37,19 +39,56 @@ def label_graph(graph_module: fx.GraphModule) -> Context:
                 apply_rule(ctx, node, output)
         elif node.op == "output":
             for source in node.all_input_nodes:
-                ctx.freeze_value(ctx.values.get(source), "network output")
+                ctx.freeze_value(ctx.values.get(source), "network output", Code.OUTPUT)
         else:
             for source in node.all_input_nodes:
-                ctx.freeze_value(ctx.values.get(source), f"call of {node.target}")
+                ctx.freeze_value(ctx.values.get(source), f"call of {node.target}", Code.NO_RULE)
     return ctx
 
 
-def fetch(graph_module: fx.GraphModule, target: str) -> Any:
-    """Return what a `get_attr` target names."""
-    found: Any = graph_module
-    for part in target.split("."):
-        found = getattr(found, part)
-    return found
+def apply_rule(ctx: Context, node: fx.Node, output: Any) -> None:
+    """Label the output of a node, or freeze what reaches an operator without a rule.
+
+    A rule that raises `NotCovered` has met a case that it was not written for: inputs and output are frozen.
+    """
+    name = op_name(node)
+    spec = spec_of(name)
+    if spec is None or spec.label is None:
+        _freeze_all(ctx, node, output, f"no rule for the operator {name}", Code.NO_RULE)
+        return
+    try:
+        spec.label(ctx, arguments_of(node), output)
+    except NotCovered as refusal:
+        _freeze_all(ctx, node, output, f"{name}: {refusal.text}", Code.NOT_COVERED)
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+        # a fault of the rule must not stop a user's run: what it touched stays, and tests look for the code
+        _freeze_all(ctx, node, output, f"the rule for {name} failed: {type(error).__name__}", Code.FAULT)
+    else:
+        if not _fits(output):
+            _freeze_all(ctx, node, output, f"the rule for {name} gave labels of another shape", Code.FAULT)
+
+
+def _fits(output: Any) -> bool:
+    """Return whether every label array has one row an index."""
+    values = [v for v in (output if isinstance(output, list) else [output]) if isinstance(v, Value)]
+    return all(
+        len(v.labels) == v.rank
+        and all(
+            len(rows) == size
+            for size, rows in zip(v.shape, v.labels, strict=True)
+            if isinstance(rows, np.ndarray)
+        )
+        for v in values
+    )
+
+
+def _freeze_all(ctx: Context, node: fx.Node, output: Any, text: str, code: Code) -> None:
+    for source in node.all_input_nodes:
+        ctx.freeze_value(ctx.values.get(source), text, code)
+    for value in output if isinstance(output, list) else [output]:
+        if isinstance(value, Value):
+            ctx.freeze_value(value, text, code)
+            value.labels = [None] * value.rank
 
 
 def output_value(val: Any) -> Any:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dtp_edge.graph.labels import Rows, tidy
 from dtp_edge.graph.network import Frozen, Group
-from dtp_edge.graph.values import Context, Value
+from dtp_edge.ops.labels import Rows, tidy
+from dtp_edge.ops.refusal import Code, Refusal
+from dtp_edge.ops.values import Context, Value
 
-TAKEN_APART = "the dimension is taken apart"
-TIED = "its channels could only go all together"
-MADE_BY_NOBODY = "a table of constants, as an input is"
+TIED = Refusal(Code.TIED, "", "its channels could only go all together")
+MADE_BY_NOBODY = Refusal(Code.CONSTANT, "", "a table of constants, as an input is")
 
 
 @dataclass
@@ -40,7 +40,7 @@ def number_atoms(
     """
     for name, value in parameters.items():
         if any(name == e or name.startswith(e + ".") for e in exclude):
-            ctx.freeze_value(value, "excluded by the user")
+            ctx.freeze_value(value, "excluded by the user", Code.EXCLUDED)
     table = ctx.atoms.leaves()
     leaves = expand_all(table, arrays)
     why, reasons = ctx.atoms.frozen(table)
@@ -235,7 +235,7 @@ def _stream(producers: list[str]) -> str:
 
 
 def _frozen(
-    ctx: Context, table: Rows, why: np.ndarray, reasons: list[str], owned: np.ndarray
+    ctx: Context, table: Rows, why: np.ndarray, reasons: list[Refusal], owned: np.ndarray
 ) -> list[Frozen]:
     """Name every part that stays, once, by the layer that makes it."""
     origins = ctx.atoms.origins(np.arange(ctx.atoms.count))
@@ -255,7 +255,7 @@ def _frozen(
             continue  # nothing there could go anyway
         if made.kind == "channels":
             found.append(Frozen(_module_of(made.name), reasons[reason]))
-        elif not reasons[reason].startswith(TAKEN_APART):  # the q, k, v axis of a fused projection
+        elif reasons[reason].code != Code.APART:  # the q, k, v axis of a fused projection
             found.append(Frozen(f"{made.module or made.name} {made.kind}", reasons[reason]))
     return found
 

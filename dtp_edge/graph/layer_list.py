@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import fx
 
-from dtp_edge.graph.engine import concrete, fetch
+from dtp_edge.graph.engine import concrete
 from dtp_edge.graph.layers import Dim, Layer, LayerGraph, Tensor
 from dtp_edge.graph.network import TensorLabels
-from dtp_edge.graph.registry import arguments_of
-from dtp_edge.graph.values import op_name, owner
+from dtp_edge.ops.nodes import arguments_of, lookup, op_name, owner
+from dtp_edge.ops.spec import spec_of
 
 
 class LayerList:
@@ -49,7 +49,7 @@ class LayerList:
         )
 
     def _attribute(self, node: fx.Node, labels: Mapping[str, Any]) -> None:
-        tensor = fetch(self._graph_module, str(node.target))
+        tensor = lookup(self._graph_module, str(node.target))
         if isinstance(tensor, torch.Tensor):
             role = "parameter" if isinstance(tensor, torch.nn.Parameter) else "constant"
             if role == "constant" and self._is_parameter(str(node.target)):
@@ -126,10 +126,10 @@ class LayerList:
     def _attributes(self, node: fx.Node, op: str) -> dict[str, object]:
         arguments = arguments_of(node)
         found = {k: v for k, v in ((k, self._literal(v)) for k, v in arguments.items()) if v is not None}
-        if op.startswith("conv"):
+        if _is_convolution(op):
             weight = arguments["weight"].meta.get("val")
             if weight is None:
-                weight = fetch(self._graph_module, str(arguments["weight"].target))
+                weight = lookup(self._graph_module, str(arguments["weight"].target))
             spatial = weight.dim() - 2
             found["kernel_size"] = tuple(int(k) for k in weight.shape[2:])
             for key in ("stride", "padding", "dilation", "output_padding"):
@@ -155,12 +155,17 @@ class LayerList:
     def _groups_width(self, node: fx.Node, op: str, attributes: dict[str, object]) -> int | None:
         """A depthwise convolution has as many groups as input channels."""
         groups = attributes.get("groups")
-        if not op.startswith("conv") or groups in (None, 1):
+        if not _is_convolution(op) or groups in (None, 1):
             return None
         x = self._tensors[self._names_of(node.all_input_nodes[0])[0]]
         weight = self._tensors[self._names_of(node.all_input_nodes[1])[0]]
         channel = x.shape[len(x.shape) - len(weight.shape) + 1]
         return channel.width if channel.size == groups else None
+
+
+def _is_convolution(op: str) -> bool:
+    spec = spec_of(op)
+    return spec is not None and spec.fuses == "convolution"
 
 
 def _compressed(rows: np.ndarray) -> tuple[np.ndarray, float]:

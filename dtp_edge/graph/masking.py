@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from dtp_edge.graph.masked_norms import MASKED_STATISTICS
-from dtp_edge.graph.modes import set_training
+from dtp_edge.errors import REPORT, CheckError
+from dtp_edge.graph.modes import bind_mode
 from dtp_edge.graph.network import IndexAtoms, NodeSite, PrunableNetwork
-from dtp_edge.graph.values import op_name
+from dtp_edge.ops.nodes import op_name
+from dtp_edge.ops.spec import spec_of
 
 
 def site_factors(atoms: IndexAtoms, mask: Tensor) -> Tensor:
@@ -126,8 +127,10 @@ def masked_graph(network: PrunableNetwork, training: bool) -> fx.GraphModule:
                 norms.setdefault(site.node, []).append((index, site))
         for name, sites in norms.items():
             _replace_norm(graph_module.graph, nodes[name], sites)
+        bind_mode(graph_module.graph)
         graph_module.recompile()
-        cached[training] = set_training(graph_module, training)
+        graph_module.training = training
+        cached[training] = graph_module
     return cached[training]
 
 
@@ -168,11 +171,17 @@ def _insert_multiply(graph: fx.Graph, node: fx.Node, site: NodeSite, index: int)
 
 
 def _replace_norm(graph: fx.Graph, node: fx.Node, sites: list[tuple[int, NodeSite]]) -> None:
-    function = MASKED_STATISTICS[op_name(node)]
+    spec = spec_of(op_name(node))
+    if spec is None or spec.masked is None:
+        raise CheckError(
+            f"{op_name(node)} takes statistics over channels and has no masked form",
+            where=node.name,
+            hint=REPORT,
+        )
     with graph.inserting_before(node):
         factors = {site.dim: graph.get_attr(f"mask_site_{index}") for index, site in sites}
     node.kwargs = {**node.kwargs, "factors": list(factors.values()), "factor_dims": list(factors)}
-    node.target = function
+    node.target = spec.masked
 
 
 class MaskedNetwork(nn.Module):

@@ -1,57 +1,72 @@
-"""Switch a traced graph between training and evaluation: the flags are literals in it."""
+"""Training and evaluation: the one place that switches between them, for modules and for traced graphs.
+
+A graph traced in evaluation has the flags of its batch norms and dropouts written in as literals. Where such
+a graph is to train, `bind_mode` has them read from the graph module instead, whenever it runs: there is
+then one truth, `module.training`, whatever sets it (`train()`, `eval()`, an assignment, a copy).
+"""
 
 from __future__ import annotations
 
-from torch import fx
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from dtp_edge.graph.values import op_name
+from torch import fx, nn
 
-# operator -> name of its flag in the schema
-FLAGS = {
-    "batch_norm": "training",
-    "dropout": "train",
-    "dropout_": "train",
-    "alpha_dropout": "train",
-    "feature_dropout": "train",
-    "feature_alpha_dropout": "train",
-    "alpha_dropout_": "train",
-    "feature_dropout_": "train",
-    "feature_alpha_dropout_": "train",
-    "native_dropout": "train",
-    "instance_norm": "use_input_stats",
-    "rrelu": "training",
-    "lstm": "train",
-    "gru": "train",
-    "rnn_tanh": "train",
-    "rnn_relu": "train",
-}
+from dtp_edge.ops.nodes import op_name
+from dtp_edge.ops.spec import spec_of
+
+MODE = "training"  # the attribute of a module that a bound flag reads
 
 
-def set_training(graph_module: fx.GraphModule, training: bool) -> fx.GraphModule:
-    """Rewrite the train flags of batch norm, dropout and recurrent layers in place, and return the graph."""
-    changed = [_set_flag(node, training) for node in graph_module.graph.nodes]
-    if any(changed):
-        graph_module.recompile()
-    graph_module.training = training
-    return graph_module
+@contextmanager
+def mode_of(*modules: nn.Module, training: bool) -> Iterator[None]:
+    """Inside, the modules train or evaluate; behind it every part of them is in the mode that it had."""
+    before = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        for module in modules:
+            module.train(training)
+        yield
+    finally:
+        for part, was in before:
+            part.training = was
 
 
-def _set_flag(node: fx.Node, training: bool) -> bool:
-    """Set the train flag of a node, if it has one, and return whether it changed.
+def bind_mode(graph: fx.Graph) -> None:
+    """Let the train flags of a graph follow its module's mode, in place; the module must recompile.
 
-    A batch norm without running statistics, and an instance norm without them, always use those of the
-    input and are left alone.
+    A flag that is on in a graph traced in evaluation is on always (a batch norm without running statistics,
+    a dropout that the user's code never turns off) and stays.
     """
-    flag = FLAGS.get(op_name(node)) if node.op == "call_function" else None
+    mode = next((node for node in graph.nodes if is_mode(node)), None)
+    for node in [n for n in graph.nodes if n.op == "call_function"]:
+        place = _literal_flag(node)
+        if place is None:
+            continue
+        if mode is None:
+            first = next(n for n in graph.nodes if n.op != "placeholder")
+            with graph.inserting_before(first):
+                # not `graph.get_attr`, which warns of what is no tensor
+                mode = graph.create_node("get_attr", MODE, name=MODE)
+        if isinstance(place, int):
+            node.update_arg(place, mode)
+        else:
+            node.update_kwarg(place, mode)
+
+
+def is_mode(value: Any) -> bool:
+    """Whether an argument in a graph is the mode of the module that runs it."""
+    return isinstance(value, fx.Node) and value.op == "get_attr" and value.target == MODE
+
+
+def _literal_flag(node: fx.Node) -> int | str | None:
+    """Position or name of the argument that turns training on in a node, if it is written in as off."""
+    spec = spec_of(op_name(node))
+    flag = None if spec is None else spec.training_flag
     if flag is None or not hasattr(node.target, "_schema"):
-        return False
+        return None
     names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    if ("running_mean" in names and given.get("running_mean") is None) or given.get(flag) is training:
-        return False
     position = names.index(flag)
-    if position < len(node.args):
-        node.update_arg(position, training)
-    else:
-        node.update_kwarg(flag, training)
-    return True
+    place = position if position < len(node.args) else flag
+    given = node.args[position] if isinstance(place, int) else node.kwargs.get(flag, False)
+    return place if given is False else None

@@ -17,6 +17,7 @@ import numpy as np
 from torch import fx, nn
 
 from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.ops.refusal import Code, Refusal
 
 IndexAtoms = np.ndarray  # int32 [size, depth]
 TensorLabels = tuple["IndexAtoms | None", ...]  # one entry a dimension; None: nothing prunable there
@@ -46,10 +47,28 @@ class Group:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A group or node that is left whole, and why."""
+    """A group or node that is left whole, and why: a code for programs, a node and a text for people."""
 
     name: str
-    reason: str
+    refusal: Refusal
+
+    @property
+    def code(self) -> Code:
+        return self.refusal.code
+
+    @property
+    def node(self) -> str:
+        """The graph's node that keeps it, "" where none does."""
+        return self.refusal.node
+
+    @property
+    def text(self) -> str:
+        return self.refusal.text
+
+    @property
+    def reason(self) -> str:
+        """Text and node in one line."""
+        return str(self.refusal)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Rewrite a traced graph into an equal one that says more clearly what it does.
 
-Three rewrites, none of which changes a number: a size that is computed from the batch becomes -1 in
-reshapes; attention states the scale of its dense heads; a chain of reshapes and transpositions that
-only permutes the indices of one dimension (channel shuffle) becomes one look-up by a constant index, so
-that the shuffle does not tie its channels together.
+Four rewrites, none of which changes a number: an operator that has several names goes by one; a size that
+is computed from the batch becomes -1 in reshapes; attention states the scale of its dense heads; a chain of
+reshapes and transpositions that only permutes the indices of one dimension (channel shuffle) becomes one
+look-up by a constant index, so that the shuffle does not tie its channels together.
 """
 
 from __future__ import annotations
@@ -14,21 +14,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from dtp_edge.graph.values import op_name
-
-RESHAPES = {"view", "reshape", "_unsafe_view"}
-MOVES = RESHAPES | {
-    "flatten",
-    "unflatten",
-    "permute",
-    "transpose",
-    "contiguous",
-    "unsqueeze",
-    "squeeze",
-    "clone",
-}
-
-COPIES = {"contiguous", "clone", "reshape", "flatten"}  # new memory, or not
+from dtp_edge.ops.nodes import op_name
+from dtp_edge.ops.spec import canonical, spec_of
 
 
 def normalise(graph_module: fx.GraphModule) -> fx.GraphModule:
@@ -36,8 +23,9 @@ def normalise(graph_module: fx.GraphModule) -> fx.GraphModule:
     for node in list(graph_module.graph.nodes):
         if node.op != "call_function":
             continue
+        _name_as_known(node)
         name = op_name(node)
-        if name in RESHAPES:
+        if name in ("view", "reshape", "_unsafe_view"):
             _infer_batch(node)
         elif name == "scaled_dot_product_attention":
             _state_scale(node)
@@ -54,6 +42,22 @@ def _has_effect(node: fx.Node) -> bool:
     return node.op in ("placeholder", "output") or (
         node.op == "call_function" and op_name(node).endswith("_")
     )
+
+
+def _name_as_known(node: fx.Node) -> None:
+    """clip(x, 0, 6) -> clamp(x, 0, 6), where an overload of the known name takes the same arguments."""
+    known = canonical(op_name(node))
+    if known == op_name(node) or not isinstance(node.target, torch._ops.OpOverload):
+        return
+    given = node.target._schema.arguments
+    packet = getattr(torch.ops.aten, known)
+    for overload in (getattr(packet, name) for name in packet.overloads()):
+        wanted = overload._schema.arguments
+        same = [str(a.type) for a in wanted[: len(given)]] == [str(a.type) for a in given]
+        if same and all(a.has_default_value() for a in wanted[len(given) :]):
+            names = {a.name: b.name for a, b in zip(given, wanted, strict=False)}
+            node.target, node.kwargs = overload, {names[k]: v for k, v in node.kwargs.items()}
+            return
 
 
 def _infer_batch(node: fx.Node) -> None:
@@ -92,7 +96,7 @@ def _replace_shuffles(graph_module: fx.GraphModule) -> None:
         with graph_module.graph.inserting_before(end):
             if torch.equal(index, torch.arange(len(index))):
                 replacement = source
-                if any(op_name(n) in COPIES for n in chain[: chain.index(end) + 1]):
+                if any(_may_copy(n) for n in chain[: chain.index(end) + 1]):
                     # one of the two may be written in place, and the other must not change
                     replacement = graph_module.graph.call_function(torch.ops.aten.clone.default, (source,))
                     replacement.meta = dict(end.meta)
@@ -111,11 +115,16 @@ def _replace_shuffles(graph_module: fx.GraphModule) -> None:
 
 
 def _moves(node: fx.Node) -> bool:
-    return (
-        node.op == "call_function"
-        and op_name(node) in MOVES
-        and isinstance(node.meta.get("val"), torch.Tensor)
-    )
+    if node.op != "call_function" or not isinstance(node.meta.get("val"), torch.Tensor):
+        return False
+    name = op_name(node)
+    spec = spec_of(name)
+    return spec is not None and spec.moves and not name.endswith("_")
+
+
+def _may_copy(node: fx.Node) -> bool:
+    spec = spec_of(op_name(node))
+    return spec is None or spec.memory != "view"
 
 
 def _chain(node: fx.Node) -> list[fx.Node]:

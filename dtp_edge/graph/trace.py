@@ -12,6 +12,7 @@ from torch import fx, nn
 from dtp_edge.graph.explain import explain, without_torchs_own_words
 from dtp_edge.graph.inline import inline_regions
 from dtp_edge.graph.lift import lift
+from dtp_edge.graph.modes import mode_of
 from dtp_edge.graph.normalise import normalise
 
 
@@ -61,16 +62,13 @@ def graph_of(program: torch.export.ExportedProgram, model: nn.Module) -> fx.Grap
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put every submodule in eval mode and give each its own mode back afterwards."""
-    modes = [(m, m.training) for m in model.modules()]
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that only inference has
-    model.eval()
     try:
-        yield
+        with mode_of(model, training=False):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for module, mode in modes:
-            module.training = mode
 
 
 def _batched(x: Any) -> bool:

@@ -19,9 +19,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from dtp_edge.errors import InputError, UnsupportedError
-from dtp_edge.int8.operators import QUANTIZED_OPS, finish_model, gelu_nodes
+from dtp_edge.int8.case import Int8Case
+from dtp_edge.int8.finish import finish_model
+from dtp_edge.int8.operators import QUANTIZED_OPS, gelu_nodes
 from dtp_edge.onnx.agreement import Agreement, measure_agreement
 from dtp_edge.onnx.session import Batch, as_batches, open_session, run
 
@@ -64,7 +67,8 @@ def quantize_onnx(
     - `reduce_range`: 7-bit weights, for x86 without VNNI, whose int8 products saturate.
     - `exclude`: names of nodes that stay in float.
     - `same_bits`: powers of two as scales, with which every runtime that rounds as the file says computes
-      the same (see `int8_scales`). Without, steps are as fine as the ranges allow, and runtimes differ.
+      the same (see `passes.shared_scales`). Without, steps are as fine as the ranges allow, and runtimes
+      differ.
 
     The same input gives the same bytes. The file appears complete or not at all.
 
@@ -89,14 +93,13 @@ def quantize_onnx(
     tried: list[Agreement] = []
     with tempfile.TemporaryDirectory(dir=int8_path.parent, prefix=".int8-") as work:
         source = _prepare(fp32_path, Path(work) / "source.onnx")
-        model = onnx.load(str(source))
+        model = ir.load(source)
         floats = gelu_nodes(model) | frozenset(exclude)
+        case = Int8Case(floats, model if same_bits else None)
         files: dict[str, Path] = {}
         for name in METHODS if method == "best" else (method,):
             raw = _quantize(source, Path(work) / f"{name}.onnx", ranging, name, reduce_range, floats)
-            files[name] = finish_model(
-                raw, fp32_path, name, float_nodes=floats, rounded=model if same_bits else None
-            )
+            files[name] = finish_model(raw, fp32_path, name, case)
             tried.append(measure_agreement(name, files[name], held_out, expected))
         best = min(tried, key=lambda row: (not np.isfinite(row.relative_error), row.relative_error))
         float_ops = _float_ops(files[best.method])

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import onnxruntime as ort
+import platformdirs
 
 from dtp_edge.errors import InputError
 from dtp_edge.measure.machine import cpu_model
@@ -59,10 +60,7 @@ def cache_path(threads: int = 1, *, quick: bool = True) -> Path:
 def cache_folder() -> Path:
     """Return the cache folder: `DTP_EDGE_CACHE`, or `dtp_edge` in the user's cache folder."""
     given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "dtp_edge"
+    return Path(given) if given else platformdirs.user_cache_path("dtp_edge", appauthor=False)
 
 
 def fingerprint(threads: int = 1) -> str:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import psutil
 
 from dtp_edge.errors import InputError
 from dtp_edge.measure.node_times import quiet_mean
@@ -52,7 +53,7 @@ class Reference:
         if len(self._samples) >= 20 and share < MIN_QUIET_SHARE:
             raise InputError(
                 f"this machine is too busy to be measured: only {share:.0%} of the reference samples "
-                f"were undisturbed (load average {_load()})",
+                f"were undisturbed (load average {psutil.getloadavg()[0]:.1f})",
                 where="profile measure",
                 hint="Stop other programs and run it again, or give the name of a shipped profile.",
             )
@@ -81,7 +82,7 @@ class CpuShare:
         if seconds >= SETTLE_SECONDS and share < least:
             raise InputError(
                 f"this machine is too busy to be measured: other programs left this one the processor for "
-                f"only {share:.0%} of the time (load average {_load()})",
+                f"only {share:.0%} of the time (load average {psutil.getloadavg()[0]:.1f})",
                 where="profile measure",
                 hint="Stop other programs and run it again, or give the name of a shipped profile.",
             )
@@ -91,13 +92,12 @@ def machine_facts() -> dict[str, Any]:
     """Return name, chip, cores, clock_mhz, ram_bytes and the measured memory bandwidth."""
     info = _cpu_info()
     chip = info.get("model name") or info.get("Hardware") or info.get("Model") or platform.processor()
-    clock = info.get("cpu MHz")
     return {
         "name": "this machine",
         "chip": chip or platform.machine() or "unknown",
         "cores": f"{os.cpu_count()} x {platform.machine()}",
-        "clock_mhz": float(clock) if clock else 1000.0,
-        "ram_bytes": float(ram_bytes() or 1 << 30),
+        "clock_mhz": _clock_mhz(info),
+        "ram_bytes": float(ram_bytes()),
         "memory_bytes_per_second": copy_bytes_per_second(),
     }
 
@@ -120,6 +120,7 @@ def cpu_model() -> str:
 
 
 def _cpu_info() -> dict[str, str]:
+    """Return what Linux says of the first processor, {} elsewhere. (psutil knows no processor's name.)"""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
             pairs = [line.split(":", 1) for line in stream if ":" in line]
@@ -128,16 +129,14 @@ def _cpu_info() -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in reversed(pairs)}
 
 
-def ram_bytes() -> int | None:
-    """Return this machine's memory, None where it does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
+def _clock_mhz(info: dict[str, str]) -> float:
+    """Return the clock that Linux shows, else the highest that psutil knows, else 1 GHz."""
+    if "cpu MHz" in info:
+        return float(info["cpu MHz"])
+    clock = psutil.cpu_freq()
+    return float(clock.max or clock.current or 1000.0) if clock is not None else 1000.0
 
 
-def _load() -> str:
-    try:
-        return f"{os.getloadavg()[0]:.1f}"
-    except (AttributeError, OSError):
-        return "unknown"
+def ram_bytes() -> int:
+    """Return this machine's memory."""
+    return psutil.virtual_memory().total

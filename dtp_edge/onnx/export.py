@@ -1,8 +1,7 @@
 """The ONNX file: opset 18, IR 10, static batch, simplified, the same bytes for the same network.
 
 Opset 18 with IR 10 and a fixed batch is what every reader we know accepts. The graph is simplified by
-onnxsim; folding a norm of dead channels leaves subnormal weights, which cost some runtimes five times
-the latency, so they are flushed to zero afterwards. Nothing here is trusted: see `parity`.
+onnxsim and rewritten by the passes of `passes/`. Nothing here is trusted: see `parity`.
 """
 
 from __future__ import annotations
@@ -20,19 +19,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxsim
 import torch
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto
 from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
 from dtp_edge.onnx.attention_dims import FlatAttention
-from dtp_edge.onnx.fusable import fuse_gelu
 from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_types
 from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
-from dtp_edge.onnx.portable import make_portable
+from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 
 IR_VERSION = 10
 _INLINE_LIMIT_BYTES = 2_000_000_000  # of weights: a protobuf message holds less than 2 GiB
@@ -72,15 +69,15 @@ def export_onnx(
         if same_shapes(inputs, given):
             raise
         model, keys = _to_proto(module, given, dynamic_batch)
-    model = fuse_gelu(make_portable(_simplified(model)))
+    passes = [kind() for kind in find_passes("dtp_edge.onnx.passes", Rewrite)]
+    model = run_passes(_simplified(model), passes)
     if interface is None:
         name_ports(model, names, list(output_names) if output_names else keys)
     else:
         name_ports(model, *interface.names())
         restore_types(model, interface)
         metadata = {**interface.metadata, **(metadata or {})}
-    model = finish_proto(in_opset(model, opset), metadata or {})
-    write_onnx(model, path)
+    write_onnx(finish_proto(in_opset(model, opset), metadata or {}), path)
     return path
 
 
@@ -193,10 +190,9 @@ def _names(values: Any) -> list[str]:
 
 
 def finish_proto(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
-    """Flush subnormals, drop what varies or names this machine, set the metadata; in place."""
+    """Drop what varies or names this machine, set the metadata; in place."""
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "dtp_edge", "", ""
-    flush_subnormals(model)
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
@@ -212,21 +208,6 @@ def finish_proto(model: ModelProto, metadata: Mapping[str, str]) -> ModelProto:
     for key in sorted(metadata):
         model.metadata_props.add(key=key, value=str(metadata[key]))
     return model
-
-
-def flush_subnormals(model: ModelProto) -> int:
-    """Set subnormal weights and constants to zero, in place; return how many there were."""
-    attributes = (a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute)
-    count = 0
-    for tensor in [*model.graph.initializer, *(t for t in attributes if t.dims)]:
-        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-            continue
-        array = numpy_helper.to_array(tensor)
-        tiny = (array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny)
-        if tiny.any():
-            count += int(tiny.sum())
-            tensor.CopyFrom(numpy_helper.from_array(np.where(tiny, array.dtype.type(0), array), tensor.name))
-    return count
 
 
 def tensor_bytes(model: ModelProto) -> int:

@@ -66,6 +66,7 @@ _INPUTS = {
     "Unsqueeze": ("axes", 13),
     "Split": ("split", 13),
 }
+_NOTHING = "nothing"
 _NEW = {  # attributes: the opset that they came with, and what they are by default
     ("Resize", "antialias"): (18, 0),
     ("Resize", "keep_aspect_ratio_policy"): (18, b"stretch"),
@@ -101,6 +102,10 @@ def _lowered(model: ModelProto, opset: int) -> ModelProto:
             node.attribute.append(make_attribute(name, numbers))
         if node.op_type == "Pad" and len(node.input) > 3:
             raise ValueError("Pad names its axes")
+        if node.op_type == "Resize" and opset < 13:  # whose region and scales were not yet optional
+            for i in (1, 2):
+                if len(node.input) > i and not node.input[i]:
+                    node.input[i] = _NOTHING
         if node.op_type in ("Softmax", "LogSoftmax") and opset < 13:
             _last_axis(node, ranks)
         whole = node.op_type == "Reshape" and 0 not in stored.get(node.input[1], np.zeros(1))
@@ -110,6 +115,8 @@ def _lowered(model: ModelProto, opset: int) -> ModelProto:
         kept = [a for a in kept if not _is_default(node.op_type, a, opset)]
         del node.attribute[:]
         node.attribute.extend(kept)
+    if any(_NOTHING in node.input for node in model.graph.node):
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.float32), _NOTHING))
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = opset

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from dtp_edge.graph import mode_of
 from dtp_edge.onnx.export import as_inputs, batch_one
 from dtp_edge.onnx.session import open_session
 from dtp_edge.proof.check import Check
@@ -42,8 +43,6 @@ def check_onnx(
     first = [i.shape[0] for i in session.get_inputs() if i.shape][:1]
     own_batch = bool(first) and isinstance(first[0], int) and first[0] != 1
     given = given if own_batch else batch_one(given)
-    training = module.training
-    module.eval()
 
     def run(*inputs: Any) -> list[np.ndarray]:
         arrays = [x.numpy() for x in leaves(inputs)]
@@ -51,15 +50,12 @@ def check_onnx(
 
     worst, own, exact = 0.0, 0.0, 0.0
     detail = f"{len(seeds)} random inputs, file read back"
-    try:
-        with torch.no_grad():
-            pairs = [(leaves(module(*x)), run(*x)) for x in (random_like(given, seed) for seed in seeds)]
-            worst = max(relative_error(*pair) for pair in pairs)
-            truth = [] if worst <= limit else _in_float64(module, given, seeds)
-            for wanted, (single, got) in zip(truth, pairs, strict=bool(truth)):
-                own, exact = max(own, relative_error(wanted, single)), max(exact, relative_error(wanted, got))
-    finally:
-        module.train(training)
+    with torch.no_grad(), mode_of(module, training=False):
+        pairs = [(leaves(module(*x)), run(*x)) for x in (random_like(given, seed) for seed in seeds)]
+        worst = max(relative_error(*pair) for pair in pairs)
+        truth = [] if worst <= limit else _in_float64(module, given, seeds)
+        for wanted, (single, got) in zip(truth, pairs, strict=bool(truth)):
+            own, exact = max(own, relative_error(wanted, single)), max(exact, relative_error(wanted, got))
     if not truth or exact > min(ROUNDING_LIMIT, 4 * own):
         return Check("torch == ONNX Runtime", worst <= limit, worst, limit, detail)
     why = f"{detail}; to float64, from which torch in float32 is {own:.1e} away (the two: {worst:.1e})"

@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.ops.site import aten
 from dtp_edge.surgery.kept import KeptIndices
-from dtp_edge.surgery.resize import aten
 
 
 def first_difference(network: PrunableNetwork, keep: np.ndarray, graph_module: fx.GraphModule) -> str:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from dtp_edge.graph import MaskedNetwork
+from dtp_edge.graph import MaskedNetwork, mode_of
 from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.ops.nodes import lookup
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.departure import first_difference
 from dtp_edge.surgery.compact_graph import aten
-from dtp_edge.surgery.compaction import Compact, attribute, compact, graph_tensors
+from dtp_edge.surgery.compaction import Compact, compact, graph_tensors
 from dtp_edge.surgery.difference import (
     FLOAT32_LIMIT,
     FLOAT64_LIMIT,
@@ -117,20 +118,13 @@ def _worst(
         if result.module is result.graph_module
         else [result.module, result.graph_module]
     )
-    modes = [(m, m.training) for m in [masked, network.module, *modules]]
     worst = 0.0
-    try:
-        for m, _ in modes:
-            m.eval()
-        with torch.no_grad():
-            for seed in seeds:
-                inputs = random_like(network.example_inputs, seed, dtype)
-                wanted = leaves(masked(*inputs))
-                for m in modules:
-                    worst = max(worst, relative_error(wanted, leaves(m(*inputs))))
-    finally:
-        for m, mode in modes:
-            m.train(mode)
+    with torch.no_grad(), mode_of(masked, network.module, *modules, training=False):
+        for seed in seeds:
+            inputs = random_like(network.example_inputs, seed, dtype)
+            wanted = leaves(masked(*inputs))
+            for m in modules:
+                worst = max(worst, relative_error(wanted, leaves(m(*inputs))))
     return worst, f"{len(seeds)} random inputs"
 
 
@@ -152,7 +146,7 @@ def copied_network(network: PrunableNetwork, *, dtype: torch.dtype | None = None
         convert_literals(graph_module, dtype)
         for n in graph_module.graph.nodes:
             if n.op == "get_attr":
-                value = attribute(graph_module, n.target)
+                value = lookup(graph_module, n.target)
                 if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
                     _assign(graph_module, n.target, value.to(dtype))
         inputs = tuple(
@@ -165,7 +159,7 @@ def copied_network(network: PrunableNetwork, *, dtype: torch.dtype | None = None
 def _assign(root: nn.Module, name: str, value: torch.Tensor) -> None:
     *path, last = name.split(".")
     try:
-        owner = attribute(root, ".".join(path)) if path else root
+        owner = lookup(root, ".".join(path)) if path else root
         current = getattr(owner, last)
     except AttributeError:
         return  # the graph does not read it

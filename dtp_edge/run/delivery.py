@@ -12,73 +12,76 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 import dtp_edge
 from dtp_edge.archive import save_pruned
-from dtp_edge.cost import NetworkCost
-from dtp_edge.graph import PrunableNetwork
+from dtp_edge.int8 import quantize_onnx
 from dtp_edge.measure import is_this_machine, time_onnx
-from dtp_edge.onnx import check_onnx, export_onnx
+from dtp_edge.onnx import check_onnx, evaluate_onnx, export_onnx
 from dtp_edge.onnx.interface import interface_of
 from dtp_edge.proof import Check, require
-from dtp_edge.surgery import Compact
+from dtp_edge.run.options import Listener, Options
+from dtp_edge.run.proved import Cut
 
 if TYPE_CHECKING:
-    from dtp_edge.run.pipeline import RunContext
+    from dtp_edge.training import DataSource
+
+__all__ = ["Delivered", "deliver"]
 
 CALIBRATION_SAMPLES = 256
+FILES = {
+    "model.onnx": "the compact network, fp32, checked in ONNX Runtime",
+    "model.int8.onnx": "the compact network, int8 (QDQ)",
+    "model.safetensors": "weights of the compact network",
+    "widths.json": "widths, kept channels and graph: dtp_edge.load_pruned reads it",
+}
 
 
-@dataclass
-class Delivery:
-    """What was delivered: checks with their numbers, times measured here, int8 accuracy if any."""
+@dataclass(frozen=True)
+class Delivered:
+    """What was delivered of a cut: `checks` are those of the cut and of the files, all of them passed.
 
-    checks: list[Check]
-    measured: dict[str, Any] = field(default_factory=dict)  # dense_ms, pruned_ms, spread, threads, how
+    `files` has a row a file (`path`, `bytes`, `sha256`, `what`), none where nothing was written; `measured`
+    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and accuracy, if any.
+    """
+
+    cut: Cut
+    checks: tuple[Check, ...]
+    files: tuple[dict[str, Any], ...] = ()
+    measured: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
-    stage: Path | None = None
 
 
-def deliver(
-    network: PrunableNetwork,
-    keep: np.ndarray,
-    compacted: Compact,
-    cost: NetworkCost,
-    *,
-    context: RunContext,
-    stage: Path | None,
-    checks: list[Check],
-) -> Delivery:
+def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) -> Delivered:
     """Export, read back, compare; quantise and time where asked.
 
     With `stage` None the files live in a temporary folder and only the proof and the times remain.
 
     **Raises:** `CheckError` if ONNX Runtime disagrees with torch on the file as read back.
     """
-    delivery = Delivery(checks=list(checks), stage=stage)
-    context.begin("exporting ONNX, and comparing it in ONNX Runtime")
+    network, profile = cut.task.network, cut.task.cost.profile
+    listener.begin("exporting ONNX, and comparing it in ONNX Runtime")
     with _folder(stage) as folder:
         path = export_onnx(
-            compacted.module,
+            cut.compact.module,
             network.example_inputs,
             folder / "model.onnx",
-            dynamic_batch=context.dynamic_batch,
-            metadata=_metadata(network, keep, cost, context),
+            dynamic_batch=options.dynamic_batch,
+            metadata=_metadata(cut, options),
             interface=interface_of(network.module),
-            opset=context.opset,
+            opset=options.opset,
         )
-        delivery.checks.append(check_onnx(path, compacted.module, network.example_inputs))
-        require(delivery.checks)
-        save_pruned(folder, compacted, network, keep, {"seed": context.seed, "device": cost.profile.name})
-        if context.int8:
-            context.begin("calibrating int8")
-            delivery.int8 = _quantise(path, context)
-        if context.measure and is_this_machine(cost.profile):
-            context.begin("timing dense and pruned in turns")
-            delivery.measured = _measure(network, path, cost, delivery)
-    return delivery
+        checks = (*cut.checks, check_onnx(path, cut.compact.module, network.example_inputs))
+        require(checks)
+        save_pruned(folder, cut.compact, network, cut.keep, {"seed": options.seed, "device": profile.name})
+        int8, measured = {}, {}
+        if options.int8 and options.data is not None:
+            listener.begin("calibrating int8")
+            int8 = _quantise(path, options.data, options.int8_method)
+        if options.measure and is_this_machine(profile):
+            listener.begin("timing dense and pruned in turns")
+            measured = _measure(cut, path, with_int8=bool(int8))
+        return Delivered(cut, checks, _file_rows(stage), measured, int8)
 
 
 @contextmanager
@@ -90,40 +93,43 @@ def _folder(stage: Path | None) -> Iterator[Path]:
             yield Path(temporary)
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """Checksum of the weights that were pruned: names, shapes and bytes in the order of the state dict."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _file_rows(stage: Path | None) -> tuple[dict[str, Any], ...]:
+    found = [] if stage is None else [path for path in sorted(stage.iterdir()) if path.is_file()]
+    return tuple(
+        {
+            "path": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "what": FILES.get(path.name),
+        }
+        for path in found
+    )
 
 
-def _metadata(
-    network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost, context: RunContext
-) -> dict[str, str]:
-    data = context.data
+def _metadata(cut: Cut, options: Options) -> dict[str, str]:
+    data = options.data
     normalised = {} if data is None else {"mean": data.mean, "std": data.std}
     return {
         **{f"dtp_edge.input_{name}": json.dumps(value) for name, value in normalised.items()},
         "dtp_edge.version": dtp_edge.__version__,
-        "dtp_edge.device": cost.profile.name,
-        "dtp_edge.budget": "" if context.budget is None else str(context.budget),
-        "dtp_edge.widths": json.dumps(network.widths(keep)),
-        "dtp_edge.dense_weights_sha256": context.dense_sha256,
+        "dtp_edge.device": cut.task.cost.profile.name,
+        "dtp_edge.budget": str(options.budget),
+        "dtp_edge.widths": json.dumps(cut.task.network.widths(cut.keep)),
+        "dtp_edge.dense_weights_sha256": cut.task.dense_sha256,
     }
 
 
-def _measure(network: PrunableNetwork, pruned: Path, cost: NetworkCost, delivery: Delivery) -> dict[str, Any]:
+def _measure(cut: Cut, pruned: Path, *, with_int8: bool) -> dict[str, Any]:
     """Time the dense and the pruned file in turns, in one process."""
+    network, profile = cut.task.network, cut.task.cost.profile
     with tempfile.TemporaryDirectory() as temporary:
         dense = export_onnx(network.module, network.example_inputs, Path(temporary) / "dense.onnx")
         files = [dense, pruned]
-        if delivery.int8:
+        if with_int8:
             files.append(pruned.with_name("model.int8.onnx"))
-        timings = time_onnx(files, threads=cost.profile.threads)
+        timings = time_onnx(files, threads=profile.threads)
     names = ["dense", "pruned", "int8"]
-    measured: dict[str, Any] = {"threads": cost.profile.threads, "runtime": cost.profile.runtime.name}
+    measured: dict[str, Any] = {"threads": profile.threads, "runtime": profile.runtime.name}
     for name, timing in zip(names, timings, strict=False):
         measured[f"{name}_ms"], measured[f"{name}_spread"] = timing.latency_ms, timing.spread
         measured["repeats"] = timing.repeats
@@ -133,18 +139,13 @@ def _measure(network: PrunableNetwork, pruned: Path, cost: NetworkCost, delivery
     return measured
 
 
-def _quantise(path: Path, context: RunContext) -> dict[str, Any]:
-    from dtp_edge.int8 import quantize_onnx
-    from dtp_edge.onnx import evaluate_onnx
-
+def _quantise(path: Path, data: DataSource, method: str) -> dict[str, Any]:
     target = path.with_name("model.int8.onnx")
-    calibration = context.data.calibration(CALIBRATION_SAMPLES)
-    result = quantize_onnx(path, target, calibration, method=context.int8_method)
-    test = context.data.test
+    result = quantize_onnx(path, target, data.calibration(CALIBRATION_SAMPLES), method=method)
     return {
         "method": result.method,
         "tried": [asdict(row) for row in result.tried],
-        "accuracy": evaluate_onnx(target, test.ordered(256)),
-        "fp32_accuracy": evaluate_onnx(path, test.ordered(256)),
+        "accuracy": evaluate_onnx(target, data.test.ordered(256)),
+        "fp32_accuracy": evaluate_onnx(path, data.test.ordered(256)),
         "bytes": target.stat().st_size,
     }

@@ -9,12 +9,13 @@ from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import PrunableNetwork
 
 MAX_POINTS = 400
+_BACK = "went_back_from"
 
 
 def curve_rows(
     training: Any, network: PrunableNetwork, cost: NetworkCost, limits: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Return the curves of a run that had data, thinned; every scored step stays.
+    """Return the curves of a run that had data, thinned; every scored step stays, and every one gone back to.
 
     Cost and falling budget are shares of the dense network, in the metric that binds at the end of the
     mask phase. Hardness is 1 - 4 mean m(1-m): 1 when all masks are hard. Accuracy is that of the
@@ -26,7 +27,7 @@ def curve_rows(
     scored = "holdout_accuracy" if any("holdout_accuracy" in p for p in points) else "accuracy"
     stride = max(1, -(-len(points) // MAX_POINTS))
     few = scored == "holdout_accuracy"
-    chosen = [p for i, p in enumerate(points) if i % stride == 0 or (few and scored in p)]
+    chosen = [p for i, p in enumerate(points) if i % stride == 0 or (few and scored in p) or _BACK in p]
     metric = _binding(points, limits)
     dense = cost.evaluate(cost.dense_sizes()).get(metric or "")
     return [_row(point, scored, metric, dense, max(network.n_atoms, 1)) for point in chosen]
@@ -36,7 +37,7 @@ def _row(
     point: Mapping[str, Any], scored: str, metric: str | None, dense: float | None, n_atoms: int
 ) -> dict[str, Any]:
     row = {"step": point["step"], "phase": point["phase"], "loss": point.get("loss")}
-    row["accuracy"] = point.get(scored)
+    row["accuracy"], row[_BACK] = point.get(scored), point.get(_BACK)
     if "hardness" in point:
         row["hardness"] = 1.0 - 4.0 * point["hardness"] / n_atoms
     for key, source in (("budget_fraction", "costs"), ("target_fraction", "budget_now")):

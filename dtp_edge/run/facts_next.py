@@ -12,6 +12,7 @@ MOST = 8  # sentences that a reader takes in
 SLOW_SHARE = 0.25  # a layer with more of the time than this is worth a sentence
 SPARE = 0.03  # a budget with more than this share unused is worth one too
 DROP = 0.01  # of accuracy: what is worth a word
+NOT_WIDENED = ("output", "excluded")  # the answer itself, and what the user wants whole
 
 
 def suggestions(report: Mapping[str, Any], widths: OneWidth, limits: Mapping[str, float]) -> list[str]:
@@ -115,8 +116,8 @@ def _accuracy(report: Mapping[str, Any]) -> list[str]:
 
 
 def _frozen(frozen: Sequence[Mapping[str, str]]) -> list[str]:
-    """Only what could have been pruned: an output's channels are the answer itself."""
-    parts = [f for f in frozen if not f["reason"].startswith(("network output", "excluded"))]
+    """Only what another operator would let be pruned."""
+    parts = [f for f in frozen if f["code"] not in NOT_WIDENED]
     if not parts:
         return []
     shown = ", ".join(f["name"] for f in parts[:3]) + (" and others" if len(parts) > 3 else "")

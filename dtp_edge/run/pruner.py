@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import copy
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.profiles import Profile
+from dtp_edge.run.options import Options, Origin, source_of
+from dtp_edge.run.pipeline import finish
+from dtp_edge.run.proved import Cut
+from dtp_edge.run.result import PruneResult
+from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, MaskLearner
 
 if TYPE_CHECKING:
-    from dtp_edge.profiles import Profile
-    from dtp_edge.run.result import PruneResult
+    from dtp_edge.training import DataSource
 
 __all__ = ["TransportPruner"]
 
@@ -41,9 +48,14 @@ class TransportPruner(MaskLearner):
     - `mask_share`: part of these steps in which masks are learned; in the rest they are hard and the
       kept channels are tuned.
     - `exclude`: names of modules to leave whole.
+    - `int8`: let `finish` write `model.int8.onnx` as well; `data` (a `training.DataSource` or its spec) is
+      what it is calibrated and judged on, and is used for nothing else.
+    - `dynamic_batch`: export with a free batch size.
+    - `scores`: `[n_atoms]` to start from, any scale; None: those of the weights.
     - further options: those of `transport.MaskLearner`.
 
-    **Raises:** `UnsupportedError` (cannot be traced), `InputError`, `BudgetError` (before any training).
+    **Raises:** before any training, `UnsupportedError` (cannot be traced or stored), `InputError`,
+    `BudgetError`.
     """
 
     def __init__(
@@ -56,25 +68,31 @@ class TransportPruner(MaskLearner):
         total_steps: int,
         mask_share: float = 0.6,
         exclude: Sequence[str] = (),
+        int8: bool = False,
+        data: DataSource | str | None = None,
+        dynamic_batch: bool = False,
+        scores: np.ndarray | None = None,
         **options: Any,
     ) -> None:
-        from dtp_edge.graph import trace_network
-        from dtp_edge.measure import load_profile
-        from dtp_edge.run.task import Task
-
         if total_steps < 1 or not 0 < mask_share <= 1:
             raise InputError(
                 f"total_steps {total_steps} and mask_share {mask_share} leave nothing to learn.",
                 hint="Give total_steps of at least 1 and a mask_share above 0 and at most 1.",
             )
+        chosen = Options(
+            budget=budget,
+            device=device,
+            data=source_of(data),
+            exclude=tuple(exclude),
+            int8=int8,
+            dynamic_batch=dynamic_batch,
+            origin=Origin(model_name=type(model).__name__),
+        )
         inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-        network = trace_network(copy.deepcopy(model), inputs, exclude=exclude)
-        task = Task.of(network, load_profile(device), budget).require_feasible()
+        task = Task.trace(model, inputs, chosen).require_storable()
         steps = max(1, round(mask_share * total_steps))
-        keep = task.layer_keep or None
-        super().__init__(network, task.cost, task.limits, steps, layer_keep=keep, **options)
-        self.task = task
-        self.budget = budget
+        super().__init__(**task.learner_arguments(steps, scores=scores), **options)
+        self.task, self.options = task, chosen
 
     def finish(self, out: str | Path | None = None) -> PruneResult:
         """Cut the network to the learned widths, prove it, export it and report.
@@ -84,7 +102,6 @@ class TransportPruner(MaskLearner):
         **Raises:** `CheckError` if a proof fails (nothing that looks finished is left in `out`), `InputError`
         if training left weights that are not finite.
         """
-        from dtp_edge.run.pipeline import RunContext, finish_task
-
-        context = RunContext(budget=self.budget, model_name=type(self.module).__name__)
-        return finish_task(self.task, self.harden(), out=out, context=context)
+        started = time.monotonic()
+        options = replace(self.options, out=None if out is None else Path(out))
+        return finish(Cut.of(self.task, self.harden()), options, started=started)

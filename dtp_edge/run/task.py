@@ -2,43 +2,137 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
+from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
-from dtp_edge.graph import PrunableNetwork
+from dtp_edge.errors import InputError
+from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
-from dtp_edge.proof import Check
-from dtp_edge.transport import Budget, Meter, caps_of, feasibility, harden, require_feasible
+from dtp_edge.proof import Check, require
+from dtp_edge.run.options import NOBODY, Listener, Options
+from dtp_edge.surgery import compact
+from dtp_edge.transport import (
+    Budget,
+    MaskLearner,
+    Meter,
+    caps_of,
+    feasibility,
+    harden,
+    initial_scores,
+    prices,
+    require_feasible,
+)
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
 
-__all__ = ["Task"]
+__all__ = ["Task", "weights_sha256"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """`limits` are `{metric: limit}`, `layer_keep` `{group: share}`; both may be empty, not together."""
+    """`limits` are `{metric: limit}`, `layer_keep` `{group: share}`; both may be empty, not together.
+
+    `checks` are the proofs that were made while the network was traced; they head those of the cut.
+    `dense_sha256` names the weights that are pruned.
+    """
 
     network: PrunableNetwork
     cost: NetworkCost
     limits: dict[str, float]
     layer_keep: dict[str, float]
+    checks: tuple[Check, ...] = ()
+    dense_sha256: str = ""
 
     @classmethod
-    def of(cls, network: PrunableNetwork, profile: Profile, budget: Budget) -> Task:
+    def of(
+        cls,
+        network: PrunableNetwork,
+        profile: Profile,
+        budget: Budget,
+        *,
+        checks: tuple[Check, ...] = (),
+        dense_sha256: str = "",
+    ) -> Task:
         """Price the network on a device and read the budget in its terms; whether it can be had is not asked.
 
         **Raises:** `InputError` where the profile cannot cost a layer, or a share names no group.
         """
         cost = NetworkCost(network.layers, profile)
         limits = budget.limits(cost.evaluate(cost.dense_sizes()))
-        return cls(network, cost, limits, budget.layer_shares([group.name for group in network.groups]))
+        shares = budget.layer_shares([group.name for group in network.groups])
+        return cls(network, cost, limits, shares, checks, dense_sha256)
 
-    def require_feasible(self) -> Task:
-        """Return this task, or raise `BudgetError` with a row for every metric."""
-        require_feasible(self.network, self.cost, self.limits)
+    @classmethod
+    def trace(
+        cls,
+        model: nn.Module,
+        example_inputs: tuple[Any, ...],
+        options: Options,
+        listener: Listener = NOBODY,
+    ) -> Task:
+        """Trace a copy of the user's network and price it; a budget that cannot be had is refused.
+
+        **Raises:** `UnsupportedError` (cannot be traced), `InputError` (weights that are not finite too),
+        `BudgetError` with a row for every metric, `CheckError` (what was traced is not the network).
+        """
+        refuse_nonfinite(model)
+        dense_sha256 = weights_sha256(model)
+        profile = options.profile()
+        listener.begin("tracing the network")
+        network = trace_network(copy.deepcopy(model), example_inputs, exclude=options.exclude)
+        checks = checks_of_the_trace(model, network)
+        require(checks)
+        task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
+        require_feasible(task.network, task.cost, task.limits)
+        return task
+
+    def learner(
+        self,
+        steps: int,
+        *,
+        batches: Iterable[Any] | None = None,
+        scores: np.ndarray | None = None,
+        **options: Any,
+    ) -> MaskLearner:
+        """Return the masks that learn to meet the limits in `steps` steps, around the network as it is now.
+
+        They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
+        from those of the weights. `options` are those of `MaskLearner`.
+        """
+        return MaskLearner(**self.learner_arguments(steps, batches=batches, scores=scores), **options)
+
+    def learner_arguments(
+        self, steps: int, *, batches: Iterable[Any] | None = None, scores: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
+        if scores is None and batches is not None:
+            price = prices(self.network, self.cost, self.limits)
+            scores = initial_scores(self.network, "taylor", batches=list(batches), price=price)
+        return {
+            "network": self.network,
+            "cost": self.cost,
+            "limits": self.limits,
+            "total_steps": steps,
+            "scores": scores,
+            "layer_keep": self.layer_keep or None,
+        }
+
+    def require_storable(self) -> Task:
+        """Return this task, or raise `UnsupportedError` if its network could not be stored once it is cut.
+
+        Asked before a training, whose result would be lost.
+        """
+        whole = compact(self.network, np.ones(self.network.n_atoms, dtype=bool), in_place=False)
+        require_storable(whole.graph_module.graph)
         return self
 
     def feasibility(self) -> list[dict[str, object]]:
@@ -96,3 +190,28 @@ class Task:
         worst = max(used.values(), default=0.0)
         detail = "; ".join(f"{text} {100 * share:.1f} % of its budget" for text, share in used.items())
         return Check("budget on the final widths", worst <= 1.0, float(worst), 1.0, detail)
+
+
+def checks_of_the_trace(model: nn.Module, network: PrunableNetwork) -> tuple[Check, ...]:
+    """Return the proofs about the traced graph: they stop the run here, and head the report's checks."""
+    return ()
+
+
+def refuse_nonfinite(model: nn.Module) -> None:
+    """Raise InputError if a weight is NaN or infinite: no score computed from it would mean anything."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(
+                "holds NaN or infinite values",
+                where=name,
+                hint="Load a checkpoint whose training did not diverge.",
+            )
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Checksum of a network's weights: names, shapes and bytes in the order of the state dict."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 WORKER = Path(__file__).with_name("worker.py")
 POLL_S = 0.05
@@ -84,24 +85,43 @@ def _watch(child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: int) 
         _kill(child)
 
 
-def resident_bytes(session: int) -> int:
-    """Return the resident memory of all processes of a session, or 0 where /proc is absent."""
+def resident_bytes(leader: int) -> int:
+    """Return the resident memory of a process that leads a session, and of all that belong to it."""
     total = 0
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # fields after the command's closing parenthesis: state, ppid, pgrp, session, ..., rss is the 22nd
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    for process in _members(leader):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            total += process.memory_info().rss
     return total
 
 
+def _members(leader: int) -> list[psutil.Process]:
+    """Return the processes of a session, orphans too; without sessions, a process and its children."""
+    if hasattr(os, "getsid"):
+        return [process for process in psutil.process_iter() if _session(process.pid) == leader]
+    try:
+        process = psutil.Process(leader)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:  # it has ended meanwhile
+        return []
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:  # it has ended meanwhile, or is none of ours to ask
+        return None
+
+
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        if hasattr(os, "killpg"):
-            os.killpg(child.pid, signal.SIGKILL)  # the child leads its own session: helpers go with it
-        elif child.poll() is None:
-            child.kill()
+    if hasattr(
+        os, "killpg"
+    ):  # the child leads its own session: helpers go with it, those just being born too
+        with contextlib.suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)
+    else:
+        for process in _members(child.pid):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
     child.wait()
 
 

@@ -33,7 +33,7 @@ class RuntimeRow:
 
     `max_abs_diff` is against the reference, `relative_diff` the same over the range (largest minus smallest)
     of the reference output. `detail` says why where the status is not ok; `install` is the line that
-    installs the runtime.
+    installs the runtime, "" where a file is missing and not the runtime.
     """
 
     runtime: str
@@ -93,7 +93,7 @@ def check_runtimes(
         model = path if runtime.reads == "onnx" else path.with_suffix(f".{runtime.reads}")
         if not model.is_file():
             detail = f"it reads .{runtime.reads}: write {model.name} beside the ONNX file first"
-            rows.append(RuntimeRow(runtime.name, None, "missing", None, None, None, detail, runtime.install))
+            rows.append(RuntimeRow(runtime.name, None, "missing", None, None, None, detail, install=""))
             continue
         python = interpreter(runtime, interpreters)
         outcome = _run(runtime, {**job, "model": str(model)}, arrays, python, optimise=True, **limits)

@@ -1,12 +1,13 @@
-"""The compact network as a graph module that trains: batch norm and dropout follow train() and eval().
+"""The compact network as a graph module that trains: batch norm and dropout follow its mode.
 
-An exported graph has its training flags written in as literals. `CompactGraph` rewrites them when the mode
-changes. What exists in Python only during training (stochastic depth) is not in a graph traced in eval mode.
+An exported graph has its training flags written in as literals; a `CompactGraph` reads its own mode instead
+(`graph.modes`). What exists in Python only during training (stochastic depth) is not in a graph traced in
+eval mode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.fx.graph import CodeGen
 from torch.utils import _pytree as pytree
 
 from dtp_edge.graph.lazy import LazyGraphModule, graph_module_over
-from dtp_edge.graph.modes import set_training
+from dtp_edge.graph.modes import bind_mode, mode_of
 
 aten = torch.ops.aten
 
@@ -23,18 +24,24 @@ aten = torch.ops.aten
 class CompactGraph(LazyGraphModule):
     """A graph of ATen operators with parameters and buffers under the names of the original network."""
 
-    def train(self, mode: bool = True) -> CompactGraph:
-        super().train(mode)
-        set_training(self, mode)
-        return self
+    def recompile(self) -> Any:
+        bind_mode(self.graph)  # every graph that is put in, every change of it, and every copy come by here
+        return super().recompile()
+
+    def __reduce__(self) -> Any:
+        with mode_of(self, training=False):  # reading back traces anew, with the flags of this moment
+            build, arguments = super().__reduce__()
+        return _unpickled, (build, arguments, self.training)
+
+
+def _unpickled(build: Callable[..., fx.GraphModule], arguments: tuple[Any, ...], mode: bool) -> CompactGraph:
+    plain = build(*arguments)
+    return CompactGraph(plain, plain.graph, "CompactGraph").train(mode)
 
 
 def build_graph_module(tensors: Mapping[str, torch.Tensor], graph: fx.Graph) -> CompactGraph:
     """Return the module of `graph` with the tensors that it reads; parameters stay parameters."""
-    module = graph_module_over(graph, tensors, CompactGraph, "CompactGraph")
-    # Flags in the graph say eval; a module starts in train mode, so make both say the same.
-    module.training = True
-    return module.eval()
+    return graph_module_over(graph, tensors, CompactGraph, "CompactGraph").eval()
 
 
 def plain_interface(graph: fx.Graph) -> None:

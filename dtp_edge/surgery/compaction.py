@@ -1,7 +1,7 @@
 """Surgery: the compact network, cut from the labels alone.
 
 Parameters and buffers are cut by `index_select` along their labelled dimensions; literals in the graph are
-recomputed by the rules of `resize` and `gather`. Where the user's own module can be cut in place and computes
+recomputed by the size rules of `ops`. Where the user's own module can be cut in place and computes
 the same, that is the result (see `inplace`); else the graph module is, with the reason.
 """
 
@@ -17,19 +17,21 @@ from torch import fx, nn
 from dtp_edge.errors import CheckError, UnsupportedError
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import PrunableNetwork
-from dtp_edge.surgery import gather  # noqa: F401  registers its rules
+from dtp_edge.ops.nodes import lookup, op_name
+from dtp_edge.ops.site import Kept, Site
+from dtp_edge.ops.spec import specifications
 from dtp_edge.surgery.compact_graph import CompactGraph, build_graph_module, plain_interface
 from dtp_edge.surgery.cut import cut_all
-from dtp_edge.surgery.kept import Kept, KeptIndices
-from dtp_edge.surgery.resize import RULES, Site, overloads
+from dtp_edge.surgery.kept import KeptIndices
 
 # Assertions about sizes that torch.export leaves behind; true of the dense network only.
-_ASSERTIONS = set(
-    overloads(
-        "_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range",
-        "sym_constrain_range_for_size",
-    )
-)  # fmt: skip
+_ASSERTIONS = {
+    "_assert_tensor_metadata",
+    "_assert_scalar",
+    "_assert_async",
+    "sym_constrain_range",
+    "sym_constrain_range_for_size",
+}
 
 
 @dataclass
@@ -99,19 +101,12 @@ def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return own_tensors(module)
 
 
-def attribute(root: Any, name: str) -> Any:
-    """Return the attribute at a dotted name."""
-    for part in name.split("."):
-        root = getattr(root, part)
-    return root
-
-
 def graph_tensors(network: PrunableNetwork) -> dict[str, torch.Tensor]:
     """Return every tensor that the traced graph reads, and every one that the user's module holds."""
     found = named_tensors(network.module)
     for node in network.graph_module.graph.nodes:
         if node.op == "get_attr" and node.target not in found:
-            value = attribute(network.graph_module, node.target)
+            value = lookup(network.graph_module, node.target)
             if not isinstance(value, torch.Tensor):
                 raise UnsupportedError(
                     f"the traced graph holds a {type(value).__name__}, which surgery cannot cut",
@@ -171,10 +166,12 @@ def cut_graph(network: PrunableNetwork, kept: KeptIndices, tensors: dict[str, to
             )
         if old.op != "call_function":
             continue
-        if old.target in _ASSERTIONS:
+        name = op_name(old)
+        spec = specifications().get(name)
+        if name in _ASSERTIONS:
             graph.erase_node(new)
-        elif old.target in RULES:
-            RULES[old.target](Site(old, new, kept, copies, constants))
+        elif spec is not None and spec.size is not None:
+            spec.size(Site(old, new, kept, copies, constants))
     plain_interface(graph)
     for node in graph.nodes:
         node.meta = {}

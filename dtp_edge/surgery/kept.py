@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,23 +11,8 @@ from torch import fx
 
 from dtp_edge.errors import CheckError
 from dtp_edge.graph.network import PrunableNetwork, TensorLabels, kept_indices
-
-Kept = np.ndarray | None  # surviving indices, ascending; None: the whole dimension
-
-# Arithmetic that torch.export leaves in a graph for sizes that depend on the batch.
-SIZE_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    f.__name__: f
-    for f in (
-        *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg),
-        *(operator.pow, operator.truediv, operator.getitem),
-        *(operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge),
-    )
-} | {
-    "sym_max": torch.sym_max,
-    "sym_min": torch.sym_min,
-    "sym_int": torch.sym_int,
-    "sym_float": torch.sym_float,
-}
+from dtp_edge.ops.site import Kept
+from dtp_edge.ops.sizes import SIZE_FUNCTIONS, dense_shape, hint
 
 
 class KeptIndices:
@@ -88,28 +71,3 @@ class KeptIndices:
         if function is not None and function is node.target and function is not operator.getitem:
             return function(*(self.symbol(a) for a in node.args))
         return hint(node.meta.get("val"))
-
-
-def dense_shape(node: fx.Node) -> list[int]:
-    """Return the dense shape of a node's value, symbolic sizes at the example batch; [] if not a tensor."""
-    shape = node.meta.get("dense_shape")  # reading symbolic sizes takes long
-    if shape is None:
-        value = node.meta.get("val")
-        shape = tuple(hint(s) for s in value.shape) if isinstance(value, torch.Tensor) else ()
-        node.meta["dense_shape"] = shape
-    return list(shape)
-
-
-def hint(size: Any) -> int:
-    """Return the value that a symbolic size has for the example inputs."""
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else size
-
-
-def scaled_size(graph: fx.Graph, before: fx.Node, size: fx.Node, now: int, wanted: int) -> fx.Node:
-    """Return a node worth `size * wanted / now`: a symbolic size such as B*heads with fewer heads."""
-    ratio = Fraction(wanted, now)
-    with graph.inserting_before(before):
-        scaled = graph.call_function(operator.mul, (size, ratio.numerator))
-        if ratio.denominator > 1:
-            scaled = graph.call_function(operator.floordiv, (scaled, ratio.denominator))
-    return scaled

@@ -10,8 +10,8 @@ from dtp_edge.training.evaluate import evaluate as evaluate
 from dtp_edge.training.logs import Several as Several
 from dtp_edge.training.logs import TensorBoardLog as TensorBoardLog
 from dtp_edge.training.logs import write_csv as write_csv
-from dtp_edge.training.loop import Progress as Progress
-from dtp_edge.training.loop import Session as Session
+from dtp_edge.training.phase import Progress as Progress
+from dtp_edge.training.phase import Session as Session
 from dtp_edge.training.recalibrate import recalibrate as recalibrate
 from dtp_edge.training.recipe import Recipe as Recipe
 from dtp_edge.training.recipe_text import parse_changes as parse_changes

@@ -1,7 +1,8 @@
 """A phase's state on disk: one safetensors file a phase, replaced atomically, read without pickle.
 
-Tensors: `module.*`, `best.*`, `ema.*`, `optimizer.<index>.<name>`, `rng.*`. The file's metadata holds the
-rest as JSON: step, whether the phase is done, the curve so far, and what the run was started with.
+Tensors: `module.*`, `best.*`, `ema.*`, `optimizer.<index>.<name>`, `rng.*`, and `good.*` (what a diverging
+phase goes back to: the same but `best`). The file's metadata holds the rest as JSON: step, whether the phase
+is done, the curve so far, and what the run was started with.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ _FORMAT = "dtp_edge.checkpoint.1"
 
 @dataclass
 class PhaseState:
-    """What `save` writes and `load` returns. `scalars` are the optimiser's numbers that are no tensors."""
+    """What `save` writes and `load` returns. `scalars` are the optimiser's numbers that are no tensors.
+
+    `good` is the step that a diverging phase goes back to, `backs` from where to where it has gone.
+    """
 
     step: int
     done: bool
@@ -36,6 +40,8 @@ class PhaseState:
     best: float = -1.0
     seconds: float = 0.0
     scalars: dict[str, Any] = field(default_factory=dict)
+    good: int = 0
+    backs: Sequence[Sequence[int]] = ()
 
 
 class Store:
@@ -92,6 +98,8 @@ class Store:
                     "best": state.best,
                     "seconds": state.seconds,
                     "scalars": state.scalars,
+                    "good": state.good,
+                    "backs": list(state.backs),
                 }
             ),
         }
@@ -168,11 +176,11 @@ def optimizer_tensors(optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]
     return tensors, scalars
 
 
-def load_optimizer(optimizer: Any, state: PhaseState) -> None:
+def load_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
     """Put back what `optimizer_tensors` gave; learning rates are the schedule's and not stored."""
     whole = optimizer.state_dict()
     found: dict[int, dict[str, Any]] = {}
-    for key, value in {**state.tensors, **state.scalars}.items():
+    for key, value in state.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
             found.setdefault(int(index), {})[name] = value

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph import mode_of
 from dtp_edge.training.data.source import DataSource, Split
 
 HINT = "Train such a network in your own loop with TransportPruner, or leave --data out."
@@ -59,15 +58,3 @@ def check_compatible(data: DataSource, module: nn.Module, example_inputs: tuple[
     with torch.no_grad(), mode_of(module, training=False):
         classes = class_logits(module(*example_inputs)).shape[1]
     data.check_fits(classes, data.input_shape)
-
-
-@contextmanager
-def mode_of(module: nn.Module, training: bool) -> Iterator[None]:
-    """Inside, `module` trains or evaluates; behind it every part is again in the mode that it had."""
-    before = [(m, m.training) for m in module.modules()]
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, was in before:
-            part.training = was

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from dtp_edge.errors import InputError
-from dtp_edge.graph.values import lookup
+from dtp_edge.ops.nodes import lookup
 
 _CONVOLUTIONS = (torch.ops.aten.conv2d.default, torch.ops.aten.convolution.default)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dtp_edge.errors import InputError
-from dtp_edge.training.loop import Progress, Row
+from dtp_edge.training.phase import Progress, Row
 
 _FIRST = ("phase", "step", "loss", "accuracy", "holdout_accuracy", "learning_rate", "hardness", "budget_used")
 

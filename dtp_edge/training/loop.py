@@ -2,85 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dtp_edge.errors import DtpEdgeError, InputError, Interrupted
-from dtp_edge.training.checkpoint import (
-    PhaseState,
-    Store,
-    load_optimizer,
-    optimizer_tensors,
-    rng_tensors,
-    set_rng,
-)
-from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch
+from dtp_edge.training.checkpoint import PhaseState
+from dtp_edge.training.data.source import Batch, _mix, batches_per_epoch
 from dtp_edge.training.ema import Average
 from dtp_edge.training.evaluate import class_logits, evaluate
 from dtp_edge.training.layout import arrange_weights, arranged
 from dtp_edge.training.loss import training_loss
-from dtp_edge.training.recipe import Recipe
-from dtp_edge.training.runtime import Runtime, move
+from dtp_edge.training.optimizer import make_optimizer
+from dtp_edge.training.phase import Phase, Row, Session
+from dtp_edge.training.recovery import Parts, Recovery, named
+from dtp_edge.training.runtime import move
+from dtp_edge.training.subnormals import flushed
 
-Row = dict[str, Any]
 _MAX_ROWS = 2000  # of a phase's curve: it is part of every checkpoint
-
-
-class Progress(Protocol):
-    """Called once a step: `done` of `total` steps of `phase`, and the step's numbers."""
-
-    def __call__(self, phase: str, done: int, total: int, info: Mapping[str, Any]) -> None: ...
-
-
-@dataclass
-class Session:
-    """What the phases of one run share."""
-
-    data: DataSource
-    recipe: Recipe
-    runtime: Runtime
-    progress: Progress | None = None
-    store: Store | None = None
-    checkpoint_seconds: float = 30.0
-    seconds: dict[str, float] = field(default_factory=dict)
-    curves: list[Row] = field(default_factory=list)
-
-    def steps(self, epochs: float) -> int:
-        return self.recipe.steps(epochs, batches_per_epoch(len(self.data.train), self.recipe.batch_size))
-
-
-@dataclass
-class Phase:
-    """`module` is trained in place for `steps` steps.
-
-    `after_step` runs behind every optimiser step and returns numbers for the curve. `scores` learn at
-    their own constant rate, without weight decay. With `keep_best` the weights that do best on the
-    hold-out are what remains: those of an epoch's end, or those that the phase began with.
-    """
-
-    name: str
-    module: nn.Module
-    steps: int
-    learning_rate: float
-    teacher: nn.Module | None = None
-    after_step: Callable[[], Mapping[str, float]] | None = None
-    scores: Sequence[nn.Parameter] = ()
-    score_rate: float = 0.0
-    keep_best: bool = False
 
 
 def run_phase(phase: Phase, session: Session) -> list[Row]:
     """Train a phase, or continue it, or restore it if it was done before; returns its curve.
 
-    The curve has a row a step, of long phases every n-th and those at the end of an epoch.
+    The curve has a row a step, of long phases every n-th and those at the end of an epoch. A loss that is no
+    longer finite is gone back from (`recovery`); the session's warnings and the next row say so.
 
-    Raises `InputError` when the loss stops being finite, `Interrupted` (after a checkpoint) on Ctrl-C.
+    Raises `InputError` when the loss does not stay finite, `Interrupted` (after a checkpoint) on Ctrl-C.
     """
     loop = _Loop(phase, session)
     found = session.store.load(phase.name) if session.store else None
@@ -88,7 +40,8 @@ def run_phase(phase: Phase, session: Session) -> list[Row]:
         if found is not None:
             loop.restore(found)
         if found is None or not found.done:
-            loop.run()
+            with flushed(session.runtime.device):
+                loop.run()
     except KeyboardInterrupt as stop:
         loop.save(done=False)
         raise Interrupted(
@@ -99,6 +52,7 @@ def run_phase(phase: Phase, session: Session) -> list[Row]:
         loop.close()
     session.seconds[phase.name] = loop.seconds
     session.curves.extend(loop.rows)
+    session.warnings.extend(loop.warnings())
     return loop.rows
 
 
@@ -114,39 +68,60 @@ class _Loop:
         arrange_weights(phase.module, self.recipe.channels_last, runtime.device)
         if phase.teacher is not None:
             move(phase.teacher, runtime.device).eval()
-        self.wrapped, self.optimizer = runtime.prepare(phase.module, _optimizer(phase, session.recipe))
+        optimizer = make_optimizer(
+            phase.module, self.recipe, phase.learning_rate, phase.scores, phase.score_rate
+        )
+        self.wrapped, self.optimizer = runtime.prepare(phase.module, optimizer)
         self.average = Average(phase.module, session.recipe.ema) if session.recipe.ema else None
         torch.manual_seed(_mix(session.recipe.seed, *phase.name.encode()))
+        self.parts = Parts(phase.module, self.optimizer, self.average)
+        self.recovery = Recovery(self.parts)
+        self._began = self._saved = time.monotonic()
 
     def run(self) -> None:
         self.phase.module.train()
-        began, saved = time.monotonic() - self.seconds, time.monotonic()
+        self._began = time.monotonic() - self.seconds
         if self.step == 0 and self.phase.keep_best:
             self._score()  # a phase that does harm leaves what it began with
         self._score_if_due()
-        for x, y in self._batches():
-            row = self._train_step(x, y)
-            self.seconds = time.monotonic() - began
-            if self.step % self._stride == 0 or self._at_epoch_end():
-                self.rows.append(row)
-            if self._at_epoch_end():
-                self.save(done=False)  # scoring can take minutes: no step is lost by a kill meanwhile
-                self._score_if_due()
-            self.seconds = time.monotonic() - began
-            if self.session.progress is not None and self.session.runtime.main:
-                self.session.progress(self.phase.name, self.step, self.phase.steps, row)
-            if time.monotonic() - saved > self.session.checkpoint_seconds and self.step < self.phase.steps:
-                self.save(done=False)
-                saved = time.monotonic()
+        while self.step < self.phase.steps:
+            for x, y in self._rest_of_epoch():
+                row = self._train_step(x, y)
+                if row is None or (self._at_epoch_end() and not self._agreed(self.recovery.healthy())):
+                    self._go_back()
+                    break
+                self._note(row)
         self._keep_best()
         self.session.runtime.agree(self.phase.module)
         self.save(done=True)
 
-    def _train_step(self, x: Tensor, y: Tensor) -> Row:
+    def _train_step(self, x: Tensor, y: Tensor) -> Row | None:
+        """The step's numbers; None if the loss or a score is not finite, and then nothing was counted."""
         phase, recipe, runtime = self.phase, self.recipe, self.session.runtime
         factor = recipe.rate(self.step, phase.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * (factor if group["scheduled"] else 1.0)
+            group["lr"] = group["rate"] * (factor if group["scheduled"] else 1.0) * self.recovery.rate
+        total, right = self._gradients(x, y)
+        if not self._agreed(math.isfinite(total)):
+            return None
+        if recipe.gradient_clip is not None:
+            runtime.clip(self.wrapped, recipe.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if not all(bool(torch.isfinite(scores).all()) for scores in phase.scores):
+            return None  # the same in every process: gradients were exchanged
+        self.step += 1
+        row: Row = {"phase": phase.name, "step": self.step, "loss": total, "accuracy": right / len(y)}
+        row["learning_rate"] = factor * phase.learning_rate * self.recovery.rate
+        if phase.after_step is not None:
+            row.update(phase.after_step())
+        if self.average is not None:
+            self.average.update(phase.module)
+        return row
+
+    def _gradients(self, x: Tensor, y: Tensor) -> tuple[float, int]:
+        """Backward through a batch in parts; its mean loss, and how many of it are classified right."""
+        recipe, runtime = self.recipe, self.session.runtime
         x, y = arranged(x.to(runtime.device), recipe.channels_last), y.to(runtime.device)
         parts = list(zip(x.chunk(recipe.accumulate), y.chunk(recipe.accumulate), strict=True))
         total, right = 0.0, 0
@@ -158,23 +133,57 @@ class _Loop:
                 runtime.backward(loss)
             total += float(loss.detach())
             right += int((logits.detach().argmax(1) == ys).sum())
-        if not math.isfinite(total):
+        return total, right
+
+    def _note(self, row: Row) -> None:
+        """What follows a good step: curve, good state and score at an epoch's end, progress, checkpoint."""
+        backs = self.recovery.backs
+        if backs and backs[-1][1] == self.step - 1:
+            row["went_back_from"] = backs[-1][0]
+        self.seconds = time.monotonic() - self._began
+        if self.step % self._stride == 0 or self._at_epoch_end() or "went_back_from" in row:
+            self.rows.append(row)
+        if self._at_epoch_end():
+            self.recovery.keep(self.step)
+            self.save(done=False)  # scoring can take minutes: no step is lost by a kill meanwhile
+            self._score_if_due()
+        self.seconds = time.monotonic() - self._began
+        if self.session.progress is not None and self.session.runtime.main:
+            self.session.progress(self.phase.name, self.step, self.phase.steps, row)
+        if time.monotonic() - self._saved > self.session.checkpoint_seconds and self.step < self.phase.steps:
+            self.save(done=False)
+            self._saved = time.monotonic()
+
+    def _agreed(self, fine: bool) -> bool:
+        """Whether all is fine in every process."""
+        runtime = self.session.runtime
+        return fine if runtime.world == 1 else float(runtime.sum(torch.tensor([float(not fine)]))) == 0.0
+
+    def _go_back(self) -> None:
+        """Put the last good state back, with half the learning rate: all processes do so at the same step."""
+        self.optimizer.zero_grad()
+        step, backs = self.step, len(self.recovery.backs)
+        found = self.recovery.go_back(step)
+        if found is None:
+            rate = f"{self._top_rate(backs):.2g}"
+            tried = f", gone back {backs} times and with the learning rate halved to {rate}" if backs else ""
             raise InputError(
-                f"the loss is no longer finite in phase {phase.name} at step {self.step}",
+                f"the loss is no longer finite in phase {self.phase.name} at step {step}{tried}",
                 hint="Lower the learning rate, or check the data for broken images.",
             )
-        if recipe.gradient_clip is not None:
-            runtime.clip(self.wrapped, recipe.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.step += 1
-        row: Row = {"phase": phase.name, "step": self.step, "loss": total, "accuracy": right / len(y)}
-        row["learning_rate"] = factor * phase.learning_rate
-        if phase.after_step is not None:
-            row.update(phase.after_step())
-        if self.average is not None:
-            self.average.update(phase.module)
-        return row
+        self.step, self.rows = found, [row for row in self.rows if row["step"] <= found]
+        self.save(done=False)
+
+    def _top_rate(self, backs: int) -> float:
+        return self.phase.learning_rate * 0.5**backs
+
+    def warnings(self) -> list[str]:
+        """A sentence for every time that the phase went back."""
+        return [
+            f"Training diverged in phase {self.phase.name} at step {step}: it went back to step {to} and on "
+            f"with half the learning rate ({self._top_rate(i + 1):.2g})."
+            for i, (step, to) in enumerate(self.recovery.backs)
+        ]
 
     def _teacher_logits(self, x: Tensor) -> Tensor | None:
         if self.phase.teacher is None or self.recipe.distill == 0:
@@ -182,23 +191,19 @@ class _Loop:
         with torch.no_grad():
             return class_logits(self.phase.teacher(x))
 
-    def _batches(self) -> Iterator[Batch]:
-        """The batches from `self.step` to the end of the phase, over as many epochs as that takes."""
+    def _rest_of_epoch(self) -> Iterator[Batch]:
+        """The batches from `self.step` to the end of its epoch, or of the phase."""
         session, recipe = self.session, self.recipe
-        while self.step < self.phase.steps:
-            epoch, start = divmod(self.step, self._per_epoch)
-            batches = session.data.train.shuffled(
-                recipe.batch_size,
-                seed=_mix(recipe.seed, *self.phase.name.encode()),
-                epoch=epoch,
-                start=start,
-                rank=session.runtime.rank,
-                world=session.runtime.world,
-            )
-            for batch in batches:
-                yield batch
-                if self.step >= self.phase.steps:
-                    return
+        epoch, start = divmod(self.step, self._per_epoch)
+        batches = session.data.train.shuffled(
+            recipe.batch_size,
+            seed=_mix(recipe.seed, *self.phase.name.encode()),
+            epoch=epoch,
+            start=start,
+            rank=session.runtime.rank,
+            world=session.runtime.world,
+        )
+        return itertools.islice(batches, self.phase.steps - self.step)
 
     @property
     def _per_epoch(self) -> int:
@@ -237,76 +242,50 @@ class _Loop:
     def save(self, done: bool) -> None:
         if self.session.store is None:
             return
-        tensors = {f"module.{k}": t for k, t in _tensors(self.phase.module).items()}
-        scalars: dict[str, Any] = {}
+        state = {k: v for k, v in self.parts.read().items() if not done or k.startswith("module.")}
+        odd = next((k for k in named("module.", state) if not isinstance(state[f"module.{k}"], Tensor)), None)
+        if odd is not None:
+            raise DtpEdgeError(
+                "is no tensor, so the state cannot be kept",
+                where=odd,
+                hint="Let the network's state_dict hold tensors only (no get_extra_state).",
+            )
+        good = 0
         if not done:
-            found, scalars = optimizer_tensors(self.optimizer)
-            tensors |= found | rng_tensors() | {f"best.{k}": t for k, t in self.best.items()}
-            if self.average is not None:
-                tensors |= {f"ema.{k}": t for k, t in self.average.values.items()}
-        state = PhaseState(self.step, done, tensors, self.rows, self.best_accuracy, self.seconds, scalars)
-        self.session.store.save(self.phase.name, state)
+            good, kept = self.recovery.to_store(self.step)
+            state |= kept | {f"best.{k}": t for k, t in self.best.items()}
+        tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+        numbers = {k: v for k, v in state.items() if k not in tensors}
+        self.session.store.save(
+            self.phase.name,
+            PhaseState(
+                self.step, done, tensors, self.rows, self.best_accuracy, self.seconds, numbers,
+                good, self.recovery.backs,
+            ),
+        )  # fmt: skip
 
-    def restore(self, state: PhaseState) -> None:
+    def restore(self, found: PhaseState) -> None:
         device = self.session.runtime.device
-        self.step, self.rows, self.best_accuracy = state.step, state.rows, state.best
-        self.seconds = state.seconds
+        self.step, self.rows, self.best_accuracy = found.step, found.rows, found.best
+        self.seconds = found.seconds
+        state = {**found.tensors, **found.scalars}
         try:
-            self.phase.module.load_state_dict(_part(state, "module."))
+            self.phase.module.load_state_dict(named("module.", state))
         except RuntimeError as error:
             raise InputError(
                 f"the checkpoint of phase {self.phase.name} does not fit the network ({error})",
                 hint="Start anew without --resume.",
             ) from error
-        if state.done:
+        backs = [(step, to) for step, to in found.backs]
+        if found.done:
+            self.recovery.backs = backs
             return
-        self.best = {k: t.to(device) for k, t in _part(state, "best.").items()}
-        load_optimizer(self.optimizer, state)
-        if self.average is not None:
-            self.average.values = {k: t.to(device) for k, t in _part(state, "ema.").items()}
-        set_rng(state.tensors)
+        self.best = {k: t.to(device) for k, t in named("best.", state).items()}
+        self.parts.put(state)
+        self.recovery.restore(found.good, self.step, state, backs)
 
     def close(self) -> None:
         self.session.runtime.release(self.wrapped)
-
-
-def _optimizer(phase: Phase, recipe: Recipe) -> torch.optim.Optimizer:
-    """Weights decay; norms, biases and scores do not."""
-    scores = {id(p) for p in phase.scores}
-    weights = [p for p in phase.module.parameters() if p.requires_grad and id(p) not in scores]
-    groups: list[dict[str, Any]] = []
-    for matrix, decay in ((True, recipe.weight_decay), (False, 0.0)):
-        members = [p for p in weights if (p.ndim > 1) == matrix]
-        if members:
-            groups.append(
-                {"params": members, "weight_decay": decay, "rate": phase.learning_rate, "scheduled": True}
-            )
-    if phase.scores:
-        groups.append(
-            {"params": list(phase.scores), "weight_decay": 0.0, "rate": phase.score_rate, "scheduled": False}
-        )
-    if not groups:
-        raise InputError("the network has no parameters to train", hint="Is requires_grad False everywhere?")
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(recipe.momentum, 0.999))
-    nesterov = recipe.momentum > 0
-    return torch.optim.SGD(groups, lr=phase.learning_rate, momentum=recipe.momentum, nesterov=nesterov)
-
-
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    state = module.state_dict()
-    odd = [k for k, v in state.items() if not isinstance(v, Tensor)]
-    if odd:
-        raise DtpEdgeError(
-            "is no tensor, so the state cannot be kept",
-            where=odd[0],
-            hint="Let the network's state_dict hold tensors only (no get_extra_state).",
-        )
-    return state
-
-
-def _part(state: PhaseState, prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): t for k, t in state.tensors.items() if k.startswith(prefix)}
 
 
 class _nothing:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dtp_edge.graph import mode_of
 from dtp_edge.training.data.source import DataSource
-from dtp_edge.training.evaluate import mode_of
 
 _NORM = torch.ops.aten.batch_norm.default
 _NAMES = [a.name for a in _NORM._schema.arguments]  # none has a default: all are positional

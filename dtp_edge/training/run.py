@@ -17,7 +17,8 @@ from dtp_edge.errors import InputError
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.training.evaluate import evaluate
-from dtp_edge.training.loop import Phase, Progress, Row, Session, run_phase
+from dtp_edge.training.loop import run_phase
+from dtp_edge.training.phase import Phase, Progress, Row, Session
 from dtp_edge.training.recalibrate import recalibrate
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime, move
@@ -31,7 +32,8 @@ class TrainingOutcome:
 
     `accuracy` holds shares of the test set, 0..1: `base`, `at_cut` (compact, not yet fine-tuned), `pruned`,
     `control` (dense, trained as long; None if it was not asked for), and `n_test`. `holdout_accuracy` holds
-    the same of the hold-out, which chose. `curves` has a row a step, `seconds` the time of each phase.
+    the same of the hold-out, which chose. `curves` has a row a step, `seconds` the time of each phase,
+    `warnings` a sentence for what a person should know.
     """
 
     keep: np.ndarray
@@ -42,6 +44,7 @@ class TrainingOutcome:
     curves: list[Row]
     seconds: dict[str, float]
     recipe: dict[str, Any]
+    warnings: list[str]
 
 
 def open_session(
@@ -172,8 +175,9 @@ def run_training(
     for network in (compact, model, *([] if dense is None else [dense])):
         move(network, "cpu").eval()
     return TrainingOutcome(
-        keep, compact, dense, accuracy, holdout, session.curves, session.seconds, recipe.to_json()
-    )
+        keep, compact, dense, accuracy, holdout, session.curves, session.seconds, recipe.to_json(),
+        session.warnings,
+    )  # fmt: skip
 
 
 def _mask_steps(session: Session) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from inspect import getattr_static
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.values import lookup
 from dtp_edge.training.recipe import Recipe
 
 
@@ -36,7 +35,15 @@ class Runtime:
             self.precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         if AcceleratorState._shared_state.get("_mixed_precision", self.precision) != self.precision:
             AcceleratorState._reset_state()  # accelerate holds on to the precision of a process's first run
-        self._accelerator = Accelerator(mixed_precision=self.precision)
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        # without a GPU, accelerate takes torchrun's processes for strangers unless it is told
+        alone_on_cpus = launched > 1 and not torch.accelerator.is_available()
+        self._accelerator = Accelerator(mixed_precision=self.precision, cpu=alone_on_cpus)
+        if self.world != launched:
+            raise InputError(
+                f"{launched} processes were launched, but accelerate sees {self.world}",
+                hint="Start them with `accelerate launch --num_processes N` or torchrun.",
+            )
         if self.precision == "fp16" and self.device.type == "cpu":
             AcceleratorState._reset_state()
             raise InputError(
@@ -61,11 +68,12 @@ class Runtime:
         return self._accelerator.is_main_process
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        """Move, wrap for several processes, and cast as asked. `module` itself keeps its forward."""
-        if isinstance(module, fx.GraphModule):
-            # accelerate keeps the forward that it finds; a graph writes another one for each mode
-            module.forward = partial(_present_forward, module)
-        return self._accelerator.prepare(module, optimizer)
+        """Wrap for several processes, and cast as asked. `module` is on the device (`move`) and stays.
+
+        accelerate would move it too: among processes on CPUs (device cpu:0) into new buffers, which whoever
+        shares the old ones (the traced graph, the compact one) would never hear of.
+        """
+        return self._accelerator.prepare(module, optimizer, device_placement=[False, False])
 
     def release(self, module: nn.Module) -> None:
         """Undo `prepare`: forget the wrappers, give `module` its own forward back."""
@@ -100,23 +108,25 @@ class Runtime:
         """
         if self.world == 1:
             return
-        for norm in module.modules():
-            if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
-                for values in (norm.running_mean, norm.running_var):
-                    assert values is not None  # batch norm has both or neither
-                    mean = self._accelerator.reduce(values.detach().clone(), reduction="mean")
-                    assert isinstance(mean, Tensor)
-                    values.copy_(mean)
+        for values in running_statistics(module):
+            mean = self._accelerator.reduce(values.detach().clone(), reduction="mean")
+            assert isinstance(mean, Tensor)
+            values.copy_(mean)
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
 
 
-def _present_forward(module: fx.GraphModule, *inputs: Any, **named: Any) -> Any:
-    """The forward that the class has by now; a lazy graph writes its code when that is looked at."""
-    if not callable(getattr_static(type(module), "forward")):
-        assert module.code
-    return type(module).forward(module, *inputs, **named)
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """Mean and variance of every batch norm that keeps them, in modules and in graphs of operators."""
+    found: list[Tensor] = []
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and part.running_mean is not None and part.running_var is not None:
+            found += [part.running_mean, part.running_var]
+        if isinstance(part, fx.GraphModule):
+            read = [n.args[3:5] for n in part.graph.nodes if n.target is torch.ops.aten.batch_norm.default]
+            found += [lookup(part, str(a.target)) for pair in read for a in pair if isinstance(a, fx.Node)]
+    return list({id(values): values for values in found}.values())
 
 
 def move(module: nn.Module, device: torch.device | str) -> nn.Module:

@@ -16,6 +16,7 @@ finite and the dual $\beta$ keeps its precision however small $\varepsilon$ is.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -64,8 +65,7 @@ def entropic_mask(
     prior = None if log_prior is None else _fit(log_prior, s, scores.shape, "log_prior")
     if scores.numel() == 0:
         return scores.clone()
-    mask = _EntropicMask.apply(s, c, b, eps, prior)
-    assert isinstance(mask, Tensor)
+    mask = cast(Tensor, _EntropicMask.apply(s, c, b, eps, prior))
     return mask if mask.dtype == scores.dtype else mask.to(scores.dtype)
 
 

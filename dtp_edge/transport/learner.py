@@ -127,11 +127,9 @@ class MaskLearner(nn.Module):
             return self.hard_mask.to(torch.float32)
         sets = len(self.floors) + 1
         duals = self.limit_duals
-        mask = PlanMask.apply(
+        return PlanMask.apply(  # type: ignore[return-value]
             self.scores, self.offset, duals.held(), duals.shares, self.sets, self._slope, sets, self.straight
         )
-        assert isinstance(mask, Tensor)
-        return mask
 
     @property
     def is_hard(self) -> bool:
@@ -242,7 +240,7 @@ class MaskLearner(nn.Module):
         self._refresh()
         history = self._history().cpu().numpy()
         z = history + self._slope * self.scores.detach().double().cpu().numpy()
-        caps = None if self.caps is None else self.caps_now()
+        caps = self.caps_now()
         limits = self.limits_now()
         tilt = self.limit_duals.solve(z, self.segments, limits, self.floors, caps)
         history, z = history + tilt, z + tilt
@@ -267,9 +265,10 @@ class MaskLearner(nn.Module):
         self.limit_duals.note(plan, limits)
         self._store(plan, history, float(memory[0]))
 
-    def caps_now(self) -> np.ndarray:
-        """Layer-wise caps fall with the budget."""
-        assert self.caps is not None
+    def caps_now(self) -> np.ndarray | None:
+        """Layer-wise caps fall with the budget; None where there are none."""
+        if self.caps is None:
+            return None
         share = min(1.0, (int(self.steps_done) + 1) / max(1.0, self.ramp * self.total_steps))
         return self.segments.counts + share * (self.caps - self.segments.counts)
 

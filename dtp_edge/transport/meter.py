@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -146,9 +146,7 @@ def require_feasible(network: PrunableNetwork, cost: CostModel, limits: Mapping[
 
 
 def _refusal(row: Mapping[str, object]) -> str:
-    metric, asked, smallest = str(row["metric"]), row["asked"], row["smallest"]
-    assert isinstance(asked, (int, float))
-    assert isinstance(smallest, (int, float))
+    metric, asked, smallest = str(row["metric"]), cast(float, row["asked"]), cast(float, row["smallest"])
     return f"{title(metric)} of {quantity(metric, asked)} asked, {quantity(metric, smallest)} is the smallest"
 
 

@@ -22,12 +22,17 @@ class PlanMask(torch.autograd.Function):
     should be there. The sum of r times the gradient stays 0: to move all scores along a dual changes nothing,
     so learning never pushes on the budgets.
 
+    A mask below the spacing of its type's numbers under 1 (2^-24 for float32) is 0, as it is 1 where it is
+    that near to 1: beside other channels no weight can feel it, and its products would be subnormal numbers,
+    over which processors crawl.
+
     Shapes: scores, offset, sets `[n]`; costs, shares `[K, n]`, rows of zeros for limits that do not bind.
     """
 
     @staticmethod
     def forward(ctx, scores, offset, costs, shares, sets, slope, n_sets, straight):  # type: ignore[override]
         mask = torch.sigmoid(slope * scores.double() + offset)
+        mask = torch.where(mask < torch.finfo(scores.dtype).eps / 2, 0.0, mask)
         ctx.save_for_backward(mask, costs, shares, sets)
         ctx.slope, ctx.n_sets, ctx.dtype, ctx.straight = slope, n_sets, scores.dtype, straight
         return mask.to(scores.dtype)

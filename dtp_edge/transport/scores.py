@@ -114,13 +114,11 @@ def _sums_of_squares(tensor: Tensor) -> list[Tensor]:
 
 def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction | None) -> np.ndarray:
     """Mean over batches of |d loss / d mask| at mask 1."""
-    from dtp_edge.graph import masked_forward
+    from dtp_edge.graph import masked_forward, mode_of
 
     total, seen = np.zeros(network.n_atoms), 0
     module = network.module
-    training = module.training
-    module.eval()
-    try:
+    with mode_of(module, training=False):
         for batch in batches:
             inputs, targets = _split(batch)
             device = next(module.parameters()).device
@@ -130,8 +128,6 @@ def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction
             (gradient,) = torch.autograd.grad(value, mask)
             total += gradient.abs().to("cpu", torch.float64).numpy()
             seen += 1
-    finally:
-        module.train(training)
     if seen == 0:
         raise InputError(
             "no batch was given.",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dtp_edge.errors import BudgetError, InputError, UnsupportedError
+from dtp_edge.graph import mode_of
 from dtp_edge.transport.budget import KEPT, Budget
 from dtp_edge.transport.entropic import entropic_mask
 
@@ -207,11 +208,10 @@ def _uses(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, int]:
             found[key] = found.get(key, 0) + out.numel() // (len(out) * channels)
 
         hooks.append(layer.register_forward_hook(count))
-    training = module.training
     try:
-        module.eval()(*inputs)
+        with mode_of(module, training=False):
+            module(*inputs)
     finally:
-        module.train(training)
         for hook in hooks:
             hook.remove()
     known = dict(module.named_parameters())

@@ -268,7 +268,18 @@ def test_a_pipe_is_told_now_and_then_how_long_it_will_take(
     assert "left" in lines[0]
     assert lines[0].endswith("loss 0.5, cost 0.99 of the budget, soft 12.3, accuracy 60 %")
     assert lines[-1].startswith("masks: 100 steps in 1 min 39 s")
-    assert lines[-1].endswith("loss 0.5, cost 0.99 of the budget, soft 12.3, held-out accuracy 75.0 %")
+    assert lines[-1].endswith(
+        "loss 0.5, cost 0.99 of the budget, soft 12.3, accuracy 60 %, held-out accuracy 75.0 % at step 50"
+    )
+
+
+def test_a_step_that_training_went_back_to_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = progress.Bar()
+    bar("tune", 4, 100, {"loss": 3.0})
+    bar("tune", 1, 100, {"loss": 0.5, "went_back_from": 4})
+    assert (
+        "tune: training diverged at step 4; back to step 0, half the learning rate" in capsys.readouterr().err
+    )
 
 
 def test_a_terminal_has_a_bar_with_the_time_left() -> None:
@@ -281,7 +292,7 @@ def test_a_terminal_has_a_bar_with_the_time_left() -> None:
     said = on_a_terminal([sys.executable, "-c", code])
     assert "left" in said
     assert "masks" in said
-    assert "cost 1.43, soft 123, held-out 88.1 %" in said
+    assert "cost 1.43, soft 123, held-out 88.1%@975" in said
     assert max(len(click.unstyle(line)) for line in re.split(r"[\r\n]+", said)) <= 80
 
 

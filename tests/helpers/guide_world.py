@@ -140,7 +140,7 @@ def _programs(folder: Path, patch: Patch, names: dict[str, Any]) -> None:
 
 def _board(folder: Path, patch: Patch, names: dict[str, Any]) -> None:
     """A board that is a folder: scp copies into it and out of it, ssh runs a line there."""
-    from dtp_edge import cost
+    from dtp_edge import measure
 
     _programs(folder, patch, names)
     home = folder / "home-of-the-board"
@@ -148,8 +148,8 @@ def _board(folder: Path, patch: Patch, names: dict[str, Any]) -> None:
     place = f'sed "s#^board:#{home}/#"'
     _script(folder / "bin" / "scp", f'cp "$(echo "$1" | {place})" "$(echo "$2" | {place})"')
     _script(folder / "bin" / "ssh", f'test "$1" = board && cd "{home}" && sh -c "$2"')
-    whole = cost.write_kit
-    patch.setattr(cost, "write_kit", lambda path, progress=None: whole(path, 20, progress))
+    whole = measure.write_kit
+    patch.setattr(measure, "write_kit", lambda path, progress=None: whole(path, 20, progress))
 
 
 def _group(folder: Path, patch: Patch, names: dict[str, Any]) -> None:

@@ -10,13 +10,15 @@ starting scores nor an even split finds it. `brute_force` looks at all 2^30 subs
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dtp_edge.cost import NetworkCost
 from dtp_edge.graph.network import PrunableNetwork
-from dtp_edge.transport import MaskLearner, initial_scores
+from dtp_edge.run.task import Task
 from helpers.toy import BranchCost, branch_network
 
 INPUTS, OUTPUTS, HIDDEN = 24, 6, (10, 12, 8)
@@ -74,14 +76,8 @@ def plant(seed: int, budget: str) -> Planted:
 def find(seed: int, budget: str, steps: int = STEPS) -> tuple[bool, bool]:
     """Return whether learned scores, and the starting scores alone, harden to the planted channels."""
     problem = plant(seed, budget)
-    learner = MaskLearner(
-        problem.network,
-        problem.cost,
-        problem.limits,
-        steps,
-        layer_keep=problem.layer_keep,
-        scores=initial_scores(problem.network),
-    )
+    task = Task(problem.network, cast(NetworkCost, problem.cost), problem.limits, problem.layer_keep or {})
+    learner = task.learner(steps)
     start = learner.harden()
     optimizer = torch.optim.SGD(learner.score_parameters(), lr=RATE, momentum=0.9)
     generator = torch.Generator().manual_seed(seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,29 +46,27 @@ def small_run(
     folder: Path | None, recipe: Recipe, *, resume: bool = False, **options: Any
 ) -> TrainingOutcome:
     """The real boxes: trace, MACs budget of a half, masks, surgery."""
-    from dtp_edge.cost import NetworkCost
     from dtp_edge.graph import trace_network
     from dtp_edge.measure import load_profile
+    from dtp_edge.run.task import Task
     from dtp_edge.surgery import compact
-    from dtp_edge.transport import Budget, MaskLearner, initial_scores
+    from dtp_edge.transport import Budget
 
     torch.manual_seed(recipe.seed)
     model = SmallNet()
     network = trace_network(model, (torch.zeros(1, 1, 8, 8),))
-    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
-    limits = Budget(macs="50%").limits(cost.evaluate(network.layers.sizes(np.ones(network.n_atoms))))
+    task = Task.of(network, load_profile("rpi4-ncnn-fp32-1t"), Budget(macs="50%"))
     outcome = run_training(
         model,
         options.pop("data", None) or small_data(),
         recipe,
-        make_learner=lambda steps: MaskLearner(network, cost, limits, steps, scores=initial_scores(network)),
+        make_learner=task.learner,
         cut=lambda keep: compact(network, keep).module,
         checkpoint_dir=folder,
         resume=resume,
         **options,
     )
-    final = cost.evaluate(network.layers.sizes(outcome.keep.astype(float)))
-    assert final["macs"] <= limits["macs"]
+    assert task.check(outcome.keep).passed
     return outcome
 
 

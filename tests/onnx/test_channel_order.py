@@ -6,11 +6,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from helpers.onnx_passes import rewritten
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-
-from dtp_edge.onnx.portable import make_portable
 
 KINDS = ("gather", "permute", "split", "concat", "relu", "add", "conv", "depthwise", "bias")
 
@@ -66,12 +65,6 @@ def run(model: onnx.ModelProto) -> np.ndarray:
 
 def kinds(model: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node]
-
-
-def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return make_portable(copy)
 
 
 def shuffled_blocks(blocks: int, width: int, keep: list[int]) -> Builder:

@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from helpers.onnx_passes import rewritten
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from dtp_edge.onnx.portable import FEW, make_portable
+from dtp_edge.onnx.passes.chosen_channels import FEW
 
 
 def model_of(
@@ -43,7 +44,7 @@ def test_mean_is_the_same_whatever_the_axes(data: st.DataObject, rank: int, keep
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     left = rank if keep else rank - len(axes)
     wanted = run(model_of([node], {"axes": signed}, shape, left), x)
-    portable = make_portable(model_of([node], {"axes": signed}, shape, left))
+    portable = rewritten(model_of([node], {"axes": signed}, shape, left))
     got = run(portable, x)
     assert got.shape == wanted.shape
     np.testing.assert_allclose(got, wanted, atol=1e-6)
@@ -80,7 +81,7 @@ def test_slice_is_the_same_and_strides_become_one_pool(size, step, start, short,
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     nodes = [rows, columns, channels]
     wanted = run(model_of(nodes, constants, shape), x)
-    portable = make_portable(model_of(nodes, constants, shape))
+    portable = rewritten(model_of(nodes, constants, shape))
     np.testing.assert_array_equal(run(portable, x), wanted)
     pools = kinds(portable).count("MaxPool")
     whole = start == 0 and short == 0 and step[0] > 1
@@ -97,7 +98,7 @@ def test_chosen_channels_are_the_same(data: st.DataObject, rank: int, axis: int)
     index = data.draw(st.lists(st.integers(-size, size - 1), min_size=1, max_size=30))
     node = helper.make_node("Gather", ["x", "index"], ["y"], axis=axis)
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    portable = make_portable(model_of([node], {"index": index}, shape, rank))
+    portable = rewritten(model_of([node], {"index": index}, shape, rank))
     np.testing.assert_array_equal(run(portable, x), np.take(x, index, axis=axis))
     if axis != 1:
         assert kinds(portable) == ["Gather"]
@@ -107,7 +108,7 @@ def test_chosen_channels_are_the_same(data: st.DataObject, rank: int, axis: int)
 
 def test_neighbours_stay_together() -> None:
     node = helper.make_node("Gather", ["x", "index"], ["y"], axis=1)
-    portable = make_portable(model_of([node], {"index": [4, 5, 6, 7, 0, 1]}, [1, 9, 2, 2]))
+    portable = rewritten(model_of([node], {"index": [4, 5, 6, 7, 0, 1]}, [1, 9, 2, 2]))
     split, concat = portable.graph.node
     assert (split.op_type, len(split.output)) == ("Split", 4)  # 0-1, 2-3, 4-7, 8
     assert (concat.op_type, len(concat.input)) == ("Concat", 2)
@@ -120,7 +121,7 @@ def test_new_names_do_not_meet_old_ones() -> None:
         helper.make_node("Gather", ["a_1", "index"], ["y"], axis=1),
     ]
     x = np.random.default_rng(0).normal(size=(1, 3, 2, 2)).astype(np.float32)
-    portable = make_portable(model_of(nodes, {"index": [1, 0, 2]}, [1, 3, 2, 2]))
+    portable = rewritten(model_of(nodes, {"index": [1, 0, 2]}, [1, 3, 2, 2]))
     np.testing.assert_array_equal(run(portable, x), x[:, [1, 0, 2]])
 
 
@@ -133,14 +134,14 @@ def test_what_is_read_twice_or_is_an_output_is_not_merged_away() -> None:
     ]
     x = np.random.default_rng(0).normal(size=(1, 2, 6, 6)).astype(np.float32)
     wanted = run(model_of(nodes, {}, [1, 2, 6, 6]), x)
-    portable = make_portable(model_of(nodes, {}, [1, 2, 6, 6]))
+    portable = rewritten(model_of(nodes, {}, [1, 2, 6, 6]))
     assert kinds(portable).count("MaxPool") == 2
     np.testing.assert_array_equal(run(portable, x), wanted)
 
 
 def test_unused_constants_go_and_names_stay() -> None:
     node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
-    portable = make_portable(model_of([node], {"axes": [2, 3]}, [1, 3, 4, 4], 2))
+    portable = rewritten(model_of([node], {"axes": [2, 3]}, [1, 3, 4, 4], 2))
     assert not portable.graph.initializer
     assert [o.name for o in portable.graph.output] == ["y"]
     assert kinds(portable) == ["GlobalAveragePool", "Flatten"]
@@ -149,4 +150,4 @@ def test_unused_constants_go_and_names_stay() -> None:
 @pytest.mark.parametrize("op", ["ReduceMax", "ReduceSum"])
 def test_other_reductions_stay(op: str) -> None:
     node = helper.make_node(op, ["x", "axes"], ["y"], keepdims=0)
-    assert kinds(make_portable(model_of([node], {"axes": [2, 3]}, [1, 3, 4, 4], 2))) == [op]
+    assert kinds(rewritten(model_of([node], {"axes": [2, 3]}, [1, 3, 4, 4], 2))) == [op]

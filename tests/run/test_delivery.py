@@ -19,7 +19,6 @@ from dtp_edge.int8.quantise import is_quantized
 from dtp_edge.onnx import evaluate_onnx
 from dtp_edge.run import delivery as deliver
 from dtp_edge.run import facts as summary
-from dtp_edge.run.pipeline import RunContext
 from dtp_edge.training import DataSource, Recipe, load_data
 
 INT8_DEVICE = "stm32h747-cubeai-int8"
@@ -53,7 +52,7 @@ def run(data: DataSource, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.
         data=data,
         recipe=Recipe.for_epochs(2),
         out=tmp_path_factory.mktemp("runs") / "int8",
-        context=RunContext(int8=True, data=data),
+        int8=True,
     )
     return model, result
 
@@ -125,13 +124,13 @@ def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monke
         return SimpleNamespace(method="entropy", tried=[])
 
     accuracies = {"model.onnx": 0.9, "model.int8.onnx": 0.8}
-    monkeypatch.setattr("dtp_edge.int8.quantize_onnx", quantise)
-    monkeypatch.setattr("dtp_edge.onnx.evaluate_onnx", lambda path, loader: accuracies[path.name])
-    context = RunContext(int8=True, data=data, int8_method="entropy")
-    found = deliver._quantise(tmp_path / "model.onnx", context)
+    monkeypatch.setattr(deliver, "quantize_onnx", quantise)
+    monkeypatch.setattr(deliver, "evaluate_onnx", lambda path, loader: accuracies[path.name])
+    found = deliver._quantise(tmp_path / "model.onnx", data, "entropy")
     assert seen == {"source": "model.onnx", "samples": 256, "method": "entropy"}
     assert (found["accuracy"], found["fp32_accuracy"]) == (0.8, 0.9)
-    reported = summary._accuracy(SimpleNamespace(accuracy={"pruned": 0.9}), deliver.Delivery([], int8=found))
+    cut = SimpleNamespace(training=SimpleNamespace(accuracy={"pruned": 0.9}))
+    reported = summary._accuracy(deliver.Delivered(cut, (), int8=found))  # type: ignore[arg-type]
     assert reported is not None
     assert (reported["pruned"], reported["int8"]) == (0.9, 0.8)
 

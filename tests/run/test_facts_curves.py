@@ -42,9 +42,11 @@ def test_scored_steps_survive_the_thinning() -> None:
         {"step": i, "phase": "base", "loss": 1.0, "accuracy": 0.5} for i in range(4001)
     ]
     curves[1234]["holdout_accuracy"] = 0.9
+    curves[2345]["went_back_from"] = 2400
     rows = curve_rows(SimpleNamespace(curves=curves), NETWORK, COST, {})
-    assert len(rows) <= 402
+    assert len(rows) <= 403
     assert [r["accuracy"] for r in rows if "accuracy" in r] == [0.9]
+    assert [(r["step"], r["went_back_from"]) for r in rows if "went_back_from" in r] == [(2345, 2400)]
 
 
 def test_no_training_no_curves() -> None:

@@ -105,7 +105,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "layers": layers,
         "memory": {"pruned": [{"layer": "l1", "live_bytes": 2048.0}]},
         "accuracy": {"control": 0.9, "pruned": 0.9, "at_cut": 0.85, "int8": None},
-        "frozen": [{"name": "head", "reason": "network output (output)"}],
+        "frozen": [{"name": "head", "code": "output", "reason": "network output (output)"}],
         "device": {"name": "d", "title": "Board"},
         **changes,
     }
@@ -122,7 +122,10 @@ def test_nothing_stands_out_where_all_is_well(network: PrunableNetwork) -> None:
         ({"accuracy": {"control": 0.9, "pruned": 0.85}}, "5.0 points are lost"),
         ({"accuracy": {"control": 0.9, "pruned": 0.9, "at_cut": 0.5}}, "more epochs for the masks"),
         ({"accuracy": {"control": 0.9, "pruned": 0.9, "int8": 0.8}}, "int8 costs 10.0 points"),
-        ({"frozen": [{"name": "rnn", "reason": "no rule knows aten.lstm"}]}, "rnn could not be pruned"),
+        (
+            {"frozen": [{"name": "rnn", "code": "no-rule", "reason": "no rule knows aten.lstm"}]},
+            "rnn could not be pruned",
+        ),
     ],
 )
 def test_each_number_that_is_off_gets_its_sentence(

@@ -15,7 +15,8 @@ from torch import nn
 
 import dtp_edge as dtp
 from dtp_edge.errors import BudgetError, CheckError, InputError, UnsupportedError
-from dtp_edge.run import pipeline
+from dtp_edge.proof import Check
+from dtp_edge.run import proved
 from dtp_edge.zoo import create
 
 DEVICE = "rpi4-ncnn-fp32-1t"
@@ -104,9 +105,9 @@ def test_a_failed_proof_stops_the_run_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(*args, **kwargs):
-        return pipeline.Check("masked == compact", False, 1.0, 1e-4, "made to fail")
+        return Check("masked == compact", False, 1.0, 1e-4, "made to fail")
 
-    monkeypatch.setattr(pipeline, "check_masked_equals_compact", wrong)
+    monkeypatch.setattr(proved, "check_masked_equals_compact", wrong)
     with pytest.raises(CheckError, match="masked == compact"):
         dtp.prune_for_device(
             create("resnet8"),
@@ -123,9 +124,8 @@ def test_refusals_come_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(BudgetError) as refused:
         dtp.prune_for_device(model, x, device=DEVICE, budget=dtp.Budget(latency="1%"), out=tmp_path / "run")
     assert {"metric", "asked", "smallest", "dense"} <= set(refused.value.rows[0])
-    context = pipeline.RunContext(int8=True)
     with pytest.raises(UnsupportedError, match="int8"):
-        dtp.prune_for_device(model, x, device=DEVICE, budget=dtp.Budget(latency="70%"), context=context)
+        dtp.prune_for_device(model, x, device=DEVICE, budget=dtp.Budget(latency="70%"), int8=True)
     model.conv1.weight.data[0] = float("nan")
     with pytest.raises(InputError, match=r"conv1\.weight"):
         dtp.prune_for_device(model, x, device=DEVICE, budget=dtp.Budget(latency="70%"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ import dtp_edge as dtp
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.run.feasibility import plan
-from dtp_edge.run.pipeline import finish_task
+from dtp_edge.run.proved import Cut
 from dtp_edge.run.task import Task
 from dtp_edge.training import Recipe, load_data
 
@@ -69,11 +67,11 @@ def test_widths_beyond_the_budget_fail_the_check(budget: dict[str, object]) -> N
     everything = np.ones(28, dtype=bool)
     assert not found.check(everything).passed
     with pytest.raises(dtp.DtpEdgeError, match="budget on the final widths"):
-        finish_task(found, everything)
+        Cut.of(found, everything)
 
 
 def test_diverged_weights_are_named_at_the_end() -> None:
     found = task(keep=0.5)
     next(found.network.module.parameters()).data[0] = float("nan")
     with pytest.raises(dtp.DtpEdgeError, match=r"0\.weight"):
-        finish_task(dataclasses.replace(found), found.harden(np.arange(28.0)))
+        Cut.of(found, found.harden(np.arange(28.0)))

@@ -173,9 +173,22 @@ def load(job):
     pytest.fail("the helper of a stopped runtime still runs")
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="memory is read from /proc")
-def test_a_runtime_that_eats_memory_is_stopped(model: Path, run_fake) -> None:
-    source = "import time\ndef load(job):\n    hog = bytearray(b'x') * (300 << 20)\n    time.sleep(30)\n"
+@pytest.mark.parametrize("where", ["itself", "its helper", "its orphan"])
+@pytest.mark.parametrize("sessions", [True, False])
+def test_a_runtime_that_eats_memory_is_stopped(model: Path, run_fake, monkeypatch, where, sessions) -> None:
+    if not sessions:  # as on Windows
+        if where == "its orphan":
+            pytest.skip("without sessions nobody knows whose orphan a process is")
+        monkeypatch.delattr(os, "getsid")
+        monkeypatch.delattr(os, "killpg")
+    hog = "import time; hog = bytearray(b'x') * (300 << 20); time.sleep(30)"
+    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {hog!r}])"
+    source = {
+        "itself": f"def load(job):\n    {hog}\n",
+        "its helper": f"import time\ndef load(job):\n    {start}\n    time.sleep(30)\n",
+        "its orphan": f"import subprocess, sys, time\ndef load(job):\n"
+        f"    subprocess.run([sys.executable, '-c', {start!r}])\n    time.sleep(30)\n",
+    }[where]
     row = run_fake(source, model, memory_bytes=200 << 20, timeout_s=25.0)
     assert row.status == "crashed"
     assert "limit 200 MiB" in row.detail

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from helpers.small_training import small_recipe, small_run
 
 torch.set_num_threads(1)
 recipe = small_recipe(base_epochs=4, tune_epochs=2, base_learning_rate=0.1, tune_learning_rate=0.1, ema=0.0)
 found = small_run(Path(sys.argv[1]) / "checkpoint", recipe)
 state = {
-    "world": int(os.environ.get("WORLD_SIZE", "1")),
+    "world": PartialState().num_processes,
     "keep": found.keep.tolist(),
     "accuracy": found.accuracy,
     "sum": sum(float(t.double().abs().sum()) for t in found.module.state_dict().values()),

@@ -166,11 +166,11 @@ def test_batch_norm_of_a_graph_is_re_estimated_as_in_its_module() -> None:
 
 
 def test_no_decay_on_norms_biases_and_scores() -> None:
-    from dtp_edge.training.loop import Phase, _optimizer
+    from dtp_edge.training.optimizer import make_optimizer
 
     net = SmallNet()
     net.scores = nn.Parameter(torch.zeros(4, 4))
-    optimizer = _optimizer(Phase("x", net, 1, 0.1, scores=[net.scores], score_rate=0.7), Recipe())
+    optimizer = make_optimizer(net, Recipe(), 0.1, [net.scores], 0.7)
     decays = {id(p): (g["weight_decay"], g["rate"]) for g in optimizer.param_groups for p in g["params"]}
     assert decays[id(net.conv1.weight)] == (5e-4, 0.1)
     assert decays[id(net.bn1.weight)] == decays[id(net.linear.bias)] == (0.0, 0.1)

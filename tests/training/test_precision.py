@@ -9,10 +9,10 @@ import pytest
 import torch
 from helpers.small_training import SmallNet, small_data, small_recipe, small_run
 
-from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.run.task import Task
 from dtp_edge.surgery import compact
 from dtp_edge.training import Recipe, learn_masks, open_session
 from dtp_edge.training.loss import training_loss
@@ -23,9 +23,7 @@ from dtp_edge.transport import Budget, MaskLearner
 def _learner(steps: int) -> MaskLearner:
     torch.manual_seed(0)
     network = trace_network(SmallNet(), (torch.zeros(1, 1, 8, 8),))
-    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
-    limits = Budget(macs="50%").limits(cost.evaluate(cost.dense_sizes()))
-    return MaskLearner(network, cost, limits, steps)
+    return Task.of(network, load_profile("rpi4-ncnn-fp32-1t"), Budget(macs="50%")).learner(steps)
 
 
 def test_masks_and_scores_keep_their_precision() -> None:

@@ -20,7 +20,10 @@ def _run(folder: Path, processes: int) -> list[dict[str, object]]:
         if processes == 1
         else ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
     )
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]),
+    }
     subprocess.run(
         [sys.executable, *launch, str(HERE / "child_two.py"), str(folder)], env=environment, check=True
     )

@@ -150,7 +150,8 @@ def test_the_test_set_is_read_at_the_end_only() -> None:
 
 
 def _child(folder: Path, out: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    paths = os.pathsep.join([str(HERE.parent), *sys.path])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     return subprocess.Popen(
         [sys.executable, str(HERE / "child_run.py"), str(folder), str(out)], env=environment
     )

@@ -1,0 +1,157 @@
+"""Look-ups: a constant index moves labels, one that is computed at run time needs the whole dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dtp_edge.ops.factor import unfold
+from dtp_edge.ops.labels import Rows
+from dtp_edge.ops.refusal import Code
+from dtp_edge.ops.site import Site, become_index_select, compact_gather
+from dtp_edge.ops.sizes import dense_shape
+from dtp_edge.ops.spec import Spec, T, example, register
+from dtp_edge.ops.values import UNSET, Arguments, Context, Value
+
+
+def index_select(ctx: Context, a: Arguments, out: Value) -> None:
+    x = ctx.value(a["self"])
+    dim = ctx.dim(a["dim"], x.rank)
+    out.labels[:] = [None if d == dim else ctx.read(x, d) for d in range(x.rank)]
+    out.labels[dim] = _gather(ctx, x, dim, ctx.constant(a["index"]))
+
+
+def index(ctx: Context, a: Arguments, out: Value) -> None:
+    """x[:, index]: one index tensor; its dimensions take the place of the one that it looks up."""
+    x = ctx.value(a["self"])
+    used = [d for d, i in enumerate(a["indices"]) if i is not None]
+    if len(used) != 1 or ctx.boolean(a["indices"][used[0]]):
+        for d in used:
+            if x.labels[d] is UNSET:
+                x.labels[d] = None
+            ctx.freeze(x.labels[d], "looked up by several indices", Code.INDEX)
+        if any(x.labels[d] is not None and x.labels[d] is not UNSET for d in range(x.rank)):
+            _freeze_rest(ctx, x)
+        return
+    dim, which = used[0], a["indices"][used[0]]
+    inner = ctx.value(which)
+    ctx.freeze_value(inner, "an index is looked up", Code.INDEX)
+    rows = _gather(ctx, x, dim, ctx.constant(which))
+    parts = unfold(ctx, rows, list(inner.shape)) if inner.rank else []
+    out.labels[:] = [
+        *(ctx.read(x, d) for d in range(dim)),
+        *parts,
+        *(ctx.read(x, d) for d in range(dim + 1, x.rank)),
+    ]
+
+
+def _freeze_rest(ctx: Context, x: Value) -> None:
+    for d in range(x.rank):
+        ctx.freeze(x.labels[d], "looked up by several indices", Code.INDEX)
+
+
+def _gather(ctx: Context, x: Value, dim: int, numbers: np.ndarray | None) -> Rows | None:
+    """Return the labels of x's dimension at constant numbers; a parameter table is looked up whole."""
+    if x.labels[dim] is UNSET:
+        x.labels[dim] = None
+    rows = x.labels[dim]
+    if rows is None:
+        return None
+    if numbers is None:
+        ctx.freeze(rows, "looked up by an index that is computed at run time", Code.INDEX)
+        return None
+    return rows[numbers.reshape(-1)]
+
+
+def embedding(ctx: Context, a: Arguments, out: Value) -> None:
+    weight, numbers = ctx.value(a["weight"]), ctx.value(a["indices"])
+    ctx.bind(weight, 0, None)
+    out.labels[:] = [*(ctx.read(numbers, d) for d in range(numbers.rank)), ctx.read(weight, 1)]
+
+
+def gather(ctx: Context, a: Arguments, out: Value) -> None:
+    """Along the looked-up dimension everything stays; the others belong to table and index alike."""
+    x, numbers = ctx.value(a["self"]), ctx.value(a["index"])
+    dim = ctx.dim(a["dim"], x.rank)
+    for d in range(x.rank):
+        here = ctx.read(x, d)
+        if d == dim or x.shape[d] != numbers.shape[d]:
+            ctx.freeze(here, "gathered by an index", Code.INDEX)
+            out.labels[d] = None
+        else:
+            ctx.equate(here, ctx.read(numbers, d))
+            out.labels[d] = here
+    ctx.freeze(ctx.read(numbers, dim), "an index is looked up", Code.INDEX)
+
+
+def selected_by_index(site: Site) -> None:
+    dim = site.dim()
+    _new_index(site, dim, site.arg("index"), lambda i: become_index_select(site, dim, i))
+
+
+def indexed(site: Site) -> None:
+    indices = list(site.arg("indices"))
+    used = [d for d, i in enumerate(indices) if i is not None]
+    if len(used) != 1 or len(dense_shape(indices[used[0]])) != 1:
+        return  # several or many-dimensional indices: labels leave the indexed dimensions whole
+
+    def replace(place: np.ndarray) -> None:
+        fresh = list(site.new.args[1])  # type: ignore[arg-type]
+        fresh[used[0]] = site.constant(place)
+        site.new.update_arg(1, fresh)
+
+    _new_index(site, used[0], indices[used[0]], replace)
+
+
+def _new_index(site: Site, dim: int, node: Any, replace: Any) -> None:
+    before, after = site.ends(dim)
+    if before is None and after is None:
+        return
+    values = site.constant_value(node)
+    if values is None:
+        raise site.wrong("indexes a pruned dimension by values that are not constant")
+    size = dense_shape(site.input())[dim]
+    source = np.flatnonzero(values) if values.dtype == bool else values % size
+    replace(compact_gather(site, source, before, after, size))
+
+
+_X = T((2, 6, 4))
+register(
+    Spec(
+        names=("index_select",),
+        label=index_select,
+        size=selected_by_index,
+        kernel="layout",
+        examples=(example(_X, 1, T((4,), "index", 6)),),
+    )
+)
+register(
+    Spec(
+        names=("index",),
+        label=index,
+        size=indexed,
+        kernel="embedding",
+        examples=(
+            example(_X, [None, T((4,), "index", 6)]),
+            example(_X, [None, T((2, 3), "index", 6)]),
+            example(_X, [T((3,), "index", 2), T((3,), "index", 6)]),
+        ),
+    )
+)
+register(
+    Spec(
+        names=("embedding",),
+        label=embedding,
+        kernel="embedding",
+        examples=(example(T((7, 6), "parameter"), T((2, 4), "index", 7)),),
+    )
+)
+register(
+    Spec(
+        names=("gather",),
+        label=gather,
+        kernel="embedding",
+        examples=(example(_X, 1, T((2, 3, 4), "index", 6)),),
+    )
+)

@@ -1,0 +1,89 @@
+"""Every budget and every cost beside it: asked, of the dense network, predicted, measured."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from dtp_edge.metrics import COUNTED, UNITS, quantity, title
+from dtp_edge.run.delivery import Delivered
+from dtp_edge.transport import Budget
+
+
+def budget_rows(delivered: Delivered, budget: Budget) -> list[dict[str, Any]]:
+    """Return a row a metric of the profile, and one for every keep ratio that was asked for."""
+    cut, task = delivered.cut, delivered.cut.task
+    network, cost, limits, asked = task.network, task.cost, task.limits, budget.texts()
+    dense = cost.evaluate(cost.dense_sizes())
+    final = cost.evaluate(network.layers.sizes(cut.keep.astype(float)))
+    rows = []
+    for metric in cost.metrics:
+        limit = limits.get(metric)
+        text = asked.get(metric) if limit is not None else None
+        row = _row(metric, text, limit, dense[metric], final[metric])
+        row["relative_error_of_profile"] = 0.0 if metric in COUNTED else None
+        if metric == "latency_ms":
+            row["relative_error_of_profile"] = cost.profile.error.median_relative
+            row |= _measured(delivered.measured)
+        rows.append(row)
+    for metric, (limit, whole, now) in task.kept(cut.keep).items():  # counts, of the network alone
+        row = _row(metric, asked.get(metric), limit, whole, now)
+        rows.append(row | {"relative_error_of_profile": 0.0})
+    return rows
+
+
+def _row(metric: str, asked: str | None, limit: float | None, dense: float, pruned: float) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "unit": UNITS[metric],
+        "asked_text": asked,
+        "limit": limit,
+        "fits": None if limit is None else pruned <= limit,
+        "dense_predicted": dense,
+        "pruned_predicted": pruned,
+    }
+
+
+def _measured(measured: Mapping[str, Any]) -> dict[str, Any]:
+    if not measured:
+        return {}
+    return {
+        "dense_measured": measured["dense_ms"],
+        "pruned_measured": measured["pruned_ms"],
+        "measurement": {
+            "runtime": measured["runtime"],
+            "threads": measured["threads"],
+            "repeats": measured["repeats"],
+            "ratio": measured["ratio"],
+            "ratio_low": measured["ratio_low"],
+            "ratio_high": measured["ratio_high"],
+            "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "text": "dense and pruned timed in turns in one process",
+        },
+    }
+
+
+def slack(budgets: list[dict[str, Any]]) -> list[str]:
+    """Say so where every budget is at or above what the dense network costs: nothing had to go."""
+    asked = [row for row in budgets if row["limit"] is not None]
+    if not asked or any(row["limit"] < row["dense_predicted"] for row in asked):
+        return []
+    parts = [
+        f"{title(r['metric'])} {quantity(r['metric'], r['limit'])} asked, the dense network takes "
+        f"{quantity(r['metric'], r['dense_predicted'])}"
+        for r in asked
+    ]
+    return [f"Nothing had to be pruned: {'; '.join(parts)}. A share is written with a percent sign: 50%."]
+
+
+def warned(delivered: Delivered) -> list[str]:
+    """Say so where the time that was just measured is above a budget that the prediction meets."""
+    limit, measured = delivered.cut.task.limits.get("latency_ms"), delivered.measured.get("pruned_ms")
+    if limit is None or measured is None or measured <= limit:
+        return []
+    return [
+        f"Measured here just now: {measured:.3g} ms, above the budget of {limit:.3g} ms although the "
+        "prediction fits. The profile errs or the machine is busy; measure it again with "
+        "`dtp-edge profile measure`."
+    ]

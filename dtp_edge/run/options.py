@@ -1,0 +1,115 @@
+"""What the user chose, once and for all of a run, and who is told how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtp_edge.errors import UnsupportedError
+from dtp_edge.int8 import precision_refusal
+from dtp_edge.measure import load_profile
+from dtp_edge.onnx.opsets import OPSET
+from dtp_edge.profiles import Profile
+from dtp_edge.transport import Budget
+
+if TYPE_CHECKING:
+    from dtp_edge.training import DataSource, Recipe
+    from dtp_edge.training.phase import Progress
+
+__all__ = ["NOBODY", "Listener", "Options", "Origin", "source_of"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run came from, as its report says it; all of it optional."""
+
+    command: str | None = None
+    model_name: str | None = None
+    weights_from: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told how a run goes: `progress` of every step of training, `stage` of what begins otherwise."""
+
+    progress: Progress | None = None
+    stage: Callable[[str], None] | None = None
+
+    def begin(self, text: str) -> None:
+        """Say what the run does from here on."""
+        if self.stage is not None:
+            self.stage(text)
+
+
+NOBODY = Listener()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose; see `prune_for_device` for each.
+
+    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
+    curves are written to `out/tensorboard` while training.
+    """
+
+    budget: Budget
+    device: str | Path | Profile = "host"
+    data: DataSource | None = None
+    recipe: Recipe | None = None
+    epochs: int | None = None
+    out: Path | None = None
+    seed: int = 0
+    exclude: tuple[str, ...] = ()
+    resume: bool = False
+    force: bool = False
+    int8: bool = False
+    int8_method: str = "best"
+    dynamic_batch: bool = False
+    opset: int = OPSET
+    measure: bool = True
+    tensorboard: bool = False
+    origin: Origin = Origin()
+
+    def profile(self) -> Profile:
+        """Return the device's profile; "host" is measured where that was not done before.
+
+        **Raises:** `UnsupportedError` where int8 was asked for and the device or the run cannot have it.
+        """
+        profile = load_profile(self.device)
+        if self.int8:
+            refuse_int8(profile, self.data)
+        return profile
+
+    def schedule(self) -> Recipe:
+        """Return how to train: the recipe that was given, or the usual one for so many epochs."""
+        from dtp_edge.training import Recipe
+
+        if self.recipe is not None:
+            return self.recipe
+        return Recipe() if self.epochs is None else Recipe.for_epochs(self.epochs)
+
+    def silent(self) -> Options:
+        """Return these options for a process that writes and times nothing."""
+        return replace(self, out=None, measure=False)
+
+
+def source_of(data: DataSource | str | None) -> DataSource | None:
+    """Return the data itself where its spec was given."""
+    if not isinstance(data, str):
+        return data
+    from dtp_edge.training import load_data
+
+    return load_data(data)
+
+
+def refuse_int8(profile: Profile, data: object) -> None:
+    """Raise UnsupportedError where int8 was asked for and the device or the run cannot have it."""
+    if reason := precision_refusal(profile):
+        raise UnsupportedError(reason, where="--int8", hint="Leave --int8 out, or name an int8 profile.")
+    if data is None:
+        raise UnsupportedError(
+            "int8 needs data to calibrate on", where="--int8", hint="Give --data, or leave --int8 out."
+        )

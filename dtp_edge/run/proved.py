@@ -1,0 +1,83 @@
+"""The cut: what stays, the compact network, and the proofs that it computes the same within the budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dtp_edge.graph import PrunableNetwork
+from dtp_edge.onnx.interface import source_checks, source_notes
+from dtp_edge.proof import Check, check_masked_equals_compact, require
+from dtp_edge.run.task import Task, refuse_nonfinite
+from dtp_edge.surgery import Compact, compact, put_back
+
+if TYPE_CHECKING:
+    from dtp_edge.training import TrainingOutcome
+
+__all__ = ["Cut", "cut_and_prove"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
+
+    `training` is what the weights went through, if the run had data.
+    """
+
+    task: Task
+    keep: np.ndarray
+    compact: Compact
+    checks: tuple[Check, ...]
+    training: TrainingOutcome | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the source file and of the training."""
+        notes = source_notes(self.task.network.module)
+        return (*notes, *(() if self.training is None else self.training.warnings))
+
+    @classmethod
+    def of(cls, task: Task, keep: np.ndarray) -> Cut:
+        """Cut the network as it is.
+
+        **Raises:** `CheckError` if a proof fails or a budget does not hold on the final widths, `InputError`
+        if training left weights that are not finite.
+        """
+        refuse_nonfinite(task.network.module)
+        compacted, checks = cut_and_prove(task.network, keep)
+        return cls(task, keep, compacted, _all_hold(task, keep, checks))
+
+    @classmethod
+    def trained(cls, task: Task, outcome: TrainingOutcome, compacted: Compact) -> Cut:
+        """Take the network that was fine-tuned after the cut; raises what `of` does.
+
+        Its weights are put back into the dense one, so that the masked network computes the same.
+        """
+        refuse_nonfinite(compacted.module)
+        put_back(task.network, compacted)
+        checks = prove(task.network, outcome.keep, compacted)
+        return cls(task, outcome.keep, compacted, _all_hold(task, outcome.keep, checks), outcome)
+
+
+def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:
+    checks = (*source_checks(task.network.module), *task.checks, *proofs, task.check(keep))
+    require(checks)
+    return checks
+
+
+def cut_and_prove(network: PrunableNetwork, keep: np.ndarray) -> tuple[Compact, list[Check]]:
+    """Cut the network and prove that the result is the same."""
+    result = compact(network, keep)
+    return result, prove(network, keep, result)
+
+
+def prove(network: PrunableNetwork, keep: np.ndarray, compacted: Compact) -> list[Check]:
+    """Prove masked ≡ compact, with its own weights and with randomised ones; raises `CheckError`."""
+    checks = [
+        check_masked_equals_compact(network, keep, compacted, randomise=False),
+        check_masked_equals_compact(network, keep, compacted, randomise=True),
+    ]
+    require(checks)
+    return checks

@@ -1,0 +1,85 @@
+"""The part of a run that needs data: masks are learned, the network is cut, and what is left is tuned."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from torch import nn
+
+from dtp_edge.errors import InputError
+from dtp_edge.run.options import Listener, Options
+from dtp_edge.run.outputs import first_process
+from dtp_edge.run.proved import Cut, cut_and_prove
+from dtp_edge.run.task import Task
+from dtp_edge.surgery import Compact, refit
+from dtp_edge.training import (
+    DataSource,
+    Several,
+    TensorBoardLog,
+    TrainingOutcome,
+    check_compatible,
+    run_training,
+)
+from dtp_edge.training.phase import Progress
+
+SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
+
+
+def train_and_cut(task: Task, data: DataSource, options: Options, listener: Listener) -> Cut:
+    """Train on `data` as the options say, cut on the way, and prove the network that came out of it.
+
+    **Raises:** `InputError` if data and network do not fit, `UnsupportedError` if the result could not be
+    stored (before any training), `CheckError` if a proof fails.
+    """
+    check_compatible(data, task.network.module, task.network.example_inputs)
+    outcome, compacted = _train(task.require_storable(), data, options, _progress(options, listener))
+    listener.begin("cutting, and proving that the result is the same")
+    return Cut.trained(task, outcome, compacted)
+
+
+def _train(
+    task: Task, data: DataSource, options: Options, progress: Progress | None
+) -> tuple[TrainingOutcome, Compact]:
+    """Return what training left, and the compact network that was tuned in it."""
+    network, cuts = task.network, []
+
+    def cut(keep: np.ndarray) -> nn.Module:
+        cuts.append(cut_and_prove(network, keep)[0])
+        return cuts[-1].module
+
+    def fit(dense: nn.Module, images: torch.Tensor) -> None:
+        refit(network, cuts[-1], dense.state_dict(), (images,), seed=options.seed)
+
+    outcome = run_training(
+        network.module,
+        data,
+        options.schedule(),
+        make_learner=lambda steps: task.learner(
+            steps, batches=itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
+        ),
+        cut=cut,
+        refit=fit,
+        progress=progress,
+        checkpoint_dir=options.out / "checkpoint" if options.out is not None else None,
+        resume=options.resume,
+        seed=options.seed,
+        identity={
+            "device": task.cost.profile.name,
+            "limits": dict(task.limits),
+            "layer_keep": task.layer_keep,
+            "weights": task.dense_sha256,
+        },
+    )
+    return outcome, cuts[-1]
+
+
+def _progress(options: Options, listener: Listener) -> Progress | None:
+    """The caller's callback, and TensorBoard beside it where it was asked for (by the first process)."""
+    if not options.tensorboard or not first_process():
+        return listener.progress
+    if options.out is None:
+        raise InputError("TensorBoard needs an output folder", hint="Name one with --out.")
+    board = TensorBoardLog(options.out / "tensorboard")
+    return board if listener.progress is None else Several(listener.progress, board)

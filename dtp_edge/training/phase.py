@@ -1,0 +1,60 @@
+"""What a phase of training is told, and what the phases of one run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import nn
+
+from dtp_edge.training.checkpoint import Store
+from dtp_edge.training.data.source import DataSource, batches_per_epoch
+from dtp_edge.training.recipe import Recipe
+from dtp_edge.training.runtime import Runtime
+
+Row = dict[str, Any]
+
+
+class Progress(Protocol):
+    """Called once a step: `done` of `total` steps of `phase`, and the step's numbers."""
+
+    def __call__(self, phase: str, done: int, total: int, info: Mapping[str, Any]) -> None: ...
+
+
+@dataclass
+class Session:
+    """What the phases of one run share."""
+
+    data: DataSource
+    recipe: Recipe
+    runtime: Runtime
+    progress: Progress | None = None
+    store: Store | None = None
+    checkpoint_seconds: float = 30.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    curves: list[Row] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def steps(self, epochs: float) -> int:
+        return self.recipe.steps(epochs, batches_per_epoch(len(self.data.train), self.recipe.batch_size))
+
+
+@dataclass
+class Phase:
+    """`module` is trained in place for `steps` steps.
+
+    `after_step` runs behind every optimiser step and returns numbers for the curve. `scores` learn at
+    their own constant rate, without weight decay. With `keep_best` the weights that do best on the
+    hold-out are what remains: those of an epoch's end, or those that the phase began with.
+    """
+
+    name: str
+    module: nn.Module
+    steps: int
+    learning_rate: float
+    teacher: nn.Module | None = None
+    after_step: Callable[[], Mapping[str, float]] | None = None
+    scores: Sequence[nn.Parameter] = ()
+    score_rate: float = 0.0
+    keep_best: bool = False
