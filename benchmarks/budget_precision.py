@@ -1,6 +1,6 @@
 """How much of a latency budget the hardened widths use: networks x shipped devices x 30, 50, 70 %.
 
-    python benchmarks/budget_precision.py [--networks resnet20 torchvision:resnet18 ...] [--devices NAME ...]
+    python -m benchmarks.budget_precision [--networks resnet20 torchvision:resnet18 ...] [--devices NAME ...]
 
 `used` must never be above 1, and must be 0.98 or more wherever one step of channels costs less than 2 % of
 the budget (`step`: the cheapest addition that is left, as a share of the budget; it did not fit).
@@ -10,13 +10,14 @@ Scores are those of freshly drawn weights: precision is a matter of the widths' 
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.common.experiment import Row
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge import zoo
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import BudgetError, DtpEdgeError
@@ -26,7 +27,6 @@ from dtp_edge.profiles import list_profiles
 from dtp_edge.transport import Budget, harden, initial_scores
 from dtp_edge.transport.smallest import steps_of
 
-Row = dict[str, object]
 SHARES = ("30%", "50%", "70%")
 COLUMNS: list[str] = [
     "network",
@@ -39,7 +39,7 @@ COLUMNS: list[str] = [
     "verdict",
     "smallest_share",
 ]
-RESULTS = Path(__file__).parent / "results"
+PRECISION = EXPERIMENTS["budget_precision"]
 NETWORKS = (
     "resnet20",
     "dscnn",
@@ -94,13 +94,12 @@ def main() -> None:
     )
     parser.add_argument("--networks", nargs="*", default=NETWORKS)
     parser.add_argument("--devices", nargs="*", default=None)
-    parser.add_argument("--out", type=Path, default=RESULTS / "budget_precision.csv")
+    parser.add_argument("--out", type=Path, default=PRECISION.path)
     options = parser.parse_args()
     for name in options.networks:
         rows = measure(name, options.devices or list_profiles())
-        merge(options.out, rows)
-    if options.out.is_file():
-        summarise(list(csv.DictReader(options.out.open())))
+        PRECISION.merge(rows, options.out)
+    print("\n".join(summary(PRECISION.read(options.out))))
 
 
 def measure(name: str, devices: list[str]) -> list[Row]:
@@ -122,22 +121,14 @@ def measure(name: str, devices: list[str]) -> list[Row]:
     return rows
 
 
-def merge(path: Path, rows: list[Row]) -> None:
-    """Put the rows into the table, in place of older rows of the same network and device."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = {(str(r["network"]), str(r["device"])) for r in rows}
-    old: list[Row] = []
-    if path.is_file():
-        found = [dict[str, object](r) for r in csv.DictReader(path.open())]
-        old = [r for r in found if (r["network"], r["device"]) not in new]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows([*old, *rows])
+def whole_page() -> str:
+    """The page of the committed rows."""
+    return "\n".join(summary(PRECISION.read())) + "\n"
 
 
-def summarise(rows: list[dict[str, str]]) -> None:
-    """Print what the table says about the claim, network by network and in all."""
+def summary(rows: list[Row]) -> list[str]:
+    """What the table says about the claim, network by network and in all."""
+    lines = []
     for name in [*dict.fromkeys(r["network"] for r in rows), ""]:
         part = [r for r in rows if name in ("", r["network"])]
         tried = [r for r in part if r["used"]]
@@ -147,11 +138,12 @@ def summarise(rows: list[dict[str, str]]) -> None:
         least = min((float(r["used"]) for r in fine), default=1.0)
         refused = sum(r["verdict"].startswith("refused") for r in part)
         slowest = max((float(r["seconds"]) for r in tried), default=0.0)
-        print(
+        lines.append(
             f"{name or 'all':28} {len(part):4} cases, {refused:3} refused as infeasible, "
             f"{len(part) - refused - len(tried):2} without cost; over: {over}; {len(fine)} with a step "
             f"below 2 %, of these below 98 % used: {low} (least {least:.4f}); slowest plan {slowest:.2f} s"
         )
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """ONNX to C to a Cortex-M4F in QEMU: flash, RAM and instructions, before and after pruning.
 
     apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm; pip install emx-onnx-cgen
-    python benchmarks/cortex_m.py dense.onnx pruned.onnx
+    python -m benchmarks.cortex_m dense.onnx pruned.onnx
 
 The numbers are deterministic. They count instructions, not cycles, and depend on the compiler's options: use
 the ratio of two files. The outputs are compared with ONNX Runtime; more than 1e-5 of difference is an error.
@@ -9,8 +9,6 @@ the ratio of two files. The outputs are compared with ONNX Runtime; more than 1e
 
 from __future__ import annotations
 
-import csv
-import datetime
 import re
 import shutil
 import subprocess
@@ -22,8 +20,9 @@ import click
 import numpy as np
 import onnxruntime as ort
 
+from benchmarks.experiments import EXPERIMENTS
+
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "cortex_m.csv"
 INSTRUCTIONS_PER_TICK = 40  # 1 GHz of instructions under -icount shift=0, a timer of 25 MHz
 LIMIT = 1e-5
 CPU = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
@@ -38,17 +37,13 @@ def main(files: tuple[Path, ...], optimise: str, cgen: str) -> None:
     for tool in (cgen, "arm-none-eabi-gcc", "qemu-system-arm"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is not installed: see the head of {Path(__file__).name}")
-    RESULTS.parent.mkdir(exist_ok=True)
     rows = []
     for path in files:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measure(path, Path(folder), optimise, cgen))
         click.echo(" ".join(f"{key} {value}" for key, value in rows[-1].items()))
-    with RESULTS.open("w", newline="") as stream:
-        stream.write(f"# {datetime.date.today()}, QEMU mps2-an386 (Cortex-M4F), gcc {optimise}\n")
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    board = f"QEMU mps2-an386 (Cortex-M4F), gcc {optimise}"
+    EXPERIMENTS["cortex_m"].table([row | {"board": board} for row in rows])
     sys.exit(4 if any(not row["max_abs_diff"] <= LIMIT for row in rows) else 0)
 
 

@@ -1,7 +1,7 @@
 """Int8 .tflite of dense and pruned networks, and Vela's cycle estimate for an Ethos-U before and after.
 
     export DTP_EDGE_PYTHON_TFLITE=... DTP_EDGE_PYTHON_VELA=... DTP_EDGE_PYTHON_LITERT=...
-    python benchmarks/ethos_u.py
+    python -m benchmarks.ethos_u
 
 The fp32 .tflite is compared with ONNX Runtime in LiteRT (`litert`, absolute). The int8 one is loaded in
 LiteRT too and compared with fp32 (`litert_int8`, share of the outputs' range), beside what the int8 ONNX file
@@ -12,18 +12,16 @@ Cycles are a compiler's model, not silicon.
 
 from __future__ import annotations
 
-import csv
-import datetime
 import shutil
 import tempfile
 from pathlib import Path
 
 import click
-import edge_networks
 import numpy as np
-import torch
 
 import dtp_edge as dtp
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.runtimes import edge_networks
 from dtp_edge.archive import save_pruned
 from dtp_edge.graph import trace_network
 from dtp_edge.int8 import quantize_onnx
@@ -32,7 +30,6 @@ from dtp_edge.runtimes import check_runtimes
 from dtp_edge.runtimes.tflite import export_tflite, vela_estimate
 from dtp_edge.surgery import compact
 
-RESULTS = Path(__file__).with_name("results") / "ethos_u.csv"
 FIELDS = (
     "network",
     "macs",
@@ -54,26 +51,12 @@ FIELDS = (
 @click.option("--accelerators", default="ethos-u55-128,ethos-u65-256")
 def main(networks: str, macs: str, accelerators: str) -> None:
     """Write the table; rows of other networks that are in it stay."""
-    rows: list[dict[str, object]] = []
-    if RESULTS.is_file():
-        with RESULTS.open(newline="") as stream:
-            old = csv.DictReader(line for line in stream if not line.startswith("#"))
-            rows += [dict(row) for row in old if row["network"] not in networks.split(",")]
     for name in networks.split(","):
         for share in ("100%", macs):
-            for row in measure(name, share, accelerators.split(",")):
-                rows.append(row)
+            rows = measure(name, share, accelerators.split(","))
+            for row in rows:
                 click.echo(" ".join(f"{k} {v}" for k, v in row.items()))
-            write(rows)
-
-
-def write(rows: list[dict[str, object]]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as stream:
-        stream.write(f"# {datetime.date.today()}, torch {torch.__version__}\n")
-        writer = csv.DictWriter(stream, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+            EXPERIMENTS["ethos_u"].merge(rows)
 
 
 def measure(name: str, macs: str, accelerators: list[str]) -> list[dict[str, object]]:

@@ -1,6 +1,6 @@
 """How right is the profile of this machine? Held-out networks, dense and pruned to odd widths.
 
-    python benchmarks/host_accuracy.py [--threads 1] [--models FOLDER] [--run RUN.json] [--save PROFILE.json]
+    python -m benchmarks.host_accuracy [--threads 1] [--models FOLDER] [--run RUN.json] [--save PROFILE.json]
 
 Measures the machine and, between the probes, calls torchvision and timm networks that no fit sees: both
 are timed in the same minutes, by the same rule (two untimed calls, then timed ones; of those the quiet
@@ -13,6 +13,7 @@ latency. Writes benchmarks/results/host_accuracy-*.{csv,svg,txt}. Needs torchvis
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import os
@@ -27,21 +28,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.common.experiment import RESULTS
+from benchmarks.common.origin import in_words, origin
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.cost import NetworkCost
 from dtp_edge.cost.table import FLOOR_US
 from dtp_edge.graph import trace_network
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.digest import calibrate, digest
-from dtp_edge.measure.machine import cpu_model, machine_facts
+from dtp_edge.measure.machine import machine_facts
 from dtp_edge.measure.node_times import NetworkTimes, NodeTime, network_times, quiet_mean
-from dtp_edge.measure.procedure import Plan, collect, profile_document
+from dtp_edge.measure.procedure import Effort, collect, profile_document
 from dtp_edge.measure.profile_check import CheckedNetwork, CheckResult
 from dtp_edge.measure.timing import WARM, bind, make_session, random_feed, relative_spread
 from dtp_edge.onnx import export_onnx
 from dtp_edge.profiles.profile import Profile, parse_profile, save_profile
 from dtp_edge.surgery import compact
 
-RESULTS = Path(__file__).parent / "results"
+HOST = EXPERIMENTS["host_accuracy"]
 TORCHVISION = [
     "resnet18",
     "resnet50",
@@ -122,10 +126,10 @@ def main() -> None:
 def measure(cases: list[tuple[str, Path]], options: argparse.Namespace) -> dict[str, Any]:
     """Time probes and networks in the same minutes; return all that was measured, as plain JSON."""
     held_out = HeldOut([str(path) for _, path in cases], options.threads)
-    plan = Plan(options.probes, batch=40, visits=options.visits, runs=3)
-    command = f"python benchmarks/host_accuracy.py --name {options.name} --threads {options.threads}"
+    effort = Effort(options.probes, batch=40, visits=options.visits, runs=3)
+    command = f"python -m benchmarks.host_accuracy --name {options.name} --threads {options.threads}"
     started = time.perf_counter()
-    times, reference = collect(options.threads, plan, show, beside=held_out.visit)
+    times, reference = collect(options.threads, effort, show, beside=held_out.visit)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "seconds": time.perf_counter() - started,
@@ -138,7 +142,7 @@ def measure(cases: list[tuple[str, Path]], options: argparse.Namespace) -> dict[
         "probes": [asdict(probe) for probe in times],
         "sums": held_out.node_sums(times).tolist(),
         "networks": [(name, path.name) for name, path in cases],
-        "us": [samples.tolist() for samples in held_out.latencies(reference, plan)],
+        "us": [samples.tolist() for samples in held_out.latencies(reference, effort)],
     }
 
 
@@ -184,13 +188,13 @@ class HeldOut:
                 self._watched[index]()
         self._visits += 1
 
-    def latencies(self, reference: list[float], plan: Plan) -> list[np.ndarray]:
+    def latencies(self, reference: list[float], effort: Effort) -> list[np.ndarray]:
         """Return each network's samples in microseconds, to the median speed of the reference."""
         slow = np.array(reference) / np.median(reference)
-        per_batch = plan.batch * plan.visits
+        per_batch = effort.batch * effort.visits
         last = len(slow) - 1
         return [
-            np.array([us / slow[min(visit // per_batch * plan.batch, last)] for visit, us in calls])
+            np.array([us / slow[min(visit // per_batch * effort.batch, last)] for visit, us in calls])
             for calls in self.calls
         ]
 
@@ -294,12 +298,11 @@ def show(done: int, total: int, what: str) -> None:
 
 
 def report(result: CheckResult, profile: Profile, run: dict[str, Any]) -> None:
-    RESULTS.mkdir(exist_ok=True)
     name = f"host_accuracy-{profile.name}"
     sums = np.array(run["sums"])
     off = np.abs(sums - 1.0)
     text = (
-        f"{run['date']}  {cpu_model()} x {os.cpu_count()}, {platform.platform()}\n"
+        f"{run['date']}  {in_words(origin(HOST.packages))} x {os.cpu_count()}, {platform.platform()}\n"
         f"ONNX Runtime {result.runtime}, torch {torch.__version__}, {run['threads']} thread(s), "
         f"load average {run['load']:.1f}; measured in {run['seconds']:.0f} s by\n    {run['command']}\n"
         f"profile error as stated: {profile.error.text()}\n{result.table()}\n"
@@ -307,7 +310,7 @@ def report(result: CheckResult, profile: Profile, run: dict[str, Any]) -> None:
         f"{np.median(sums):.3f}; off by {np.median(off):.1%} in the median, at most {off.max():.1%}\n"
     )
     (RESULTS / f"{name}.txt").write_text(text)
-    (RESULTS / f"{name}.csv").write_text(result.csv())
+    HOST.table(csv.DictReader(result.csv().splitlines()), RESULTS / f"{name}.csv")
     (RESULTS / f"{name}.svg").write_text(result.picture())
     print(text)
 

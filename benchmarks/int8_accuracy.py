@@ -1,8 +1,8 @@
 """What int8 costs in accuracy: fp32 and int8 ONNX files on a test set, in ONNX Runtime.
 
-    python benchmarks/int8_accuracy.py --cifar DIR --weights DIR/resnet20.safetensors --fashion DIR
-    python benchmarks/int8_accuracy.py --cifar DIR --weights ... --pruned 50%           # pruned and trained
-    python benchmarks/int8_accuracy.py --file runs/x/model.onnx --data cifar10:DIR      # any other file
+    python -m benchmarks.int8_accuracy --cifar DIR --weights DIR/resnet20.safetensors --fashion DIR
+    python -m benchmarks.int8_accuracy --cifar DIR --weights ... --pruned 50%           # pruned and trained
+    python -m benchmarks.int8_accuracy --file runs/x/model.onnx --data cifar10:DIR      # any other file
 
 `lost_points_fine` is the same with scales of any value, with which runtimes differ (`same_bits=False`).
 Ranges are calibrated on training images. The depthwise network for Fashion-MNIST is trained here first
@@ -13,26 +13,22 @@ Writes benchmarks/results/int8_accuracy.csv; fails where int8 loses more than on
 
 from __future__ import annotations
 
-import csv
-import datetime
-import platform
 import sys
 import tempfile
 from pathlib import Path
 
 import click
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 import dtp_edge as dtp
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.onnx import evaluate_onnx, export_onnx
 from dtp_edge.training import load_data
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.zoo import resolve_model
 
-RESULTS = Path(__file__).with_name("results") / "int8_accuracy.csv"
 FIELDS = (
     "network",
     "data",
@@ -157,7 +153,7 @@ def main(
             rows.append(measure(file.name, file, load_data(data), *options))
     if not rows:
         sys.exit("give --cifar, --fashion, or --file with --data")
-    write(rows)
+    EXPERIMENTS["int8_accuracy"].merge(rows)
     sys.exit(4 if any(float(str(row["lost_points"])) > LIMIT_POINTS for row in rows) else 0)
 
 
@@ -192,24 +188,6 @@ def measure(
     row = dict(zip(FIELDS, values, strict=True))
     click.echo(" ".join(f"{key} {value}" for key, value in row.items()))
     return row
-
-
-def write(rows: list[dict[str, object]]) -> None:
-    """Add the rows to the table, each in the place of an older one of the same network and data."""
-    old: list[dict[str, object]] = []
-    if RESULTS.is_file():
-        with RESULTS.open(newline="") as stream:
-            old = list(csv.DictReader(line for line in stream if not line.startswith("#")))
-    new = {(row["network"], row["data"]) for row in rows}
-    rows = [row for row in old if (row["network"], row["data"]) not in new] + rows
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as stream:
-        stream.write(
-            f"# {datetime.date.today()}, {platform.machine()}, onnxruntime {onnxruntime.__version__}\n"
-        )
-        writer = csv.DictWriter(stream, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

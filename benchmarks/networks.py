@@ -1,11 +1,11 @@
 """Coverage: does it work on any network? One row a network, each in a child process with limits.
 
-    python benchmarks/networks.py torchvision            # all 80 classifiers
-    python benchmarks/networks.py timm                   # the smallest network of each timm module
-    python benchmarks/networks.py timm-all --total-s 600 # as many of all of timm's, in random order
-    python benchmarks/networks.py tasks                  # segmentation, detection, a YOLO-like network
-    python benchmarks/networks.py torchvision --only resnet18,swin_t --no-onnx
-    python benchmarks/networks.py --table                # write the table from the rows that are there
+    python -m benchmarks.networks torchvision            # all 80 classifiers
+    python -m benchmarks.networks timm                   # the smallest network of each timm module
+    python -m benchmarks.networks timm-all --total-s 600 # as many of all of timm's, in random order
+    python -m benchmarks.networks tasks                  # segmentation, detection, a YOLO-like network
+    python -m benchmarks.networks torchvision --only resnet18,swin_t --no-onnx
+    python -m benchmarks.networks --table                # write the table from the rows that are there
 
 Every weight, norm statistic, head and scale is random (trained or initial values can hide an error: a
 zero-initialised head makes any two networks equal). MACs are cut to 50 %, the same share of every group, and
@@ -35,11 +35,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from subjects import RESULTS, build, names
 from torch.utils.flop_counter import FlopCounterMode
 
-ROWS = RESULTS / "networks.jsonl"
-TABLE = RESULTS / "networks.md"
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.subjects import build, names
+
+NETWORKS = EXPERIMENTS["networks"]
+# networks of each suite when the rows were made: torchvision 0.29.2, timm 1.0.31
+SIZES = {"torchvision": 80, "timm": 86, "tasks": 6, "timm-all": 1371}
 
 
 @dataclasses.dataclass
@@ -73,6 +76,7 @@ class Row:
     peak_mb: float = 0.0
     date: str = ""
     machine: str = ""
+    commit: str = ""
 
 
 def random_order(network: Any, seed: int = 0) -> np.ndarray:
@@ -157,10 +161,10 @@ def _examine(row: Row, with_onnx: bool, double: bool) -> None:
     model.eval()
     row.params_m = round(sum(p.numel() for p in model.parameters()) / 1e6, 2)
     start = time.perf_counter()
-    graph_module, dynamic = trace(model, inputs)
+    graph_module, fixed = trace(model, inputs)
     row.export_s = time.perf_counter() - start
     start = time.perf_counter()
-    network = label_network(model, graph_module, inputs, dynamic_batch=dynamic)
+    network = label_network(model, graph_module, inputs, dynamic_batch=fixed is None)
     row.graph_s = time.perf_counter() - start
     row.groups, row.atoms, row.frozen = len(network.groups), network.n_atoms, len(network.frozen)
     row.frozen_reasons = sorted({f.reason.split(" (")[0] for f in network.frozen})
@@ -333,14 +337,13 @@ def run(suite: str, name: str, args: argparse.Namespace) -> Row:
 
 def read_rows() -> dict[tuple[str, str], Row]:
     """Return the newest row of every network."""
-    if not ROWS.exists():
-        return {}
-    rows = [Row(**json.loads(line)) for line in ROWS.read_text().splitlines()]
+    known = {f.name for f in dataclasses.fields(Row)}
+    rows = [Row(**{k: v for k, v in row.items() if k in known}) for row in NETWORKS.read()]
     return {(r.suite, r.name): r for r in rows}
 
 
-def write_table() -> None:
-    """Write the table and its summary from the rows that are there."""
+def whole_page() -> str:
+    """The table and its summary from the rows that are there."""
     rows = read_rows()
     lines = ["# Coverage: any network", "", __doc__.split("\n\n")[2].replace("\n", " "), ""]
     for suite in ("torchvision", "timm", "tasks", "timm-all"):
@@ -350,7 +353,7 @@ def write_table() -> None:
         count = {k: sum(r.status == k for r in part) for k in ("ok", "refused", "failed", "wrong")}
         proved = sum(r.status == "ok" and r.err_onnx >= 0 for r in part)
         lines += [
-            f"## {suite}: {count['ok']} exact of {len(part)} run, of {len(names(suite))} in the suite",
+            f"## {suite}: {count['ok']} exact of {len(part)} run, of {SIZES[suite]} in the suite",
             "",
             f"torch == ONNX Runtime was seen for {proved} of them (an empty column: not run). "
             f"As plain JSON: {sum(r.stored == 'yes' for r in part)}. "
@@ -364,7 +367,7 @@ def write_table() -> None:
         ]
         lines += [_line(r) for r in part]
         lines.append("")
-    TABLE.write_text("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _median(rows: list[Row], field: str) -> str:
@@ -425,10 +428,9 @@ def main() -> None:
             row = run(args.suite, name, args)
             if row.err64 < 0 and row.status == "ok" and old is not None:
                 row.err64 = old.err64  # --no-double: seen in an earlier run, of the same network
-            with ROWS.open("a") as file:
-                file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+            NETWORKS.append(dataclasses.asdict(row))
             print(summary(row), flush=True)
-    write_table()
+    NETWORKS.write_page()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """How long does pruning itself take, beside Torch-Pruning? Same networks, same machine, one run.
 
-    python benchmarks/peer_speed.py                          # all of torchvision's classifiers
-    python benchmarks/peer_speed.py --only resnet50,densenet121 --limit-s 60
-    python benchmarks/peer_speed.py --add --only swin_t      # keep the rows that the result file has
+    python -m benchmarks.peer_speed                          # all of torchvision's classifiers
+    python -m benchmarks.peer_speed --only resnet50,densenet121 --limit-s 60
+    python -m benchmarks.peer_speed --add --only swin_t      # keep the rows that the result file has
 
 Both take half of the channels of every group away, by L2 norm, of a network with random weights. Each runs in
 a child process of its own with one thread and the same limits, after it pruned a small network there (so that
@@ -26,24 +26,23 @@ import argparse
 import gc
 import json
 import multiprocessing as mp
-import platform
 import resource
 import signal
 import time
 import warnings
 from collections.abc import Callable
-from datetime import date
 from queue import Empty
 from typing import Any
 
 import numpy as np
 import torch
-from subjects import RESULTS, build, names
 from torch import nn
 
-RESULT = RESULTS / "peer_speed.json"
-TABLE = RESULTS / "peer_speed.md"
-Row = dict[str, Any]
+from benchmarks.common.experiment import Row
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.subjects import build, names
+
+SPEED = EXPERIMENTS["peer_speed"]
 
 
 def small() -> tuple[nn.Module, tuple[torch.Tensor]]:
@@ -82,13 +81,13 @@ def ours(model: nn.Module, inputs: tuple[Any, ...]) -> Row:
     from dtp_edge.transport import initial_scores
 
     clock = Clock()
-    program, dynamic = exported(model.eval(), inputs)
+    program, fixed = exported(model.eval(), inputs)
     clock("export")
     gc.collect()  # what torch.export left behind is not ours to clear
     clock("collect")
     graph_module = graph_of(program, model)
     clock("graph")
-    network = label_network(model, graph_module, inputs, dynamic_batch=dynamic)
+    network = label_network(model, graph_module, inputs, dynamic_batch=fixed is None)
     clock("label")
     scores = initial_scores(network, "l2")
     clock("score")
@@ -179,15 +178,7 @@ def ratio(row: Row, *parts: str) -> float | None:
 
 
 def summary(rows: list[Row]) -> Row:
-    import torch_pruning
-    import torchvision
-
-    found: Row = {
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
-        "torch_pruning": torch_pruning.__version__,
-        "torchvision": torchvision.__version__,
-    }
+    found: Row = {}
     for name, parts in {
         "median_ratio": (),
         "median_ratio_with_score_and_code": ("score", "choose", "code"),
@@ -201,8 +192,14 @@ def summary(rows: list[Row]) -> Row:
 
 def write(rows: list[Row]) -> Row:
     """Write the results as JSON and as a table."""
-    found = summary(rows)
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    found = SPEED.document(summary(rows))
+    SPEED.write_page()
+    return found
+
+
+def whole_page() -> str:
+    """The page of the committed results."""
+    found: Row = json.loads(SPEED.path.read_text())
     head = {k: v for k, v in found.items() if k != "rows"}
     lines = [
         "# Pruning step beside Torch-Pruning\n",
@@ -211,7 +208,7 @@ def write(rows: list[Row]) -> Row:
         "| network | export | graph | label | cut | ours | score | code | MB | theirs | MB | end | ratio |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|--:|",
     ]
-    for row in sorted(rows, key=lambda r: r["network"]):
+    for row in sorted(found["rows"], key=lambda r: r["network"]):
         a, b, times = row["ours"], row["theirs"], ratio(row)
         cells = [a.get(k) for k in ("export", "graph", "label", "cut", "seconds", "score", "code")]
         mine = " | ".join("-" if c is None else f"{1000 * c:.1f}" for c in cells)
@@ -223,8 +220,7 @@ def write(rows: list[Row]) -> Row:
             f"| {row['network']} | {mine} | {a.get('peak_mb', '-')} | {other} | {b.get('peak_mb', '-')} "
             f"| {word}{runs} | {shown} |"
         )
-    TABLE.write_text("\n".join(lines) + "\n")
-    return found
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -238,7 +234,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     chosen = args.only.split(",") if args.only else names("torchvision")
-    kept = json.loads(RESULT.read_text())["rows"] if args.add and RESULT.exists() else []
+    kept = json.loads(SPEED.path.read_text())["rows"] if args.add and SPEED.path.exists() else []
     rows = [r for r in kept if r["network"] not in chosen]
     for name in chosen:
         row: Row = {"network": name}

@@ -1,6 +1,6 @@
 """Are widths that were chosen on this machine's profile as fast as it says? Seven networks, three budgets.
 
-    python benchmarks/pruned_prediction.py [--profile host] [--models FOLDER] [--seconds 60]
+    python -m benchmarks.pruned_prediction [--profile host] [--models FOLDER] [--seconds 60]
 
 Prunes every network in one shot (weight norms, random weights) to 70, 50 and 35 % of its predicted latency,
 exports dense and pruned, and times all of them in ONNX Runtime, interleaved with the reference kernel,
@@ -11,8 +11,8 @@ benchmarks/results/pruned_prediction.{csv,svg,txt}. Needs torchvision and timm.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-import os
 import platform
 import tempfile
 import time
@@ -22,19 +22,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.common.experiment import RESULTS
+from benchmarks.common.origin import in_words, origin
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge import zoo
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import BudgetError
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
-from dtp_edge.measure.machine import cpu_model
 from dtp_edge.measure.profile_check import CheckResult, check_profile
 from dtp_edge.onnx import export_onnx
 from dtp_edge.profiles.profile import Profile
 from dtp_edge.surgery import compact
 from dtp_edge.transport import Budget, harden, initial_scores
 
-RESULTS = Path(__file__).parent / "results"
+PRUNED = EXPERIMENTS["pruned_prediction"]
 NETWORKS = (
     "torchvision:resnet18",
     "torchvision:mobilenet_v2",
@@ -106,13 +108,12 @@ def pruned(name: str, profile: Profile, folder: Path) -> list[tuple[str, Path, f
 
 
 def report(result: CheckResult, profile: Profile) -> None:
-    RESULTS.mkdir(exist_ok=True)
     ratios = {
         kind: np.array([1.0 / r.ratio for r in result.rows if r.name.endswith("dense") == kind])
         for kind in (True, False)
     }
     text = (
-        f"{time.strftime('%Y-%m-%d %H:%M')}  {cpu_model()} x {os.cpu_count()}, {platform.platform()}\n"
+        f"{time.strftime('%H:%M')}  {in_words(origin(PRUNED.packages))}, {platform.platform()}\n"
         f"ONNX Runtime {result.runtime}, torch {torch.__version__}, {profile.threads} thread(s); profile "
         f"{profile.name} of {profile.provenance.date}\n{result.table()}\n"
     )
@@ -123,7 +124,7 @@ def report(result: CheckResult, profile: Profile) -> None:
             f"{np.quantile(r, 0.25):.3f} and {np.quantile(r, 0.75):.3f}, {r.min():.3f} to {r.max():.3f}\n"
         )
     (RESULTS / "pruned_prediction.txt").write_text(text)
-    (RESULTS / "pruned_prediction.csv").write_text(result.csv())
+    PRUNED.table(csv.DictReader(result.csv().splitlines()))
     (RESULTS / "pruned_prediction.svg").write_text(result.picture())
     print(text)
 

@@ -1,8 +1,8 @@
 """Random networks, composed of every known structure, cut at random: how many are wrong? (None may be.)
 
-    python benchmarks/random_networks.py                     # 10,000 networks
-    python benchmarks/random_networks.py --count 500 --first 20000 --processes 2
-    python benchmarks/random_networks.py --resume            # go on where the results file ends
+    python -m benchmarks.random_networks                     # 10,000 networks
+    python -m benchmarks.random_networks --count 500 --first 20000 --processes 2
+    python -m benchmarks.random_networks --resume            # go on where the results file ends
 
 Every weight and norm statistic is random. A network counts as *exact* if masked == compact to 1e-9 of the
 output in float64 (by relative maximum error), *refused* if the product refused it with a reason, *wrong* if
@@ -19,21 +19,18 @@ import collections
 import gc
 import json
 import multiprocessing as mp
-import platform
-import sys
 import tempfile
 import time
 import warnings
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from helpers.keeps import random_keep
-from helpers.random_networks import RandomNetwork, random_plan, trace_quickly
-
+from benchmarks.common.origin import commit
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.problems.keeps import random_keep
+from benchmarks.problems.random_networks import RandomNetwork, random_plan, trace_quickly
 from dtp_edge.errors import DtpEdgeError
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork
 from dtp_edge.onnx import check_onnx, export_onnx
@@ -42,7 +39,7 @@ from dtp_edge.proof.equality import copied_network, randomise_tensors
 from dtp_edge.surgery.compaction import compact
 from dtp_edge.surgery.difference import leaves, random_like, relative_error
 
-RESULT = Path(__file__).parent / "results" / "random_networks.json"
+RANDOM = EXPERIMENTS["random_networks"]
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # seven, so that every 10th and every 50th have all of them
 
 
@@ -97,7 +94,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
     parser.add_argument("--resume", action="store_true", help="go on where the results file ends")
     args = parser.parse_args()
-    done: dict[str, Any] = json.loads(RESULT.read_text()) if args.resume else {}
+    done: dict[str, Any] = json.loads(RANDOM.path.read_text()) if args.resume else {}
+    if done and done.get("commit") != commit():
+        raise SystemExit("--resume goes on with results of the same commit only")
     counts: collections.Counter[str] = collections.Counter(done.get("counts", {}))
     bad: list[list[object]] = done.get("not_exact", [])
     first, before = done.get("first_seed", args.first), done.get("seconds", 0)
@@ -117,23 +116,19 @@ def main() -> None:
                 pool.terminate()
                 break
     write(first, counts, before + time.perf_counter() - start, bad)
-    print(RESULT.read_text())
+    print(RANDOM.path.read_text())
 
 
 def write(first: int, counts: collections.Counter[str], seconds: float, bad: list[list[object]]) -> None:
     """Write what is known so far; a run that is stopped loses at most a hundred networks."""
     result = {
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, torch {torch.__version__}",
         "networks": sum(counts.values()),
         "first_seed": first,
         "counts": dict(counts),
         "seconds": round(seconds),
         "not_exact": bad,
     }
-    draft = RESULT.with_suffix(".tmp")
-    draft.write_text(json.dumps(result, indent=1) + "\n")
-    draft.replace(RESULT)
+    RANDOM.document(result)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.common.experiment import RESULTS
+
 TIMM_LIST = RESULTS / "timm_smallest.json"
 
 # Convolutional networks of more than some 8 G multiplications an image: seen at half the resolution.

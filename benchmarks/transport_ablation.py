@@ -1,7 +1,7 @@
 """What each part of the transport is worth: one table, one command.
 
-    python benchmarks/transport_ablation.py     # digits 8x8, a small residual CNN, 5 seeds
-    python benchmarks/transport_ablation.py --cifar DIR --steps 234 --seeds 1      # ResNet-20
+    python -m benchmarks.transport_ablation     # digits 8x8, a small residual CNN, 5 seeds
+    python -m benchmarks.transport_ablation --cifar DIR --steps 234 --seeds 1      # ResNet-20
 
 Every row starts from the same base network, learns masks for a share of the steps, is cut, and is tuned for
 the rest with a fresh learning-rate schedule. Accuracy is that of held-out training data, never the test set.
@@ -13,7 +13,6 @@ import argparse
 import copy
 import json
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.common.experiment import RESULTS
+from benchmarks.common.page import between
+from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, MaskLearner, initial_scores
 from dtp_edge.transport.learner import SPREAD
 
-RESULTS = Path(__file__).parent / "results"
+ABLATION = EXPERIMENTS["transport_ablation"]
 
 
 @dataclass
@@ -206,7 +208,7 @@ def run(case: Case, task: Problem, budget: Budget, steps: int, seed: int) -> dic
     if case.share > 0:
         rate = task.rate * case.score_rate if case.learn else 0.0
         tune(learner, batches, masked - 1, task.rate, task.decay, rate)
-        soft = learner.log()["hardness"]
+        soft = learner.log()["softness"]
     while not learner.is_hard:
         learner.step()
     cut = accuracy(learner, task.holdout)
@@ -227,6 +229,24 @@ def _unit(scores: np.ndarray) -> np.ndarray:
     return (scores - scores.mean()) / (scores.std() or 1.0)
 
 
+HEAD = f"{'':36} {'at the cut':>10} {'tuned':>14} {'soft':>6} {'used':>6} {'lowest':>6} {'moved':>6}"
+
+
+def line(row: dict[str, Any]) -> str:
+    """One case as the table has it."""
+    return (
+        f"{row['case']:36} {row['cut']:10.2f} {row['tuned']:8.2f} ±{row['spread']:4.2f} "
+        f"{row['hardness']:6.2f} {row['used']:6.3f} {row['lowest']:6.2f} {row['moved']:6.2f}"
+    )
+
+
+def whole_page() -> str:
+    """The page: its table from the committed rows, the text around it as it stands."""
+    rows = json.loads(ABLATION.path.read_text())["rows"]
+    text = (RESULTS / ABLATION.page).read_text(encoding="utf-8")
+    return between(text, f"{HEAD}\n", "\n\n", "\n".join(line(row) for row in rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -239,7 +259,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="*", default=[""], help="run the rows whose name contains one of these"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS / "transport_ablation.json")
+    parser.add_argument("--out", type=Path, default=ABLATION.path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     tasks = (
@@ -248,7 +268,7 @@ def main() -> None:
     dense = [accuracy(copy.deepcopy(t.model), t.holdout) for t in tasks]
     base = statistics.mean(dense)
     print(f"MACs {options.macs}, {options.steps} steps, {options.seeds} seeds, dense {base:.2f}")
-    print(f"{'':36} {'at the cut':>10} {'tuned':>14} {'soft':>6} {'used':>6} {'lowest':>6} {'moved':>6}")
+    print(HEAD)
     rows: list[dict[str, Any]] = []
     for case in CASES:
         if not any(part in case.name for part in options.only):
@@ -263,17 +283,9 @@ def main() -> None:
         rows.append(
             {"case": case.name, **mean, "spread": spread, "runs": runs, "seconds": time.time() - began}
         )
-        print(
-            f"{case.name:36} {mean['cut']:10.2f} {mean['tuned']:8.2f} ±{spread:4.2f} {mean['hardness']:6.2f} "
-            f"{mean['used']:6.3f} {mean['lowest']:6.2f} {mean['moved']:6.2f}",
-            flush=True,
-        )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    about = {"date": time.strftime("%Y-%m-%d"), "machine": platform.machine(), "torch": torch.__version__}
+        print(line(rows[-1]), flush=True)
     settings = {k: str(v) for k, v in vars(options).items() if k != "out"}
-    options.out.write_text(
-        json.dumps({**about, "settings": settings, "dense": dense, "rows": rows}, indent=1)
-    )
+    ABLATION.document({"settings": settings, "dense": dense, "rows": rows}, options.out)
 
 
 if __name__ == "__main__":

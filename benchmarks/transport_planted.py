@@ -1,8 +1,8 @@
 """Is the known best subset found? 100 seeds for every kind of budget: one table, one command.
 
-    python benchmarks/transport_planted.py [--seeds 100] [--budgets macs latency_ms ...]
+    python -m benchmarks.transport_planted [--seeds 100] [--budgets macs latency_ms ...]
 
-The problem (tests/helpers/planted.py): three layers with planted channels in different numbers, decoys
+The problem (benchmarks/problems/planted.py): three layers with planted channels in different numbers, decoys
 that look larger, and a budget that is exactly what the planted channels cost but lets in other splits too.
 For the first seeds brute force over all 2^30 subsets confirms that the planted channels are the best.
 """
@@ -10,18 +10,13 @@ For the first seeds brute force over all 2^30 subsets confirms that the planted 
 from __future__ import annotations
 
 import argparse
-import csv
-import sys
 import time
-from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-from helpers.planted import BUDGETS, STEPS, brute_force, find, plant  # noqa: E402
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.problems.planted import BUDGETS, STEPS, brute_force, find, plant
 
-RESULTS = ROOT / "benchmarks" / "results" / "transport_planted.csv"
 COLUMNS: list[str] = [
     "budget",
     "seeds",
@@ -30,8 +25,6 @@ COLUMNS: list[str] = [
     "from_start",
     "optimum_checked",
     "seconds",
-    "date",
-    "torch",
 ]
 
 
@@ -44,7 +37,6 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="*", choices=BUDGETS, default=BUDGETS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {r["budget"]: r for r in csv.DictReader(RESULTS.open())} if RESULTS.is_file() else {}
     for budget in options.budgets:
         began = time.perf_counter()
         checked = 0
@@ -53,18 +45,14 @@ def main() -> None:
             checked += bool((brute_force(problem)[0] == problem.truth).all())
         found = [find(seed, budget) for seed in range(options.seeds)]
         learned, start = (sum(pair[i] for pair in found) for i in range(2))
-        seconds, today = f"{time.perf_counter() - began:.0f}", time.strftime("%Y-%m-%d")
-        values = (budget, options.seeds, STEPS, learned, start, checked, seconds, today, torch.__version__)
-        rows[budget] = dict(zip(COLUMNS, map(str, values), strict=True))
+        seconds = f"{time.perf_counter() - began:.0f}"
+        values = (budget, options.seeds, STEPS, learned, start, checked, seconds)
+        EXPERIMENTS["transport_planted"].merge([dict(zip(COLUMNS, map(str, values), strict=True))])
         print(
             f"{budget:15} {learned:3} of {options.seeds} found, {start:3} by the starting scores alone; "
             f"brute force agrees in {checked} of {min(options.checked, options.seeds)}",
             flush=True,
         )
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows[b] for b in BUDGETS if b in rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One process and two (torchrun, gloo): the same budget, and an accuracy within noise of one another.
 
-    python benchmarks/two_processes.py [--seeds 0,1,2] [--processes 2]
+    python -m benchmarks.two_processes [--seeds 0,1,2] [--processes 2]
 
 MLPerf Tiny's image network learns scikit-learn's digits (8x8) and is cut to half its MACs, once in one
 process and once in `--processes` that share every batch, through `prune_for_device` as the command line
@@ -20,7 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "two_processes.json"
+from benchmarks.common.origin import ROOT, is_known
+from benchmarks.experiments import EXPERIMENTS
+
+TWO = EXPERIMENTS["two_processes"]
 BUDGET, SIZE = 0.5, 8
 
 
@@ -65,9 +68,11 @@ def child(seed: int, out: Path) -> None:
 def launch(seed: int, processes: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         start = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
-        command = [sys.executable, *(start if processes > 1 else []), __file__]
+        command = [sys.executable, *(start if processes > 1 else []), "-m", __spec__.name]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, "--child", folder, "--seeds", str(seed)], check=True, env=environment)
+        subprocess.run(
+            [*command, "--child", folder, "--seeds", str(seed)], check=True, env=environment, cwd=ROOT
+        )
         return [json.loads(Path(folder, f"rank{rank}.json").read_text()) for rank in range(processes)]
 
 
@@ -82,8 +87,6 @@ def main() -> None:
     if options.child:
         child(int(options.seeds), Path(options.child))
         return
-    from accuracy_peers import about
-
     rows = []
     for seed in map(int, options.seeds.split(",")):
         for processes in (1, options.processes):
@@ -93,9 +96,14 @@ def main() -> None:
             row["ranks_agree"] = all(rank == ranks[0] for rank in ranks)  # widths, weights, accuracies
             rows.append(row)
             print(seed, processes, row["accuracy"]["pruned"], "ranks agree:", row["ranks_agree"], flush=True)
-            RESULTS.write_text(json.dumps({**about(), "rows": rows}, indent=1) + "\n")
-            RESULTS.with_suffix(".md").write_text(page(rows, about()))
-    print(page(rows, about()))
+            TWO.document({"rows": rows})
+    print(TWO.write_page())
+
+
+def whole_page() -> str:
+    """The page of the committed rows."""
+    found = json.loads(TWO.path.read_text())
+    return page(found["rows"], found)
 
 
 def page(rows: list[dict[str, Any]], where: dict[str, Any]) -> str:
@@ -103,7 +111,9 @@ def page(rows: list[dict[str, Any]], where: dict[str, Any]) -> str:
         "# One process and several",
         "",
         f"ResNet-8 on digits at {SIZE}x{SIZE}, half the MACs, batch 64 shared by all (gloo). Written by",
-        f"`benchmarks/two_processes.py`, {where['date']}, {where['machine']}, torch {where['torch']}.",
+        f"`python -m benchmarks.two_processes`, {where['date']}, {where['machine']}, torch {where['torch']}.",
+        *([] if is_known(where) else ["The rows do not say which commit and version made them."]),
+        *(["", f"**Struck** ({where['struck'].replace(':', '):', 1)}"] if where.get("struck") else []),
         "",
         "| seed | processes | share of the budget used | base % | pruned % | ranks agree | seconds |",
         f"|{'---|' * 7}",
@@ -113,7 +123,10 @@ def page(rows: list[dict[str, Any]], where: dict[str, Any]) -> str:
         base, pruned = (100 * r["accuracy"][k] for k in ("base", "pruned"))
         agree = "yes" if r["ranks_agree"] else "NO"
         cells = [str(r["seed"]), str(r["processes"]), f"{used:.4f}", f"{base:.2f}", f"{pruned:.2f}", agree]
-        lines.append(f"| {' | '.join([*cells, str(r['seconds'])])} |")
+        cells.append(str(r["seconds"]))
+        shown = [f"~~{cell}~~" for cell in cells] if r.get("struck") else cells
+        lines.append(f"| {' | '.join(shown)} |")
+    rows = [r for r in rows if not r.get("struck")]
     counts = sorted({r["processes"] for r in rows})
     by = {n: [100 * r["accuracy"]["pruned"] for r in rows if r["processes"] == n] for n in counts}
     if all(len(v) > 1 for v in by.values()):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dtp_edge.archive import load_pruned
     from dtp_edge.measure import load_profile
     from dtp_edge.profiles import Profile, list_profiles
+    from dtp_edge.run.feasibility import feasibility
     from dtp_edge.run.pipeline import prune_for_device
     from dtp_edge.run.pruner import TransportPruner
     from dtp_edge.run.result import PruneResult
@@ -44,6 +45,7 @@ __all__ = [
     "WeightPruner",
     "__version__",
     "entropic_mask",
+    "feasibility",
     "list_profiles",
     "load_profile",
     "load_pruned",
@@ -78,6 +80,7 @@ __getattr__, _, _ = lazy_face(
         "TransportPruner": "run.pruner",
         "WeightPruner": "transport",
         "entropic_mask": "transport",
+        "feasibility": "run.feasibility",
         "list_profiles": "profiles",
         "load_profile": "measure",
         "load_pruned": "archive",

@@ -36,8 +36,11 @@ class DtpEdgeError(Exception):
         return "\n".join(lines)
 
 
-class InputError(DtpEdgeError):
-    """Something that the user gave cannot be used: a file, an option, a network, a profile."""
+class InputError(DtpEdgeError, ValueError):
+    """Something that the user gave cannot be used: a file, an option, a network, a profile.
+
+    It is a ValueError too, as Python's own refusals of a value are.
+    """
 
     exit_code = 2
 

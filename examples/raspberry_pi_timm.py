@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 
 import dtp_edge as dtp
-from dtp_edge.run.feasibility import plan
 from dtp_edge.zoo import resolve_model
 
 BOARDS = ("rpi4-ncnn-fp32-1t", "rpi4-ncnn-fp32-4t", "rpi5-ncnn-fp16-1t")
@@ -32,7 +31,7 @@ def main() -> None:
     model, example, info = resolve_model(f"timm:{options.model}", weights=options.weights)
     budget = dtp.Budget(latency=options.latency)
     print(f"{info.name}, input {info.input_shape}")
-    for entry in plan(model, example, BOARDS, budget):
+    for entry in dtp.feasibility(model, example, BOARDS, budget):
         row = next(r for r in entry["rows"] if r["metric"] == "latency_ms")
         verdict = "can be had" if entry["feasible"] else "cannot be had"
         print(

@@ -157,3 +157,37 @@ def test_no_error_of_the_language_is_caught_as_logic() -> None:
         & {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}
     ]
     assert not caught
+
+
+SAME_JOB = {"registry.py", "schema.py", "page.py"}  # known by name; the shape of a file; an HTML page
+# Two jobs under one name, to be told apart: none may join them.
+STILL_SHARED = {
+    "layout.py": {"cost", "training"},
+    "folder.py": {"archive", "training"},
+    "resolve.py": {"cost", "zoo"},
+}
+
+
+def test_files_share_a_name_only_for_the_same_job() -> None:
+    """Files of the command line have the names of commands, files of operators those of families."""
+    homes: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        families = "ops" in path.parts or "rules" in path.parts
+        if path.name != "__init__.py" and room(module) not in ("", "cli") and not families:
+            homes.setdefault(path.name, set()).add(room(module))
+    shared = {name: rooms for name, rooms in homes.items() if len(rooms) > 1 and name not in SAME_JOB}
+    assert {name: rooms for name, rooms in shared.items() if rooms != STILL_SHARED.get(name)} == {}
+
+
+def test_every_word_of_the_glossary_is_explained_once() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Words")[1]
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:]
+    words = [word.split(" (")[0].strip() for row in rows for word in row.split(",")]
+    assert len(words) == len(set(words))
+    assert {"atom", "softness", "task", "cut", "options", "feasibility"} <= set(words)
+
+
+def test_hardness_is_no_word_of_ours() -> None:
+    readers_of_old_files = {"dtp_edge.report.upgrade", "dtp_edge.training.logs", "dtp_edge.run.facts_curves"}
+    found = {m for m, p in MODULES.items() if "hardness" in p.read_text(encoding="utf-8").lower()}
+    assert found <= readers_of_old_files

@@ -44,3 +44,9 @@ def test_the_wheel_holds_what_the_report_needs(installed: Path) -> None:
     here = {p.name for p in (ROOT / "dtp_edge" / "report").rglob("*") if p.is_file()}
     assert {n for n in here if not n.endswith(".pyc")} <= names
     assert (installed / "dtp_edge" / "hardware_profiles" / "schema.json").exists()
+
+
+def test_the_wheel_is_typed_and_knows_its_version(installed: Path) -> None:
+    assert (installed / "dtp_edge" / "py.typed").is_file()
+    (metadata,) = installed.glob("dtp_edge-*.dist-info/METADATA")
+    assert f"\nVersion: {run_there(installed, 'print(dtp_edge.__version__)')}\n" in metadata.read_text()

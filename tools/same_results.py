@@ -113,6 +113,8 @@ def numbers(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for i, part in enumerate(value):
             yield from numbers(part, f"{path}/{i}")
     elif isinstance(value, (int, float, bool)):
+        if path.endswith("/softness_fraction"):  # reports up to 1.1 held 1 minus it
+            path, value = path.replace("softness_fraction", "hardness"), 1.0 - value
         yield path, value
 
 

@@ -18,6 +18,7 @@ from torch.fx.graph import CodeGen
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.graph.modes import is_mode
 from dtp_edge.ops.sizes import SIZE_FUNCTIONS
+from dtp_edge.ops.spec import spec_of
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
 
@@ -32,8 +33,8 @@ _DTYPES = (
 _LAYOUTS = ("strided",)
 _MEMORY_FORMATS = ("contiguous_format", "preserve_format", "channels_last", "channels_last_3d")
 
-# An operator is allowed if its schema shows that it computes tensors or sizes from tensors, numbers and these
-# words. That excludes whatever reads files, touches storage or takes free text.
+# An operator is allowed if its specification says so and its schema shows that it computes tensors or sizes
+# from tensors, numbers and these words.
 _TEXT_ARGUMENTS = {
     *("mode", "padding", "equation", "approximate", "rounding_mode", "indexing", "reduce", "padding_mode"),
     *("interpolation", "side", "reduction"),
@@ -44,36 +45,13 @@ _ARGUMENT_TYPES = re.compile(
     r"|Device|Optional\[Device\])"
 )
 _RETURN_TYPES = re.compile(r"(Tensor|List\[Tensor\]|int|bool|float|number)")
-_REFUSED = {
-    "resize_",
-    "resize",
-    "set_",
-    "set",
-    "set_data",
-    "data",
-    "from_file",
-    "requires_grad_",
-    "_resize_output",
-}
-_PRIVATE = {
-    "_unsafe_view",
-    "_to_copy",
-    "_softmax",
-    "_log_softmax",
-    "_unsafe_index",
-    "_upsample_nearest_exact2d",
-    "_upsample_bilinear2d_aa",
-    "_upsample_bicubic2d_aa",
-}
 
 
 def allowed(overload: Any) -> bool:
     """Return whether a stored graph may hold this ATen operator."""
     schema = overload._schema
-    packet = schema.name.removeprefix("aten::")
-    if not schema.name.startswith("aten::") or packet in _REFUSED:
-        return False
-    if packet.startswith("_") and packet not in _PRIVATE and not packet.startswith("__"):
+    spec = spec_of(schema.name.removeprefix("aten::"))
+    if not schema.name.startswith("aten::") or spec is None or not spec.storable:
         return False
     for argument in schema.arguments:
         kind = str(argument.type)
@@ -225,6 +203,8 @@ def _decode(value: Any, known: dict[str, fx.Node], where: str, depth: int = 0) -
     ((key, inner),) = value.items()
     try:
         return _DECODERS[key](inner, known, where, depth + 1)
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"holds a bad {str(key)[:40]!r} argument", where=where, hint=HINT) from error
 

@@ -99,10 +99,10 @@ def postfix(info: Mapping[str, Any], *, brief: bool = False) -> str:
     """Return the few numbers of a step that tell whether it goes well; `brief` for a bar of 80 columns.
 
     An accuracy on the hold-out that is not this step's (`holdout_step`) is shown with its step.
-    "cost" is a multiple of the budget, "soft" the hardness measure, the sum of m(1-m): 0 when every mask is
+    "cost" is a multiple of the budget, "soft" the softness, the sum of m(1-m): 0 when every mask is
     0 or 1. In brief, the loss is left out beside them.
     """
-    loss, cost, soft = (_number(info, name) for name in ("loss", "budget_used", "hardness"))
+    loss, cost, soft = (_number(info, name) for name in ("loss", "budget_used", "softness"))
     held, accuracy = (_number(info, name) for name in ("holdout_accuracy", "accuracy"))
     when = info.get("holdout_step")
     parts = []

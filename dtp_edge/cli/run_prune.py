@@ -180,12 +180,12 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     """Print, for every device, what the budget asks and what can be reached, before any training."""
-    from dtp_edge.run.feasibility import plan
+    from dtp_edge.run.feasibility import feasibility
     from dtp_edge.transport import Budget
 
     module, inputs, _ = _network(request, None)
     names = list(dict.fromkeys(name.strip() for name in request["device"].split(",") if name.strip()))
-    plans = plan(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
+    plans = feasibility(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:

@@ -1,7 +1,5 @@
 """Which channels of a network can go, and what goes with them."""
 
-import warnings
-
 from dtp_edge.graph.build import label_network as label_network
 from dtp_edge.graph.build import trace_network as trace_network
 from dtp_edge.graph.layers import Dim as Dim
@@ -18,6 +16,3 @@ from dtp_edge.graph.network import NodeSite as NodeSite
 from dtp_edge.graph.network import ParameterSite as ParameterSite
 from dtp_edge.graph.network import PrunableNetwork as PrunableNetwork
 from dtp_edge.graph.network import kept_indices as kept_indices
-
-# torch says this to itself where it copies what it exported; nothing a user could act on
-warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)

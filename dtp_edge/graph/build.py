@@ -14,8 +14,10 @@ from dtp_edge.graph.engine import label_graph
 from dtp_edge.graph.groups import Numbering, number_atoms
 from dtp_edge.graph.layer_list import LayerList
 from dtp_edge.graph.layers import LayerGraph
+from dtp_edge.graph.leaves import leaves
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
+from dtp_edge.graph.own_copy import with_plain_weights
 from dtp_edge.graph.trace import trace
 from dtp_edge.ops.values import Context, Value
 
@@ -27,7 +29,8 @@ def trace_network(
 
     **Arguments:**
 
-    - `model`: traced in eval mode; its mode is restored and nothing else of it is changed.
+    - `model`: traced in eval mode and left as it was found. Where it computes weights from others (weight
+      norm and other parametrizations, masks of `nn.utils.prune`), a copy with plain weights takes its place.
     - `example_inputs`: the positional inputs of its forward; a batch of one is enough.
     - `exclude`: names of modules or parameters whose channels must all stay.
 
@@ -43,8 +46,16 @@ def trace_network(
                 where="example_inputs",
                 hint="Give one whole input, such as torch.randn(1, 3, 224, 224).",
             )
-    graph_module, dynamic = trace(model, inputs)
-    return label_network(model, graph_module, inputs, dynamic_batch=dynamic, exclude=exclude)
+    model, notes = with_plain_weights(model)
+    graph_module, fixed = trace(model, inputs)
+    network = label_network(model, graph_module, inputs, dynamic_batch=fixed is None, exclude=exclude)
+    network.notes = notes if fixed is None else (*notes, _shapes_stay(inputs, fixed))
+    return network
+
+
+def _shapes_stay(inputs: tuple[Any, ...], why: str) -> str:
+    shapes = ", ".join(str(list(x.shape)) for x in leaves(inputs))
+    return f"costs and files are those of the example's own shape {shapes}: {why}"
 
 
 def _refuse_unknown(model: nn.Module, names: Sequence[str]) -> None:

@@ -22,6 +22,8 @@ def label_graph(graph_module: fx.GraphModule) -> Context:
     tensors: dict[int, Value] = {}  # one value a tensor object, so that tied parameters share labels
     for node in graph_module.graph.nodes:
         ctx.node = node
+        if node.op == "placeholder" or not ctx.activations.isdisjoint(node.all_input_nodes):
+            ctx.activations.add(node)
         if node.op == "placeholder":
             ctx.values[node] = output_value(node.meta.get("val"))
         elif node.op == "get_attr":

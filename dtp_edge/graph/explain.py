@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-from torch import nn
+from torch import fx, nn
 
 from dtp_edge.errors import UnsupportedError, users_line
+from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import call, leaves
 
 _PART = "or prune a part: let MODEL be a function that returns the submodule that can be traced."
 _KINDS = (  # words of torch's message, what they mean, what to do
@@ -37,10 +38,9 @@ def explain(
     """Return the error to raise where every attempt to trace `model` failed."""
     name = type(model).__name__
     try:
-        with torch.no_grad():
-            model(*example_inputs)
+        call(model, example_inputs)
     except Exception as error:  # whatever the user's code raises
-        shapes = ", ".join(str(list(x.shape)) if isinstance(x, torch.Tensor) else "?" for x in example_inputs)
+        shapes = ", ".join(str(list(x.shape)) for x in leaves(example_inputs)) or "(no tensors)"
         return UnsupportedError(
             f"{name} does not run on its example inputs {shapes}: {_first_line(error)}",
             where=users_line(error),
@@ -58,6 +58,23 @@ def explain(
         where=users_line(failure),
         hint=f"Write that part with common torch operators, {_PART}",
     )
+
+
+def numbers_decide_a_size(graph: fx.Graph) -> UnsupportedError | None:
+    """Return the refusal of a graph in which a tensor's size depends on values (NMS, nonzero, x[x > 0])."""
+    for node in graph.nodes:
+        for value in leaves(node.meta.get("val")):
+            unknown = [s for s in value.shape if not isinstance(s, int) and s.node.hint is None]
+            if unknown:
+                line = (node.meta.get("stack_trace") or "").strip().splitlines()
+                return UnsupportedError(
+                    f"the size of what {node.name} returns depends on the values in the input: such a "
+                    "network has no fixed cost and no fixed graph",
+                    where=line[-2].strip() if len(line) > 1 else node.name,
+                    hint="Prune the network up to there: let MODEL return what goes into that line (the raw "
+                    "boxes and scores), and select afterwards.",
+                )
+    return None
 
 
 def _first_line(error: BaseException) -> str:
@@ -81,19 +98,16 @@ def without_torchs_own_words() -> Iterator[None]:
         if isinstance(logger, logging.Logger) and logger.name.partition(".")[0] == "torch"
         for handler in logger.handlers
     }
-    heard, graph = io.StringIO(), ""
     for handler in handlers:
         handler.addFilter(_reject)
     try:
-        with contextlib.redirect_stderr(heard):
+        with hushed() as heard, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The tensor attribute")  # they are put back: see `as_found`
             yield
-    except Exception as error:
-        graph = f"{getattr(error, 'partial_fx_graph', '')}\n"
-        raise
+        sys.stderr.write(heard.getvalue())  # the network's own; what a failed attempt prints, its error says
     finally:
         for handler in handlers:
             handler.removeFilter(_reject)
-        sys.stderr.write(heard.getvalue().replace(graph, "") if graph.strip() else heard.getvalue())
 
 
 def _reject(_record: logging.LogRecord) -> bool:

@@ -219,7 +219,9 @@ def _roles(ctx: Context, heads: np.ndarray, leaves: Mapping[int, Rows]) -> list[
 
 
 def _module_of(parameter: str) -> str:
-    return parameter.rpartition(".")[0] or parameter
+    """Return the layer that holds a parameter, also where torch's parametrizations stand between."""
+    layer, between, _ = parameter.partition(".parametrizations.")
+    return layer if between else parameter.rpartition(".")[0] or parameter
 
 
 def _stream(producers: list[str]) -> str:
@@ -251,7 +253,7 @@ def _frozen(
     for key in keys.tolist():
         origin, reason = divmod(key, len(reasons))
         made = ctx.origins[origin]
-        if made.kind == "constants" or sizes[origin] < 2:
+        if made.kind == "constants" or sizes[origin] < 2 or reasons[reason].code == Code.KERNEL:
             continue  # nothing there could go anyway
         if made.kind == "channels":
             found.append(Frozen(_module_of(made.name), reasons[reason]))

@@ -123,7 +123,8 @@ class PrunableNetwork:
     """A traced and labelled network: `graph`'s whole answer, read by every later box.
 
     `module` is the user's own, never changed. `graph_module` is its ATen graph with the same
-    parameter and buffer names (and the same tensors).
+    parameter and buffer names (and the same tensors). Without `dynamic_batch` the graph, the costs and the
+    files are those of the example inputs' own shapes; else dimension 0 is a batch, priced and exported as 1.
     """
 
     module: nn.Module
@@ -137,6 +138,7 @@ class PrunableNetwork:
     node_sites: tuple[NodeSite, ...]
     layers: LayerGraph = _AtFirstUse()  # type: ignore[assignment]  # what costs are computed from
     dynamic_batch: bool = True
+    notes: tuple[str, ...] = ()  # what differs from what the user may expect, for the report's warnings
 
     @property
     def n_atoms(self) -> int:

@@ -18,7 +18,7 @@ import platformdirs
 
 from dtp_edge.errors import InputError
 from dtp_edge.measure.machine import cpu_model
-from dtp_edge.measure.procedure import Progress, measure_host
+from dtp_edge.measure.procedure import OnProbe, measure_host
 from dtp_edge.profiles.profile import Profile, parse_profile, save_profile
 from dtp_edge.profiles.schema import SCHEMA_VERSION, read_profile_json
 
@@ -26,7 +26,7 @@ CACHE_VARIABLE = "DTP_EDGE_CACHE"
 _FORMAT = 2  # of the measurement itself: older caches are measured again
 
 
-def host_profile(threads: int = 1, *, quick: bool = True, progress: Progress | None = None) -> Profile:
+def host_profile(threads: int = 1, *, quick: bool = True, progress: OnProbe | None = None) -> Profile:
     """Return this machine's profile from the cache; measure it (in less than 40 s) if there is none.
 
     A full measurement in the cache is preferred to a quick one. With `quick=False` the full measurement

@@ -108,6 +108,8 @@ def _read(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_RESULT_BYTES:
             raise InputError("the results file is larger than any kit writes", where=str(path), hint=HINT)
         document = json.loads(path.read_bytes())
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint=HINT) from error
     except (ValueError, RecursionError) as error:

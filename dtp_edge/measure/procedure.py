@@ -27,7 +27,7 @@ from dtp_edge.measure.node_times import NetworkTimes, measure_networks
 from dtp_edge.measure.probe_nets import probe_network
 from dtp_edge.profiles.profile import Profile, parse_profile
 
-Progress = Callable[[int, int, str], object]
+OnProbe = Callable[[int, int, str], object]
 FOLDS = 5
 _FUSED = ["relu", "relu6", "hardtanh", "clamp", "sigmoid", "hardsigmoid", "leaky_relu", "hardswish", "tanh"]
 _FAMILY_ALIASES = {  # what else a measured family stands for
@@ -46,7 +46,7 @@ _FAMILY_ALIASES = {  # what else a measured family stands for
 
 
 @dataclass(frozen=True)
-class Plan:
+class Effort:
     """How much is measured: `probes` networks in batches, each visited `visits` times for `runs` calls.
     No batch begins later than `seconds` after the first."""
 
@@ -58,14 +58,14 @@ class Plan:
     least_cpu_share: float = 0.4  # of the time that this process must have a processor
 
 
-QUICK = Plan(probes=120, batch=40, visits=3, runs=3, seconds=25.0)
-FULL = Plan(probes=700, batch=30, visits=6, runs=3)
+QUICK = Effort(probes=120, batch=40, visits=3, runs=3, seconds=25.0)
+FULL = Effort(probes=700, batch=30, visits=6, runs=3)
 
 
 def measure_host(
     threads: int = 1,
     quick: bool = False,
-    progress: Progress | None = None,
+    progress: OnProbe | None = None,
     networks: Sequence[bytes] | None = None,
 ) -> Profile:
     """Measure this machine and return its profile.
@@ -79,9 +79,9 @@ def measure_host(
 
     **Raises:** `InputError` if the machine is too busy to be measured.
     """
-    plan = QUICK if quick else FULL
+    effort = QUICK if quick else FULL
     started = time.strftime("%Y-%m-%d")
-    times, reference = collect(threads, plan, progress, networks)
+    times, reference = collect(threads, effort, progress, networks)
     measured = digest(times, reference)
     name = f"host-onnxruntime-fp32-{threads}t" + ("-quick" if quick else "")
     return parse_profile(profile_document(measured, machine_facts(), threads, name, started))
@@ -89,35 +89,35 @@ def measure_host(
 
 def collect(
     threads: int,
-    plan: Plan,
-    progress: Progress | None = None,
+    effort: Effort,
+    progress: OnProbe | None = None,
     networks: Sequence[bytes] | None = None,
     beside: Callable[[], object] | None = None,
 ) -> tuple[list[NetworkTimes], list[float]]:
-    """Run the probes, or as many as the plan's time allows; return their times and, for each, the reference
+    """Run the probes, or as many as the effort's time allows; return their times and, for each, the reference
     kernel's quiet time in its batch.
 
     `beside` is called before every visit of a probe: what it times, it times in the same minutes.
     """
-    count = plan.probes if networks is None else len(networks)
+    count = effort.probes if networks is None else len(networks)
     watch = Reference(threads)
     share, started = CpuShare(), time.monotonic()
 
     def between() -> None:
-        share.refuse_if_less(plan.least_cpu_share)
+        share.refuse_if_less(effort.least_cpu_share)
         watch.sample()
         if beside is not None:
             beside()
 
     times: list[NetworkTimes] = []
     reference: list[float] = []
-    for start in range(0, count, plan.batch):
-        if times and time.monotonic() - started > plan.seconds:
+    for start in range(0, count, effort.batch):
+        if times and time.monotonic() - started > effort.seconds:
             break
-        batch = range(start, min(count, start + plan.batch))
+        batch = range(start, min(count, start + effort.batch))
         models = [probe_network(i) if networks is None else networks[i] for i in batch]
         watch.forget()
-        times += measure_networks(models, threads, visits=plan.visits, runs=plan.runs, between=between)
+        times += measure_networks(models, threads, visits=effort.visits, runs=effort.runs, between=between)
         watch.refuse_if_busy()
         reference += [watch.quiet_ms()] * len(models)
         if progress is not None:

@@ -1,4 +1,7 @@
-"""`profile check`: predicted against measured, network by network, as a table and a picture."""
+"""`profile check`: predicted against measured, network by network, as a table and a picture.
+
+The picture is drawn here: measuring knows nothing of reports, which lie above it.
+"""
 
 from __future__ import annotations
 

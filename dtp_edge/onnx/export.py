@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import io
 import logging
 import math
 import os
@@ -26,6 +25,9 @@ from onnx import ModelProto
 from torch import nn
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
+from dtp_edge.graph.as_found import TRACING
+from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import batch_one as batch_one
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_types
 from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
@@ -41,6 +43,7 @@ def export_onnx(
     path: str | Path,
     *,
     dynamic_batch: bool = False,
+    keep_shape: bool = False,
     metadata: Mapping[str, str] | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
@@ -50,10 +53,11 @@ def export_onnx(
     """Write `module` in eval mode to `path` as ONNX and return the path.
 
     The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`; a network that only takes the batch
-    of its example inputs (a size is written in its source) keeps that. Input names are those of the
-    module's `forward` unless given, output names the keys of a mapping that it returns. With an `interface`
-    (of the file that the network was read from) names, types and metadata are that file's. `opset` is 12 to
-    20. The module is not changed. The file appears whole or not at all.
+    of its example inputs (a size is written in its source) keeps that, and so does every one with
+    `keep_shape`. Input names are those of the module's `forward` unless given, output names the keys of a
+    mapping that it returns. With an `interface` (of the file that the network was read from) names, types
+    and metadata are that file's. `opset` is 12 to 20. The module is not changed. The file appears whole or
+    not at all.
 
     Raises `UnsupportedError` if the network has no ONNX form in this opset, `CheckError` if `onnx.checker`
     refuses it.
@@ -61,14 +65,15 @@ def export_onnx(
     refuse_opset(opset)
     path = Path(path)
     given = as_inputs(example_inputs)
-    inputs = batch_one(given)
-    names = list(input_names) if input_names else forward_names(module, len(inputs))
+    inputs = given if keep_shape else batch_one(given)
+    names = list(input_names) if input_names else forward_names(module, inputs)
     try:
         model, keys = _to_proto(module, inputs, dynamic_batch)
     except UnsupportedError:
         if same_shapes(inputs, given):
             raise
         model, keys = _to_proto(module, given, dynamic_batch)
+    _refuse_operators(model)
     passes = [kind() for kind in find_passes("dtp_edge.onnx.passes", Rewrite)]
     model = run_passes(_simplified(model), passes)
     if interface is None:
@@ -86,25 +91,34 @@ def as_inputs(example_inputs: tuple[Any, ...] | torch.Tensor) -> tuple[Any, ...]
     return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
 
 
-def batch_one(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Cut the inputs that carry the batch (dimension 0 as long as the first input's) to one sample."""
-    first = next((x for x in inputs if isinstance(x, torch.Tensor) and x.ndim), None)
-    batch = None if first is None else first.shape[0]
-    return tuple(
-        x[:1] if isinstance(x, torch.Tensor) and x.ndim and x.shape[0] == batch else x for x in inputs
-    )
-
-
 def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
     """Return whether two sets of inputs agree in all shapes."""
     return [getattr(x, "shape", None) for x in one] == [getattr(x, "shape", None) for x in two]
 
 
-def forward_names(module: nn.Module, count: int) -> list[str]:
-    """Return the names of the first `count` positional arguments of the module's forward."""
+def forward_names(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
+    """Return the names that the module's forward has for these inputs; one that is None is no input."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
-    return names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
+    if len(names) < len(inputs):
+        names = [f"input_{i}" for i in range(len(inputs))]
+    return [name for name, x in zip(names, inputs, strict=False) if x is not None]
+
+
+def _refuse_operators(model: ModelProto) -> None:
+    """Raise UnsupportedError for an operator that the file's opset does not have."""
+    own = {function.name for function in model.functions}
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type in own:
+            continue
+        try:
+            onnx.defs.get_schema(node.op_type, OPSET, "")
+        except onnx.defs.SchemaError as error:
+            raise UnsupportedError(
+                f"the network uses {node.op_type}, which opset {OPSET} of ONNX does not have",
+                where=node.name,
+                hint="Replace that operator, or prune the network without it.",
+            ) from error
 
 
 def _to_proto(
@@ -122,13 +136,13 @@ def _to_proto(
     options: dict[str, Any] = {
         "dynamo": True,
         "opset_version": OPSET,
-        "input_names": [f"input_{i}" for i in range(len(inputs))],
+        "input_names": [f"input_{i}" for i, x in enumerate(inputs) if x is not None],
         "dynamic_shapes": shapes,
         "external_data": False,
         "verbose": False,
     }
     try:
-        with _quiet(), torch.no_grad(), FlatAttention():
+        with TRACING, _quiet(), torch.no_grad(), FlatAttention():
             program = torch.onnx.export(clone, inputs, **options)
     except Exception as error:
         reason = str(error).strip().splitlines()
@@ -161,7 +175,7 @@ def _quiet():
     try:
         for log in loggers:
             log.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), hushed("stdout"):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -34,6 +34,10 @@ def _unite(ctx: Context, dims: list[tuple[Value, int]]) -> Rows | None:
         ctx.read(*dims[0])
     first = known[0][0].labels[known[0][1]]
     for value, dim in dims:
+        if value.labels[dim] is UNSET and ctx.made_by_nobody(first):
+            ctx.read(
+                value, dim
+            )  # a parameter times a constant is a parameter still: its layer makes channels
         ctx.bind(value, dim, first)
     if first is not None and any(v.labels[d] is None for v, d in dims):
         return None

@@ -20,6 +20,7 @@ class Code(StrEnum):
     APART = "apart"  # taken apart into pieces with a meaning each
     MEETS_WHOLE = "meets-whole"  # tied to something that cannot be cut
     STRETCHED = "stretched"  # one value for all indices
+    KERNEL = "kernel"  # the places of a kernel, which nobody prunes
     IN_PLACE = "in-place"  # written through a view that surgery would copy
     TIED = "tied"  # its channels could only go all together
     CONSTANT = "constant"  # numbers that no layer makes

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from dtp_edge.errors import REPORT, CheckError
-from dtp_edge.ops.nodes import lookup
+from dtp_edge.ops.nodes import evaluate
 from dtp_edge.ops.sizes import dense_shape, scaled_size
 
 aten = torch.ops.aten
@@ -77,10 +77,8 @@ class Site:
         return self.kept.node(self.input())[dim], self.kept.node(self.old)[dim]
 
     def constant_value(self, node: Any) -> np.ndarray | None:
-        """Return the numbers of a stored tensor, None for anything computed."""
-        if not isinstance(node, fx.Node) or node.op != "get_attr":
-            return None
-        return lookup(node.graph.owning_module, str(node.target)).detach().cpu().numpy()
+        """Return the numbers of a buffer or constant, None for anything computed from the input."""
+        return evaluate(node, node.graph.owning_module) if isinstance(node, fx.Node) else None
 
     def constant(self, values: np.ndarray) -> fx.Node:
         """Add an int64 buffer to the compact network and return the node that reads it."""

@@ -22,8 +22,9 @@ ENTRY_POINT = "dtp_edge.operators"
 class T:
     """A tensor of an example: its shape, and what it holds.
 
-    `kind` is "float", "positive", "bool", "index" (integers below `high`), "int" (any), or "parameter": a
-    weight, which in a network is a tensor of its own.
+    `kind` is "float", "unit" (between 0 and 1), "large" (above 1), "bool", "index" or "int32" (below `high`).
+    With the word "parameter" or "constant" it is a tensor that the network holds, no activation; with
+    "float32" it has that precision in every test.
     """
 
     shape: tuple[int, ...]

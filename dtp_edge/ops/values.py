@@ -75,6 +75,7 @@ class Context:
     origins: list[Origin] = field(default_factory=list)
     sites: list[Site] = field(default_factory=list)
     roles: list[tuple[Rows, str, str]] = field(default_factory=list)
+    activations: set[fx.Node] = field(default_factory=set)  # the nodes that depend on an input
     node: fx.Node = None  # type: ignore[assignment]
     graph_module: fx.GraphModule | None = None
     _constants: dict[fx.Node, np.ndarray | None] = field(default_factory=dict)
@@ -118,6 +119,13 @@ class Context:
             lookup(self.graph_module, value.source), torch.nn.Parameter
         )
 
+    def made_by_nobody(self, rows: Rows | None) -> bool:
+        """Return whether only buffers and fillings hold these labels: no layer makes them."""
+        atoms = None if rows is None else rows[rows >= 0]
+        if atoms is None or not len(atoms):
+            return False
+        return all(self.origins[i].kind == "constants" for i in np.unique(self.atoms.origins(atoms)))
+
     def fresh(self, size: int, kind: str, name: str | None = None, repeat: int = 1) -> Rows:
         """Return `[size, 1]` new atoms owned by the module of the current node."""
         self.origins.append(Origin(owner(self.node), name or str(self.node), kind, repeat))
@@ -130,6 +138,10 @@ class Context:
         if argument not in self._constants:
             self._constants[argument] = evaluate(argument, self.graph_module)
         return self._constants[argument]
+
+    def held(self, argument: Any) -> bool:
+        """Return whether a node depends on no input: a parameter, a buffer, or what is computed from them."""
+        return argument not in self.activations
 
     def boolean(self, argument: fx.Node) -> bool:
         """Return whether a node holds booleans, or may do."""
@@ -145,6 +157,14 @@ class Context:
             value.labels[dim] = rows
         else:
             self.equate(value.labels[dim], rows)
+
+    def bind_weight(self, argument: Any, dim: int, rows: Rows | None) -> None:
+        """State what a dimension of a weight reads; one that reads what stays is no layer left whole."""
+        weight = self.value(argument)
+        if rows is None and weight.source is None and self.held(argument):
+            self.freeze(weight.labels[dim], "reads what stays whole", Code.KERNEL)
+        else:
+            self.bind(weight, dim, rows)
 
     def equate(self, left: Rows | None, right: Rows | None) -> None:
         """State that index i of one dimension is index i of another."""
@@ -168,9 +188,8 @@ class Context:
         for part in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(part, Value):
                 for dim in range(part.rank):
-                    if part.labels[dim] is UNSET:
-                        part.labels[dim] = None
-                    self.freeze(part.labels[dim], text, code)
+                    # read first: a parameter that nothing labelled yet is named as what stays
+                    self.freeze(self.read(part, dim), text, code)
 
     def role(self, value: Value, dim: int, role: str) -> None:
         """Note what a dimension is to attention ("heads", "query-key" or "value"), for the group's name."""

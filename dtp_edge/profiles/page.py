@@ -10,7 +10,7 @@ from dtp_edge.profiles.profile import Profile, list_profiles, read_profile
 
 _HEAD = """# Device profiles
 
-<!-- written by `python benchmarks/profiles.py`; edit the profiles, not this page -->
+<!-- written by `python tools/profiles_page.py`; edit the profiles, not this page -->
 
 Every number below comes from the profile files in `hardware_profiles/`. The error is on data that the fit
 has not seen; how it was obtained stands with each profile. Status: *measured* (kernels timed on the

@@ -228,6 +228,8 @@ def read_profile_json(path: Path) -> dict[str, Any]:
                 hint="Thin the measured tables out: a few hundred points a kernel family are enough.",
             )
         document = json.loads(path.read_bytes(), object_pairs_hook=_no_duplicates)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint=HINT) from error
     except (ValueError, RecursionError) as error:

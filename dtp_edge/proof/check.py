@@ -10,13 +10,17 @@ from dtp_edge.errors import REPORT, CheckError
 
 @dataclass(frozen=True)
 class Check:
-    """One proof: `value` is what was measured (relative error), `limit` what it may be at most."""
+    """One proof: `value` is what was measured (relative error), `limit` what it may be at most.
+
+    `hint` is what the user can do where it failed; "" if that is a fault of ours, to be reported.
+    """
 
     name: str
     passed: bool
     value: float
     limit: float
     detail: str = ""
+    hint: str = ""
 
 
 def require(checks: Iterable[Check]) -> None:
@@ -28,5 +32,5 @@ def require(checks: Iterable[Check]) -> None:
         ]
         raise CheckError(
             "the result is not what was promised: " + "; ".join(lines),
-            hint=REPORT,
+            hint=next((c.hint for c in failed if c.hint), REPORT),
         )

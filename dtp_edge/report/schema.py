@@ -13,8 +13,9 @@ import jsonschema
 from jsonschema.exceptions import best_match
 
 from dtp_edge.errors import InputError
+from dtp_edge.report.upgrade import upgraded
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 MAX_REPORT_BYTES = 32 * 2**20
 
 REPORT_SCHEMA: dict[str, Any] = json.loads(
@@ -78,6 +79,8 @@ def filled(value: Any, schema: Mapping[str, Any] = REPORT_SCHEMA) -> Any:
 def read_report(path: str | Path) -> dict[str, Any]:
     """Read and check a report.json, given by its path or by the output folder that holds it.
 
+    One of an older version is given in the fields of this one.
+
     Raises InputError if it is missing, too large, not JSON, or does not follow the schema.
     """
     path = Path(path)
@@ -91,6 +94,7 @@ def read_report(path: str | Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON: {error}", where=str(path), hint="Run the tool again.") from error
+    report = upgraded(report)
     validate_report(report, where=str(path))
     return report
 

@@ -150,7 +150,7 @@ def _curves(curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         previous, phase = point["step"], point["phase"]
         if i % every and point.get("accuracy") is None and i != len(curves) - 1:
             continue
-        keys = ("budget_fraction", "target_fraction", "hardness", "loss", "accuracy")
+        keys = ("budget_fraction", "target_fraction", "softness_fraction", "loss", "accuracy")
         values = {key: _round(point.get(key)) for key in keys if point.get(key) is not None}
         rows.append({"step": offset + point["step"], "phase": phase, **values})
     return rows

@@ -67,6 +67,7 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
             network.example_inputs,
             folder / "model.onnx",
             dynamic_batch=options.dynamic_batch,
+            keep_shape=not network.dynamic_batch,
             metadata=_metadata(cut, options),
             interface=interface_of(network.module),
             opset=options.opset,
@@ -123,7 +124,12 @@ def _measure(cut: Cut, pruned: Path, *, with_int8: bool) -> dict[str, Any]:
     """Time the dense and the pruned file in turns, in one process."""
     network, profile = cut.task.network, cut.task.cost.profile
     with tempfile.TemporaryDirectory() as temporary:
-        dense = export_onnx(network.module, network.example_inputs, Path(temporary) / "dense.onnx")
+        dense = export_onnx(
+            network.module,
+            network.example_inputs,
+            Path(temporary) / "dense.onnx",
+            keep_shape=not network.dynamic_batch,
+        )
         files = [dense, pruned]
         if with_int8:
             files.append(pruned.with_name("model.int8.onnx"))

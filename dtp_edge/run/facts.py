@@ -33,7 +33,7 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
     cut, task = delivered.cut, delivered.cut.task
     network, cost, keep = task.network, task.cost, cut.keep
     widths = OneWidth(network, keep, cost, task.caps())
-    limits = task.limits | {metric: limit for metric, (limit, _, _) in task.kept(keep).items()}
+    limits = task.limits | {metric: limit for metric, (limit, _, _) in task.keep_ratios(keep).items()}
     budgets = budget_rows(delivered, options.budget)
     report = {
         "schema_version": SCHEMA_VERSION,
@@ -56,7 +56,12 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
             for c in delivered.checks
         ],
         "files": list(delivered.files),
-        "warnings": [*options.origin.warnings, *delivered.cut.warnings, *slack(budgets), *warned(delivered)],
+        "warnings": [
+            *options.origin.warnings,
+            *delivered.cut.warnings,
+            *slack(budgets),
+            *warned(delivered),
+        ],
     }
     return {**report, "suggestions": suggestions(report, widths, limits)}
 

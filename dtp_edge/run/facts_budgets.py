@@ -27,7 +27,7 @@ def budget_rows(delivered: Delivered, budget: Budget) -> list[dict[str, Any]]:
             row["relative_error_of_profile"] = cost.profile.error.median_relative
             row |= _measured(delivered.measured)
         rows.append(row)
-    for metric, (limit, whole, now) in task.kept(cut.keep).items():  # counts, of the network alone
+    for metric, (limit, whole, now) in task.keep_ratios(cut.keep).items():  # counts, of the network alone
         row = _row(metric, asked.get(metric), limit, whole, now)
         rows.append(row | {"relative_error_of_profile": 0.0})
     return rows

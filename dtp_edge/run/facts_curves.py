@@ -18,7 +18,7 @@ def curve_rows(
     """Return the curves of a run that had data, thinned; every scored step stays, and every one gone back to.
 
     Cost and falling budget are shares of the dense network, in the metric that binds at the end of the
-    mask phase. Hardness is 1 - 4 mean m(1-m): 1 when all masks are hard. Accuracy is that of the
+    mask phase. Softness is 4 mean m(1-m): 0 when all masks are hard. Accuracy is that of the
     hold-out where the run took one.
     """
     if training is None:
@@ -38,8 +38,8 @@ def _row(
 ) -> dict[str, Any]:
     row = {"step": point["step"], "phase": point["phase"], "loss": point.get("loss")}
     row["accuracy"], row[_BACK] = point.get(scored), point.get(_BACK)
-    if "hardness" in point:
-        row["hardness"] = 1.0 - 4.0 * point["hardness"] / n_atoms
+    softness = point.get("softness", point.get("hardness"))  # what a checkpoint of 0.1 calls it
+    row["softness_fraction"] = None if softness is None else 4.0 * softness / n_atoms
     for key, source in (("budget_fraction", "costs"), ("target_fraction", "budget_now")):
         value = (point.get(source) or {}).get(metric)
         row[key] = value / dense if value is not None and dense else None

@@ -42,7 +42,8 @@ class OneWidth:
     def costs(self, mask: np.ndarray) -> dict[str, float]:
         return {**self.cost.evaluate(self.network.layers.sizes(mask)), KEPT: float(self.weight @ mask)}
 
-    def kept(self, group: Group) -> int:
+    def atoms(self, group: Group) -> int:
+        """Return how many atoms of a group stay."""
         return int(self.mask[group.start : group.stop].sum())
 
     def at(self, group: Group, atoms: int) -> dict[str, float]:
@@ -54,12 +55,12 @@ class OneWidth:
 
     def next_step(self, group: Group) -> int | None:
         """Return the next width in atoms that is a multiple of the device's step; None at full width."""
-        total, kept, step = group.stop - group.start, self.kept(group), self.steps[group.name]
+        total, kept, step = group.stop - group.start, self.atoms(group), self.steps[group.name]
         return None if kept >= total else min((kept // step + 1) * step, total)
 
     def free_atoms(self, group: Group, limits: Mapping[str, float]) -> int:
         """Return how many more atoms cost no time on this device and break no budget."""
-        kept, following = self.kept(group), self.next_step(group)
+        kept, following = self.atoms(group), self.next_step(group)
         most = min(following or 0, self.caps.get(group.name, group.stop - group.start))
         for atoms in range(most, kept, -1):
             costs = self.at(group, atoms)
@@ -79,7 +80,7 @@ def group_rows(widths: OneWidth) -> list[dict[str, Any]]:
         row: dict[str, Any] = {
             "name": group.name,
             "kind": group.kind,
-            "kept": widths.kept(group) * group.channels_per_atom,
+            "kept": widths.atoms(group) * group.channels_per_atom,
             "total": group.total,
             "step": widths.steps[group.name] * group.channels_per_atom,
             "next_free_step": _next_step(group, widths),
@@ -101,7 +102,7 @@ def _next_step(group: Group, widths: OneWidth) -> dict[str, Any] | None:
 def _staircase(group: Group, widths: OneWidth) -> list[dict[str, Any]]:
     return [
         {"width": int(n) * group.channels_per_atom, "latency_ms": widths.at(group, int(n))["latency_ms"]}
-        for n in staircase_atoms(group.stop - group.start, widths.steps[group.name], widths.kept(group))
+        for n in staircase_atoms(group.stop - group.start, widths.steps[group.name], widths.atoms(group))
     ]
 
 

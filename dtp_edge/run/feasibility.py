@@ -7,15 +7,17 @@ from typing import Any
 
 from torch import nn
 
-from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
-from dtp_edge.run.task import Task
+from dtp_edge.run.inputs import ExampleInputs, example_arguments
+from dtp_edge.run.task import Task, traced
 from dtp_edge.transport import Budget, initial_scores
 
+__all__ = ["feasibility"]
 
-def plan(
+
+def feasibility(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: ExampleInputs,
     devices: Sequence[str],
     budget: Budget,
     *,
@@ -26,13 +28,12 @@ def plan(
     `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
     scores choose (training moves channels between layers, the budget stays).
     """
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
-    network = trace_network(model, inputs, exclude=exclude)
+    network, checks = traced(model, example_arguments(model, example_inputs), exclude)
     scores = initial_scores(network)
     entries = []
     for profile in profiles:
-        task = Task.of(network, profile, budget)
+        task = Task.of(network, profile, budget, checks=checks)
         cost, rows = task.cost, task.feasibility()
         feasible = all(bool(row["feasible"]) for row in rows)
         entry: dict[str, Any] = {
@@ -47,7 +48,7 @@ def plan(
             keep = task.harden(scores)
             final = cost.evaluate(network.layers.sizes(keep.astype(float)))
             entry["expected"] = {metric: final[metric] for metric in cost.metrics}
-            entry["expected"] |= {metric: now for metric, (_, _, now) in task.kept(keep).items()}
+            entry["expected"] |= {metric: now for metric, (_, _, now) in task.keep_ratios(keep).items()}
             entry["widths"] = network.widths(keep)
         entries.append(entry)
     return entries

@@ -8,20 +8,23 @@ appears in the output folder before the last proof has passed.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from dtp_edge.graph import MaskedNetwork
+from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.onnx.opsets import refuse_opset
 from dtp_edge.profiles import Profile
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
+from dtp_edge.run.inputs import ExampleInputs, example_arguments
 from dtp_edge.run.options import NOBODY, Listener, Options, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut
@@ -37,7 +40,7 @@ __all__ = ["finish", "prune", "prune_for_device"]
 
 def prune_for_device(
     model: nn.Module,
-    example_inputs: torch.Tensor | tuple[Any, ...],
+    example_inputs: ExampleInputs,
     *,
     device: str | Path | Profile = "host",
     budget: Budget,
@@ -57,7 +60,8 @@ def prune_for_device(
     **Arguments:**
 
     - `model`: any network that `torch.export` can trace; it is copied, never changed.
-    - `example_inputs`: a tensor or tuple of tensors, batch first.
+    - `example_inputs`: a tensor or tuple of tensors, batch first; a dict for inputs by keyword, which the
+      files take in the order of `forward`.
     - `device`: a shipped profile's name, a path to a profile, or "host" (this machine).
     - `budget`: see `Budget`; every part of it must hold.
     - `data`: a `training.DataSource` or its spec ("digits", "cifar10:DIR", ...). Without data the run is
@@ -92,7 +96,7 @@ def prune_for_device(
 
 def prune(
     model: nn.Module,
-    example_inputs: torch.Tensor | tuple[Any, ...],
+    example_inputs: ExampleInputs,
     options: Options,
     listener: Listener = NOBODY,
 ) -> PruneResult:
@@ -101,8 +105,8 @@ def prune(
     refuse_opset(options.opset)
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    with seeded(options.seed):
+    inputs = example_arguments(model, example_inputs)
+    with seeded(options.seed), as_in_a_plain_process(model):
         task = Task.trace(model, inputs, options, listener)
         if options.data is None:
             listener.begin("choosing the widths")
@@ -127,7 +131,7 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
     """
     network, out = cut.task.network, options.out
     where: AbstractContextManager[Path | None] = staged(out) if out is not None else nullcontext()
-    with where as stage:
+    with as_in_a_plain_process(network.module), where as stage:
         delivered = deliver(cut, options, stage, listener)
         listener.begin("writing the report")
         report = facts_of(delivered, options, seconds=time.monotonic() - started)
@@ -156,9 +160,17 @@ def seeded(seed: int) -> Iterator[None]:
     """Draw random numbers from `seed` in the block; the caller's generators go on as if it had not been."""
     caller, on_gpus = torch.initial_seed(), torch.cuda.is_initialized()
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpus else ()):
+        with quiet(), torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpus else ()):
             torch.manual_seed(seed)
             yield
     finally:
         if not on_gpus:  # nothing was drawn there before, so the seed is all of the state
             torch.cuda.manual_seed_all(caller)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the caller what torch says to itself where it copies traced graphs, in the block only."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+        yield

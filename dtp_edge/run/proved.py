@@ -9,7 +9,7 @@ import numpy as np
 
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.onnx.interface import source_checks, source_notes
-from dtp_edge.proof import Check, check_masked_equals_compact, require
+from dtp_edge.proof import Check, check_depends_on_input, check_masked_equals_compact, require
 from dtp_edge.run.task import Task, refuse_nonfinite
 from dtp_edge.surgery import Compact, compact, put_back
 
@@ -34,8 +34,8 @@ class Cut:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the source file and of the training."""
-        notes = source_notes(self.task.network.module)
+        """What a person should know of the source file, of the tracing and of the training."""
+        notes = (*source_notes(self.task.network.module), *self.task.network.notes)
         return (*notes, *(() if self.training is None else self.training.warnings))
 
     @classmethod
@@ -74,10 +74,11 @@ def cut_and_prove(network: PrunableNetwork, keep: np.ndarray) -> tuple[Compact, 
 
 
 def prove(network: PrunableNetwork, keep: np.ndarray, compacted: Compact) -> list[Check]:
-    """Prove masked ≡ compact, with its own weights and with randomised ones; raises `CheckError`."""
+    """Prove masked ≡ compact, with own and with random weights, and that it is alive; raises `CheckError`."""
     checks = [
         check_masked_equals_compact(network, keep, compacted, randomise=False),
         check_masked_equals_compact(network, keep, compacted, randomise=True),
+        check_depends_on_input(network, keep, compacted),
     ]
     require(checks)
     return checks

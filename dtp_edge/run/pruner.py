@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.profiles import Profile
+from dtp_edge.run.inputs import ExampleInputs, example_arguments, in_order
 from dtp_edge.run.options import Options, Origin, source_of
-from dtp_edge.run.pipeline import finish
+from dtp_edge.run.pipeline import finish, quiet
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
 from dtp_edge.run.task import Task
@@ -41,7 +41,7 @@ class TransportPruner(MaskLearner):
     **Arguments:**
 
     - `model`: any network that `torch.export` can trace; copied, never changed. `pruner.module` is the copy.
-    - `example_inputs`: a tensor or tuple of tensors, batch first.
+    - `example_inputs`: a tensor or tuple of tensors, batch first; a dict for inputs by keyword.
     - `device`: a shipped profile's name, a path to a profile, a `Profile`, or "host" (this machine).
     - `budget`: a `Budget`; all of it must hold.
     - `total_steps`: how many times the loop calls `step()`.
@@ -61,7 +61,7 @@ class TransportPruner(MaskLearner):
     def __init__(
         self,
         model: nn.Module,
-        example_inputs: torch.Tensor | tuple[Any, ...],
+        example_inputs: ExampleInputs,
         *,
         device: str | Path | Profile = "host",
         budget: Budget,
@@ -88,11 +88,15 @@ class TransportPruner(MaskLearner):
             dynamic_batch=dynamic_batch,
             origin=Origin(model_name=type(model).__name__),
         )
-        inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+        inputs = example_arguments(model, example_inputs)
         task = Task.trace(model, inputs, chosen).require_storable()
         steps = max(1, round(mask_share * total_steps))
         super().__init__(**task.learner_arguments(steps, scores=scores), **options)
         self.task, self.options = task, chosen
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Run the masked network, called as it is itself; masks are differentiable until they are hard."""
+        return super().forward(*(in_order(self.module, *inputs, **named) if named else inputs))
 
     def finish(self, out: str | Path | None = None) -> PruneResult:
         """Cut the network to the learned widths, prove it, export it and report.
@@ -104,4 +108,5 @@ class TransportPruner(MaskLearner):
         """
         started = time.monotonic()
         options = replace(self.options, out=None if out is None else Path(out))
-        return finish(Cut.of(self.task, self.harden()), options, started=started)
+        with quiet():
+            return finish(Cut.of(self.task, self.harden()), options, started=started)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,10 @@ from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.graph.own_copy import own_copy
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
-from dtp_edge.proof import Check, require
+from dtp_edge.proof import Check, check_traced_equals_own, require
 from dtp_edge.run.options import NOBODY, Listener, Options
 from dtp_edge.surgery import compact
 from dtp_edge.transport import (
@@ -84,13 +84,10 @@ class Task:
         **Raises:** `UnsupportedError` (cannot be traced), `InputError` (weights that are not finite too),
         `BudgetError` with a row for every metric, `CheckError` (what was traced is not the network).
         """
-        refuse_nonfinite(model)
-        dense_sha256 = weights_sha256(model)
         profile = options.profile()
         listener.begin("tracing the network")
-        network = trace_network(copy.deepcopy(model), example_inputs, exclude=options.exclude)
-        checks = checks_of_the_trace(model, network)
-        require(checks)
+        network, checks = traced(model, example_inputs, options.exclude)
+        dense_sha256 = weights_sha256(model)
         task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
         require_feasible(task.network, task.cost, task.limits)
         return task
@@ -141,13 +138,13 @@ class Task:
         if self.layer_keep:
             fewest = np.zeros(self.network.n_atoms)
             fewest[[group.start for group in self.network.groups]] = 1
-            limit, dense, smallest = self.kept(fewest)[LAYER_KEEP]
+            limit, dense, smallest = self.keep_ratios(fewest)[LAYER_KEEP]
             row: dict[str, object] = {"metric": LAYER_KEEP, "asked": limit, "smallest": smallest}
             row |= {"dense": dense, "unit": UNITS[LAYER_KEEP], "feasible": True, "blocked_by": ""}
             rows.append(row)
         return rows
 
-    def kept(self, keep: np.ndarray) -> dict[str, tuple[float, float, float]]:
+    def keep_ratios(self, keep: np.ndarray) -> dict[str, tuple[float, float, float]]:
         """Return `{metric: (limit, of the dense network, of these atoms)}` for the keep ratios asked for."""
         found = {}
         if KEPT in self.limits:
@@ -192,9 +189,20 @@ class Task:
         return Check("budget on the final widths", worst <= 1.0, float(worst), 1.0, detail)
 
 
-def checks_of_the_trace(model: nn.Module, network: PrunableNetwork) -> tuple[Check, ...]:
-    """Return the proofs about the traced graph: they stop the run here, and head the report's checks."""
-    return ()
+def traced(
+    model: nn.Module, example_inputs: tuple[Any, ...], exclude: Sequence[str] = ()
+) -> tuple[PrunableNetwork, tuple[Check, ...]]:
+    """Trace a copy of the user's network, and prove that the graph is that network.
+
+    **Raises:** `UnsupportedError`, `InputError` (weights that are not finite too), `CheckError`.
+    """
+    own, notes = own_copy(model)
+    refuse_nonfinite(own)
+    network = trace_network(own, example_inputs, exclude=exclude)
+    network.notes = (*notes, *network.notes)
+    checks = (check_traced_equals_own(model, network),)
+    require(checks)
+    return network, checks
 
 
 def refuse_nonfinite(model: nn.Module) -> None:

@@ -61,10 +61,13 @@ class Compact:
                     target.data = source[name].detach().to(target.dtype).clone()
 
 
-def compact(network: PrunableNetwork, keep: np.ndarray, *, in_place: bool = True) -> Compact:
+def compact(
+    network: PrunableNetwork, keep: np.ndarray, *, in_place: bool = True, trains: bool = True
+) -> Compact:
     """Return the network without the atoms that `keep` (bool `[n_atoms]`) drops. `network` is not changed.
 
-    With `in_place` False only the graph is cut, which is quicker.
+    With `in_place` False only the graph is cut, which is quicker. `trains` asks of a module that was cut in
+    place that it takes a training step as well; for one that is only run that is not worth its time.
 
     Raises `CheckError` if a dimension would be left empty or labels and operators contradict each other.
     """
@@ -89,7 +92,7 @@ def compact(network: PrunableNetwork, keep: np.ndarray, *, in_place: bool = True
     if in_place:
         from dtp_edge.surgery.inplace import cut_in_place
 
-        module, reason = cut_in_place(network, kept, tensors, graph_module)
+        module, reason = cut_in_place(network, kept, tensors, graph_module, trains=trains)
         result.reason = reason
         if module is not None:
             result.module, result.kind = module, "module"

@@ -7,9 +7,7 @@ counts only after it has run and agreed with the graph module on random inputs.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, aten
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, leaves, random_like, relative_error
@@ -30,8 +29,13 @@ def cut_in_place(
     kept: KeptIndices,
     tensors: dict[str, torch.Tensor],
     graph_module: CompactGraph,
+    *,
+    trains: bool = True,
 ) -> tuple[nn.Module | None, str | None]:
-    """Return the user's module cut in place, or None and the reason why only the graph can be."""
+    """Return the user's module cut in place, or None and the reason why only the graph can be.
+
+    It must compute what the graph does in eval mode, and where `trains` take a training step as well.
+    """
     try:
         module = _copy_around(network.module, tensors)
     except Exception as error:
@@ -40,7 +44,7 @@ def cut_in_place(
     for name, part in module.named_modules():
         _set_attributes(part, name, groups)
     _set_heads(module, network, kept)
-    reason = _differs(module, graph_module, network)
+    reason = _differs(module, graph_module, network, trains)
     return (module, None) if reason is None else (None, reason)
 
 
@@ -153,19 +157,21 @@ def _owner(module: nn.Module, name: str) -> nn.Module | None:
     return found
 
 
-def _differs(module: nn.Module, graph_module: CompactGraph, network: PrunableNetwork) -> str | None:
-    """Return why `module` cannot stand for the graph module; None if it runs and agrees in both modes."""
+def _differs(
+    module: nn.Module, graph_module: CompactGraph, network: PrunableNetwork, trains: bool
+) -> str | None:
+    """Return why `module` cannot stand for the graph module; None if it runs and agrees."""
     inputs = random_like(network.example_inputs, seed=17)
     module.eval()
     try:
         # a graph module prints the traceback of its failing code; here a failure is an answer, not a fault
-        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+        with torch.no_grad(), hushed():
             error = relative_error(leaves(graph_module(*inputs)), leaves(module(*inputs)))
     except Exception as problem:
         return f"cut in place it does not run ({_first_line(problem)})"
     if not error <= FLOAT32_LIMIT:
         return f"cut in place it computes another function (relative error {error:.2g})"
-    return _trains(module, graph_module, tuple(_at_least_two(x) for x in inputs))
+    return _trains(module, graph_module, tuple(_at_least_two(x) for x in inputs)) if trains else None
 
 
 def _at_least_two(x: Any) -> Any:
@@ -182,7 +188,7 @@ def _trains(module: nn.Module, graph_module: CompactGraph, inputs: tuple[Any, ..
     rng = torch.get_rng_state()
     try:
         module.train()
-        with contextlib.redirect_stderr(io.StringIO()):
+        with hushed():
             outputs = leaves(module(*inputs))
         total = torch.stack([x.float().mean() for x in outputs if x.is_floating_point()]).sum()
         if total.requires_grad:

@@ -9,6 +9,7 @@ from dtp_edge.training.evaluate import check_compatible as check_compatible
 from dtp_edge.training.evaluate import evaluate as evaluate
 from dtp_edge.training.logs import Several as Several
 from dtp_edge.training.logs import TensorBoardLog as TensorBoardLog
+from dtp_edge.training.logs import read_csv as read_csv
 from dtp_edge.training.logs import write_csv as write_csv
 from dtp_edge.training.phase import Progress as Progress
 from dtp_edge.training.phase import Session as Session

@@ -11,7 +11,8 @@ from typing import Any
 from dtp_edge.errors import InputError
 from dtp_edge.training.phase import Progress, Row
 
-_FIRST = ("phase", "step", "loss", "accuracy", "holdout_accuracy", "learning_rate", "hardness", "budget_used")
+_FIRST = ("phase", "step", "loss", "accuracy", "holdout_accuracy", "learning_rate", "softness", "budget_used")
+_RENAMED = {"hardness": "softness", "kept": "mean_mask"}  # since 0.2
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> Path:
@@ -26,6 +27,13 @@ def write_csv(path: Path, rows: Iterable[Row]) -> Path:
         writer.writerows(flat)
     os.replace(beside, path)
     return path
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a curve as text, a column a key; columns of older versions under today's names."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [{_RENAMED.get(key, key): value for key, value in row.items()} for row in rows]
 
 
 def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

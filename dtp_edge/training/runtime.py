@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtp_edge.errors import InputError
-from dtp_edge.graph.values import lookup
+from dtp_edge.ops.nodes import lookup
 from dtp_edge.training.recipe import Recipe
 
 

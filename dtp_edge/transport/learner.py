@@ -210,15 +210,18 @@ class MaskLearner(nn.Module):
         ]
 
     def log(self) -> dict[str, Any]:
-        """Return plain numbers: step, hardness sum m(1-m), costs, share of the budget, lowest width."""
+        """Return plain numbers: step, softness, mean mask, costs, share of the budget, lowest width.
+
+        The softness is the sum of m(1-m): 0 when every mask is 0 or 1.
+        """
         mask = self._mask_values()
         kept = self.segments.sum(mask) / np.maximum(self.segments.counts, 1)
         lowest = int(kept.argmin()) if len(kept) else 0
         costs = self.meter.costs(mask)
         return {
             "step": int(self.steps_done),
-            "hardness": float((mask * (1 - mask)).sum()),
-            "kept": float(mask.mean()) if len(mask) else 1.0,
+            "softness": float((mask * (1 - mask)).sum()),
+            "mean_mask": float(mask.mean()) if len(mask) else 1.0,
             "costs": {m: costs[m] for m in self.limits},
             "budget_used": max((costs[m] / v for m, v in self.limits.items()), default=0.0),
             "budget_now": self.limits_now(),

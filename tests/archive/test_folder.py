@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.export_structures import STRUCTURES
-from helpers.keeps import random_keep
 from safetensors.torch import load_file
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.archive import folder as archive
 from dtp_edge.archive import load_pruned, save_pruned
 from dtp_edge.archive.graph_json import allowed

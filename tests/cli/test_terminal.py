@@ -259,7 +259,7 @@ def test_a_pipe_is_told_now_and_then_how_long_it_will_take(
             "masks",
             step,
             100,
-            {"loss": 0.5, "budget_used": 0.9876, "hardness": 12.34, "accuracy": 0.6} | held,
+            {"loss": 0.5, "budget_used": 0.9876, "softness": 12.34, "accuracy": 0.6} | held,
         )
         now[0] += 1.0
     lines = capsys.readouterr().err.splitlines()
@@ -285,7 +285,7 @@ def test_a_step_that_training_went_back_to_is_told(capsys: pytest.CaptureFixture
 def test_a_terminal_has_a_bar_with_the_time_left() -> None:
     code = (
         "import time; from dtp_edge.cli.progress import Bar; bar = Bar()\n"
-        "info = {'loss': 0.5, 'budget_used': 1.43, 'hardness': 123.4, 'accuracy': 0.5}\n"
+        "info = {'loss': 0.5, 'budget_used': 1.43, 'softness': 123.4, 'accuracy': 0.5}\n"
         "held = {'holdout_accuracy': 0.881}\n"
         "for i in range(970, 1001): bar('masks', i, 1000, info | held if i == 975 else info); time.sleep(0.1)"
     )

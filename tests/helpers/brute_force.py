@@ -21,7 +21,16 @@ from dtp_edge.ops.values import Context, Value
 
 aten = torch.ops.aten
 Case = tuple[Callable[..., Any], list[Any], dict[str, Any]]
-RECURRENT = (aten.lstm, aten.gru, aten.rnn_tanh, aten.rnn_relu)
+RECURRENT = (
+    aten.lstm,
+    aten.gru,
+    aten.rnn_tanh,
+    aten.rnn_relu,
+    aten.lstm_cell,
+    aten.gru_cell,
+    aten.rnn_tanh_cell,
+    aten.rnn_relu_cell,
+)
 UNKNOWN = {Code.NO_RULE, Code.NOT_COVERED, Code.FAULT}
 
 
@@ -41,13 +50,16 @@ def label(case: Case) -> tuple[Context, list[list[Any]], Any, list[Tensor]]:
             return node
         return [place(v) for v in value] if isinstance(value, list) else value
 
-    node = graph.call_function(function, tuple(place(a) for a in args), kwargs)
+    data = [place(a) for a in args[:2]]
+    count = len(nodes)
+    node = graph.call_function(function, (*data, *(place(a) for a in args[2:])), kwargs)
+    weights = nodes[count:]
     ctx = Context(graph_module=None, node=node)
     for source, value in zip(nodes, inputs, strict=True):
         held = Value(tuple(value.shape), [None] * value.dim())
         if value.is_floating_point():
             held.labels = [ctx.fresh(n, "channels") for n in value.shape]
-        if function.overloadpacket in RECURRENT and value.dim() == 2:
+        if function.overloadpacket in RECURRENT and source in weights:
             held.source = str(source)  # their weights are parameters, nothing else
         ctx.values[source] = held
     given = [list(ctx.values[n].labels) for n in nodes]

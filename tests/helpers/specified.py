@@ -24,7 +24,11 @@ def examples() -> list[tuple[str, int]]:
 
 
 def tensor(t: T, dtype: torch.dtype = torch.float64) -> Tensor:
-    kind = t.kind.removesuffix(" constant")
+    words = t.kind.split()
+    kind = next((w for w in words if w not in ("constant", "float32", "parameter")), "float")
+    dtype = torch.float32 if "float32" in words else dtype
+    if kind == "int32":
+        return torch.randint(0, t.high, t.shape, dtype=torch.int32)
     if kind == "index":
         return torch.randint(0, t.high, t.shape)
     if kind == "bool":
@@ -81,7 +85,7 @@ class Around(nn.Module):
     def _prepare(self, t: T) -> None:
         if t.kind in ("float", "unit", "large", "bool"):
             self.makers.append(nn.Linear(5, int(torch.Size(t.shape).numel())))
-        elif t.kind == "parameter":
+        elif "parameter" in t.kind:
             self.held.append(nn.Parameter(tensor(t, torch.float32)))
         else:
             self.register_buffer(f"constant_{len(self._buffers)}", tensor(t, torch.float32))
@@ -91,7 +95,7 @@ class Around(nn.Module):
         constants = iter(self._buffers.values())
 
         def make(t: T) -> Any:
-            if t.kind == "parameter":
+            if "parameter" in t.kind:
                 return next(held)
             if t.kind not in ("float", "unit", "large", "bool"):
                 return next(constants)

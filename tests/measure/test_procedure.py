@@ -21,7 +21,7 @@ from dtp_edge.measure.machine import Reference
 from dtp_edge.measure.node_times import quiet_mean
 from dtp_edge.measure.probe_builder import Builder
 from dtp_edge.measure.probe_nets import probe_network
-from dtp_edge.measure.procedure import Plan, collect, profile_document
+from dtp_edge.measure.procedure import Effort, collect, profile_document
 from dtp_edge.measure.profile_check import CheckedNetwork, CheckResult, check_profile
 from dtp_edge.measure.timing import bind, make_session, random_feed
 from dtp_edge.profiles.profile import parse_profile
@@ -124,7 +124,7 @@ def test_a_process_that_seldom_has_a_processor_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def measured():
-    return collect(1, Plan(probes=24, batch=24, visits=2, runs=2, least_cpu_share=0.0))
+    return collect(1, Effort(probes=24, batch=24, visits=2, runs=2, least_cpu_share=0.0))
 
 
 def test_miniature_measurement_makes_a_valid_profile(measured):
@@ -141,10 +141,10 @@ def test_miniature_measurement_makes_a_valid_profile(measured):
 
 def test_a_measurement_ends_with_the_batch_that_its_time_runs_out_in():
     models = [small(8 + i) for i in range(6)]
-    plan = Plan(6, batch=2, visits=1, runs=1, seconds=0.0, least_cpu_share=0.0)
-    times, reference = collect(1, plan, networks=models)
+    effort = Effort(6, batch=2, visits=1, runs=1, seconds=0.0, least_cpu_share=0.0)
+    times, reference = collect(1, effort, networks=models)
     assert len(times) == len(reference) == 2
-    times, _ = collect(1, replace(plan, seconds=60.0), networks=models)
+    times, _ = collect(1, replace(effort, seconds=60.0), networks=models)
     assert len(times) == 6
 
 

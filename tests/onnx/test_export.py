@@ -7,9 +7,9 @@ import onnx
 import pytest
 import torch
 from helpers.export_structures import STRUCTURES
-from helpers.keeps import random_keep
 from onnx import TensorProto, numpy_helper
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.errors import CheckError, InputError, UnsupportedError
 from dtp_edge.graph import trace_network
 from dtp_edge.onnx import check_onnx, export_onnx

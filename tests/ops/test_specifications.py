@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.brute_force import label, uncovered, unknown
-from helpers.keeps import random_keep
 from helpers.specified import RANDOM, Around, examples, filled, overload, tensor
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge import load_profile
 from dtp_edge.archive import load_pruned, save_pruned
 from dtp_edge.cost import NetworkCost
@@ -49,10 +49,11 @@ def test_cut_equals_mask_and_is_stored(part: int, tmp_path: Path) -> None:
     bad = [f for f in network.frozen if f.code in ("no-rule", "not-covered", "fault")]
     assert not bad, bad
     randomise_tensors(network, part)
-    network = copied_network(network, dtype=torch.float64)
+    dtype = torch.float32 if any("fake_quant" in name for name, _ in CHUNKS[part]) else torch.float64
+    network = copied_network(network, dtype=dtype)
     keep = random_keep(network, 0.5, part)
     result = compact(network, keep, in_place=False)
-    x = torch.randn(1, 5, dtype=torch.float64)
+    x = torch.randn(1, 5, dtype=dtype)
     names = [
         name for (name, number), readers in zip(CHUNKS[part], model.readers, strict=True) for _ in readers
     ]
@@ -61,11 +62,13 @@ def test_cut_equals_mask_and_is_stored(part: int, tmp_path: Path) -> None:
         cut = leaves(result.graph_module(x))
     for name, one, other in zip(names, masked, cut, strict=True):
         assert one.shape == other.shape
-        assert name in RANDOM or relative_error([one], [other]) <= 1e-9, name
+        assert name in RANDOM or relative_error([one], [other]) <= (
+            1e-9 if dtype == torch.float64 else 1e-5
+        ), name
     save_pruned(tmp_path, result, network, keep, {})
     loaded = load_pruned(tmp_path)
     with torch.no_grad():
-        again = leaves(loaded.double()(x))
+        again = leaves(loaded.to(dtype)(x))
     for name, one, other in zip(names, cut, again, strict=True):
         assert name in RANDOM or relative_error([one], [other]) <= 1e-6, name
 

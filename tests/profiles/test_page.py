@@ -27,4 +27,4 @@ def test_the_committed_page_is_up_to_date():
     if not page.is_file():
         pytest.skip("the docs are not beside the tests")
     fresh = profiles_markdown(ROOT / "benchmarks" / "results" / "profile_errors.csv")
-    assert page.read_text(encoding="utf-8") == fresh, "run `python benchmarks/profiles.py`"
+    assert page.read_text(encoding="utf-8") == fresh, "run `python tools/profiles_page.py`"

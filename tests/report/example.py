@@ -122,7 +122,7 @@ def _curves() -> list[dict[str, Any]]:
                 "phase": "mask" if masking else "fine-tune",
                 "budget_fraction": round(1 - 0.5 * done, 4) if masking else None,
                 "target_fraction": round(1 - 0.5 * min(1.0, step / 38), 4) if masking else None,
-                "hardness": round(1 - math.exp(-step / 15), 4) if masking else None,
+                "softness_fraction": round(math.exp(-step / 15), 4) if masking else None,
                 "loss": round(0.9 * math.exp(-(step % 60) / 25) + 0.12 + 0.02 * math.sin(step), 4),
                 "accuracy": round(0.97 - 0.3 * math.exp(-(step % 60) / 12), 4) if step % 6 == 0 else None,
             }
@@ -212,7 +212,7 @@ def example_report(n_layers: int = 20) -> dict[str, Any]:
     layers, memory = _layers(chain), _memory(chain)
     budgets = _budgets(layers, memory)
     return {
-        "schema_version": "1.0",
+        "schema_version": "1.2",
         "tool": {"name": "dtp_edge", "version": "0.1.0", "commit": None},
         "versions": {"torch": "2.13.0", "onnx": "1.20.0", "onnxruntime": "1.24.0", "python": "3.11.7"},
         "run": {

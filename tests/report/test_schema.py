@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from dtp_edge.errors import InputError
-from dtp_edge.report import REPORT_SCHEMA, plain, read_report, validate_report
-from dtp_edge.report.schema import filled
+from dtp_edge.report import REPORT_SCHEMA, plain, read_report, validate_report, write_report
+from dtp_edge.report.schema import SCHEMA_VERSION, filled
 
 MINIMAL = {
     "schema_version": "1.0",
@@ -116,3 +116,25 @@ def test_reading_refuses_what_is_not_a_report(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("[]")
     with pytest.raises(InputError, match="is not of type 'object'"):
         read_report(tmp_path)
+
+
+def test_a_report_of_the_schema_before_is_read_in_the_fields_of_this_one(tmp_path: Path) -> None:
+    """`report_1_0.json` was written by the code before `hardness` became `softness_fraction`."""
+    stored = Path(__file__).with_name("report_1_0.json")
+    old, report = json.loads(stored.read_text()), read_report(stored)
+    assert (old["schema_version"], report["schema_version"]) == ("1.0", SCHEMA_VERSION)
+    pairs = list(zip(old["curves"], report["curves"], strict=True))
+    assert sum(before["hardness"] is not None for before, _ in pairs) >= 8
+    for before, now in pairs:
+        assert "hardness" not in now
+        if before["hardness"] is None:
+            assert now["softness_fraction"] is None
+        else:
+            assert now["softness_fraction"] == pytest.approx(1 - before["hardness"])
+    assert {**report, "curves": 0} == {**old, "curves": 0, "schema_version": SCHEMA_VERSION}
+    with pytest.raises(InputError, match="hardness"):
+        validate_report(old)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "report.json").write_text(stored.read_text())
+    assert "softness of the masks" in write_report(folder, read_report(folder)).read_text()

@@ -135,6 +135,20 @@ def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monke
     assert (reported["pruned"], reported["int8"]) == (0.9, 0.8)
 
 
+def test_an_own_loop_writes_int8_and_a_free_batch_too(data: DataSource, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    given = {"device": INT8_DEVICE, "budget": dtp.Budget(flash="70%"), "total_steps": 2, "int8": True}
+    with pytest.raises(dtp.UnsupportedError, match="int8 needs data"):
+        dtp.TransportPruner(Net(), torch.zeros(1, 1, 16, 16), **given)
+    pruner = dtp.TransportPruner(Net(), torch.zeros(1, 1, 16, 16), data=data, dynamic_batch=True, **given)
+    result = pruner.finish(out=tmp_path / "own")
+    assert is_quantized(result.onnx_int8)
+    assert {"model.onnx", "model.int8.onnx"} <= {row["path"] for row in result.report["files"]}
+    (entry,) = onnx.load(result.onnx).graph.input
+    assert entry.type.tensor_type.shape.dim[0].dim_param
+    assert result.report["run"]["settings"] == {"int8": True, "dynamic_batch": True}
+
+
 def test_ranges_come_from_training_images_only(run, data: DataSource) -> None:
     seen = np.concatenate(list(data.calibration(256)))
     train = np.concatenate([x.numpy() for x, _ in data.train.ordered(256)])

@@ -21,7 +21,7 @@ def mask_row(step: int, latency: float, macs: float) -> dict[str, Any]:
         "step": step,
         "phase": "masks",
         "loss": 1.0,
-        "hardness": 2.5,
+        "softness": 2.5,
         "costs": costs,
         "budget_now": budget,
     }
@@ -32,7 +32,7 @@ def test_cost_is_a_share_of_dense_in_the_metric_that_binds() -> None:
     rows = curve_rows(training, NETWORK, COST, {"latency_ms": 4.0, "macs": 90.0})
     assert [r["budget_fraction"] for r in rows] == [0.75, 0.5]
     assert rows[0]["target_fraction"] == 0.75
-    assert rows[0]["hardness"] == 0.0  # mean m(1-m) = 1/4: all masks at one half
+    assert rows[0]["softness_fraction"] == 1.0  # mean m(1-m) = 1/4: all masks at one half
     rows = curve_rows(training, NETWORK, COST, {"latency_ms": 8.0, "macs": 60.0})
     assert [r["budget_fraction"] for r in rows] == [0.8, 0.6]
 

@@ -10,7 +10,6 @@ from torch import nn
 import dtp_edge as dtp
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
-from dtp_edge.run.feasibility import plan
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.task import Task
 from dtp_edge.training import Recipe, load_data
@@ -43,7 +42,7 @@ def test_one_shot_and_plan_honour_layer_ratios() -> None:
     check = next(c for c in result.report["checks"] if "budget" in c["name"])
     assert check["value"] == 1.0
     assert "2 layers keep their ratio" in check["detail"]
-    assert shares(plan(net(), INPUT, [DEVICE], budget)[0]["widths"]) == [0.5, 0.5]
+    assert shares(dtp.feasibility(net(), INPUT, [DEVICE], budget)[0]["widths"]) == [0.5, 0.5]
 
 
 def test_a_trained_run_honours_them_beside_a_latency() -> None:

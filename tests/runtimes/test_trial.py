@@ -287,7 +287,18 @@ def test_every_runtime_has_an_adapter_and_an_extra_of_its_own() -> None:
         assert not runtime.extra or f"{runtime.extra} = [" in pyproject.read_text()
 
 
-@pytest.mark.parametrize("name", [n for n in RUNTIMES if n not in ("onnxruntime", "litert")])
+# what go.py test-more installs; the others have an environment each, named by DTP_EDGE_PYTHON_<NAME>
+TOGETHER = ("openvino", "tract", "ncnn", "mnn")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.more if n in TOGETHER else ())
+        for n in RUNTIMES
+        if n not in ("onnxruntime", "litert")
+    ],
+)
 def test_installed_runtimes_agree(name: str, model: Path) -> None:
     modules = {"mnn": "MNN", "iree": "iree.compiler"}
     if f"DTP_EDGE_PYTHON_{name.upper()}" not in os.environ:

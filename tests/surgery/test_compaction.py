@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.export_structures import STRUCTURES
-from helpers.keeps import random_keep
 
+from benchmarks.problems.keeps import random_keep
 from dtp_edge.errors import CheckError
 from dtp_edge.graph import MaskedNetwork, trace_network
 from dtp_edge.proof import check_masked_equals_compact

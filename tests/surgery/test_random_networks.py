@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.keeps import random_keep
-from helpers.random_networks import IMAGE_BLOCKS, TOKEN_BLOCKS, RandomNetwork, trace_quickly
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.problems.keeps import random_keep
+from benchmarks.problems.random_networks import IMAGE_BLOCKS, TOKEN_BLOCKS, RandomNetwork, trace_quickly
 from dtp_edge.graph import MaskedNetwork, trace_network
 from dtp_edge.ops.refusal import Code
 from dtp_edge.proof import check_masked_equals_compact

@@ -20,6 +20,7 @@ from dtp_edge.training import (
     evaluate,
     fine_tune,
     open_session,
+    read_csv,
     recalibrate,
     train_base,
     write_csv,
@@ -214,6 +215,12 @@ def test_curves_are_written(tmp_path: Path) -> None:
     ]
     text = write_csv(tmp_path / "curve.csv", rows).read_text().splitlines()
     assert text == ["phase,step,loss,holdout_accuracy,costs.macs", "masks,1,0.5,,3.0", "x,1,,1.0,"]
+    old = tmp_path / "old.csv"
+    old.write_text("phase,step,loss,hardness,kept\nmasks,1,0.5,2.5,0.75\n")
+    assert read_csv(old) == [
+        {"phase": "masks", "step": "1", "loss": "0.5", "softness": "2.5", "mean_mask": "0.75"}
+    ]
+    assert read_csv(tmp_path / "curve.csv")[0]["costs.macs"] == "3.0"
     pytest.importorskip("tensorboard")
     TensorBoardLog(tmp_path / "board")("masks", 1, 1, rows[0])
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

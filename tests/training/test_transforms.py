@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,16 @@ from dtp_edge.training import from_arrays, load_data
 from dtp_edge.training.data.augment import Augment
 from dtp_edge.training.data.transforms import PerImage, seeded
 
-v2 = pytest.importorskip("torchvision.transforms.v2", exc_type=Exception)
+pytestmark = pytest.mark.more
 RNG = np.random.default_rng(0)
 
 
-def test_the_batch_version_can_give_what_v2_gives_and_nothing_else() -> None:
+@pytest.fixture
+def v2() -> Any:
+    return pytest.importorskip("torchvision.transforms.v2", exc_type=Exception)
+
+
+def test_the_batch_version_can_give_what_v2_gives_and_nothing_else(v2: Any) -> None:
     image = torch.from_numpy(RNG.integers(1, 256, (1, 6, 6), dtype=np.uint8))
     theirs = v2.Compose([v2.RandomCrop(6, padding=1), v2.RandomHorizontalFlip()])
     many = image[None].repeat(600, 1, 1, 1)
@@ -28,7 +34,7 @@ def test_the_batch_version_can_give_what_v2_gives_and_nothing_else() -> None:
     assert ours == reached
 
 
-def test_draws_depend_on_the_seed_alone() -> None:
+def test_draws_depend_on_the_seed_alone(v2: Any) -> None:
     image = torch.from_numpy(RNG.integers(0, 256, (3, 16, 16), dtype=np.uint8))
     transform = v2.RandomResizedCrop(8, antialias=True)
     torch.manual_seed(1)
@@ -40,7 +46,7 @@ def test_draws_depend_on_the_seed_alone() -> None:
     assert not torch.equal(seeded(transform, image, 6), first)
 
 
-def test_own_arrays_with_a_v2_transform() -> None:
+def test_own_arrays_with_a_v2_transform(v2: Any) -> None:
     images = torch.from_numpy(RNG.integers(0, 256, (40, 3, 8, 8), dtype=np.uint8))
     labels = torch.arange(40) % 4
     augment = v2.Compose([v2.RandomRotation(30), v2.ColorJitter(brightness=0.5)])
@@ -51,7 +57,7 @@ def test_own_arrays_with_a_v2_transform() -> None:
     assert not torch.equal(whole[0], next(split.shuffled(8, seed=1, epoch=3))[0])
 
 
-def test_image_folders_are_transformed_by_v2(tmp_path: Path) -> None:
+def test_image_folders_are_transformed_by_v2(v2: Any, tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         (tmp_path / name).mkdir()
         for i in range(12):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.differences import assert_score_gradient
-from helpers.toy import BranchCost, branch_network
 
+from benchmarks.problems.toy import BranchCost, branch_network
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile

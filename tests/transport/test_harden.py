@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers.toy import ChainCost, chain_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.problems.toy import ChainCost, chain_network
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.transport import harden
 

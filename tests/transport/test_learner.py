@@ -12,9 +12,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from helpers.toy import ChainCost
 from torch import nn
 
+from benchmarks.problems.toy import ChainCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import masked_forward, trace_network
 from dtp_edge.transport import MaskLearner, initial_scores
@@ -60,15 +60,15 @@ def train(learner: MaskLearner, module: nn.Module, steps: range) -> None:
 
 def test_ends_hard_within_the_budget() -> None:
     learner = make_learner()
-    hardness = []
+    softness = []
     for i in range(30):
         train(learner, learner, range(i, i + 1))
         log = learner.log()
-        hardness.append(log["hardness"])
+        softness.append(log["softness"])
         if i < 29:
             assert log["costs"]["macs"] <= learner.limits_now()["macs"]
     assert learner.is_hard
-    assert hardness[-1] == 0.0
+    assert softness[-1] == 0.0
     mask = learner.mask()
     assert set(mask.tolist()) == {0.0, 1.0}
     assert learner.log()["budget_used"] <= 1.0
@@ -80,14 +80,14 @@ def test_ends_hard_within_the_budget() -> None:
 
 @pytest.mark.parametrize("steps", [20, 80, 320])
 def test_epsilon_follows_the_number_of_steps(steps: int) -> None:
-    """Log-odds per score at the end, and so the hardness, do not depend on how long the run is."""
+    """Log-odds per score at the end, and so the softness, do not depend on how long the run is."""
     learner = make_learner(steps)
     assert learner.epsilon / steps == pytest.approx(make_learner(1000).epsilon / 1000)
     for _ in range(steps - 1):
         learner.step()
-    assert learner.log()["hardness"] < 0.02 * learner.network.n_atoms
+    assert learner.log()["softness"] < 0.02 * learner.network.n_atoms
     learner.step()
-    assert learner.log()["hardness"] == 0.0
+    assert learner.log()["softness"] == 0.0
 
 
 def test_forward_is_the_masked_network_and_scores_get_gradients() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.differences import assert_score_gradient
-from helpers.toy import ChainCost, chain_network
 
+from benchmarks.problems.toy import ChainCost, chain_network
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.transport import MaskLearner, Meter, feasibility, require_feasible
 from dtp_edge.transport.plan import Segments, floors_of, sigmoid, solve_plan

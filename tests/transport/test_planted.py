@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.planted import BUDGETS, brute_force, find, plant
+
+from benchmarks.problems.planted import BUDGETS, brute_force, find, plant
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

@@ -6,8 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers.toy import ChainCost, chain_network
 
+from benchmarks.problems.toy import ChainCost, chain_network
 from dtp_edge.errors import BudgetError
 from dtp_edge.transport import MaskLearner, Meter, feasibility, harden, require_feasible
 from dtp_edge.transport.smallest import first_atoms, least_counts, steps_of

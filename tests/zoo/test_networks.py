@@ -46,6 +46,7 @@ def test_option_a_shortcut_against_a_convolution() -> None:
     assert torch.equal(PadShortcut(2)(x), F.conv2d(x, weight, stride=2))
 
 
+@pytest.mark.more
 def test_mobilenetv2_is_torchvisions() -> None:
     torchvision = pytest.importorskip("torchvision", exc_type=Exception)
     torch.manual_seed(0)
@@ -99,6 +100,7 @@ def test_model_from_a_file(tmp_path: Path) -> None:
         zoo.resolve_model(f"{path}:good")
 
 
+@pytest.mark.more
 def test_torchvision_and_timm_names() -> None:
     pytest.importorskip("torchvision", exc_type=Exception)
     pytest.importorskip("timm", exc_type=Exception)

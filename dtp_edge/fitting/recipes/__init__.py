@@ -1,7 +1,7 @@
 """Shipped profiles as recipes: which data, which form, which settings. One command regenerates one profile.
 
 `recipes.json` names every profile's source and device facts; `build` fits it from a data folder and
-returns the finished document. `python benchmarks/fit_profiles.py DATA` writes all of them.
+returns the finished document. `python tools/fit_profiles.py DATA` writes all of them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.onnx.reader.dtypes import HALF
-from dtp_edge.onnx.reader.source import Source
+from dtp_edge.onnx.reader.source_file import Source
 from dtp_edge.onnx.session import first_line, open_session
 from dtp_edge.proof import Check
 from dtp_edge.proof.equality import convert_literals

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from dtp_edge.onnx.reader.source import Source
+from dtp_edge.onnx.reader.source_file import Source
 
 
 def dequantised(source: Source) -> Source:

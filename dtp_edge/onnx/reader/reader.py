@@ -14,7 +14,7 @@ from dtp_edge.onnx.interface import Interface, keep_interface
 from dtp_edge.onnx.reader import quantisation
 from dtp_edge.onnx.reader.proof import check_source
 from dtp_edge.onnx.reader.registry import Context, writer_of
-from dtp_edge.onnx.reader.source import InputShapes, Source, at_number, example, open_source, tensor_of
+from dtp_edge.onnx.reader.source_file import InputShapes, Source, at_number, example, open_source, tensor_of
 from dtp_edge.onnx.reader.values import Builder, Value
 from dtp_edge.proof import require
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.ops.labels import Rows
-from dtp_edge.ops.refusal import NotCovered
+from dtp_edge.ops.refusal import Code, NotCovered
 from dtp_edge.ops.site import Site, remaining_groups
 from dtp_edge.ops.sizes import dense_shape
 from dtp_edge.ops.spec import Spec, T, Work, example, register
@@ -30,13 +30,13 @@ def label(ctx: Context, a: Arguments, out: Value) -> None:
     if channel not in (0, 1):
         raise NotCovered("an input of this number of dimensions")
     for dim in range(2, weight.rank):
-        ctx.freeze(ctx.read(weight, dim) if weight.source is None else None, "labelled kernel")
+        ctx.freeze(ctx.read(weight, dim) if weight.source is None else None, "a kernel's places", Code.KERNEL)
         weight.labels[dim] = None
     groups, c_in = ctx.number(a["groups"]), x.shape[channel]
     rows = ctx.read(x, channel)
     if groups == 1:
         reads, writes = (0, 1) if transposed else (1, 0)
-        ctx.bind(weight, reads, rows)
+        ctx.bind_weight(a["weight"], reads, rows)
         _contract(ctx, x, weight, channel, reads)
         labels = ctx.read(weight, writes)
     elif groups == c_in:

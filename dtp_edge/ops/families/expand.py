@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import fx
 
+from dtp_edge.ops.broadcast import broadcast
 from dtp_edge.ops.refusal import Code, NotCovered
 from dtp_edge.ops.site import Site, sizes_of_output
 from dtp_edge.ops.sizes import dense_shape
@@ -29,13 +30,21 @@ def expand(ctx: Context, a: Arguments, out: Value) -> None:
             )
 
 
+def expand_as(ctx: Context, a: Arguments, out: Value) -> None:
+    """The other tensor gives the sizes, so its labels are those of the result."""
+    out.labels[:] = broadcast(ctx, [ctx.value(a["self"]), ctx.value(a["other"])], out)
+
+
 def repeat(ctx: Context, a: Arguments, out: Value) -> None:
     x = ctx.value(a["self"])
     shift = out.rank - x.rank
     for dim in range(x.rank):
         times = out.shape[dim + shift] // x.shape[dim]
-        rows = ctx.read(x, dim) if x.shape[dim] != 1 else None
-        out.labels[dim + shift] = rows if rows is None or times == 1 else np.tile(rows, (times, 1))
+        rows = ctx.read(x, dim)
+        if x.shape[dim] == 1:
+            ctx.freeze(rows, "a dimension of one that is repeated", Code.STRETCHED)
+        elif rows is not None:
+            out.labels[dim + shift] = rows if times == 1 else np.tile(rows, (times, 1))
 
 
 def repeat_interleave(ctx: Context, a: Arguments, out: Value) -> None:
@@ -87,7 +96,7 @@ register(
 register(
     Spec(
         names=("expand_as",),
-        label=expand,
+        label=expand_as,
         kernel="view",
         memory="view",
         examples=(example(T((2, 6, 1)), T((2, 6, 4))),),

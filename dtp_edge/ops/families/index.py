@@ -87,33 +87,38 @@ def gather(ctx: Context, a: Arguments, out: Value) -> None:
 
 def selected_by_index(site: Site) -> None:
     dim = site.dim()
-    _new_index(site, dim, site.arg("index"), lambda i: become_index_select(site, dim, i))
+    place = _compact_index(site, dim, site.arg("index"))
+    if place is not None:
+        become_index_select(site, dim, place)
 
 
 def indexed(site: Site) -> None:
     indices = list(site.arg("indices"))
     used = [d for d, i in enumerate(indices) if i is not None]
-    if len(used) != 1 or len(dense_shape(indices[used[0]])) != 1:
-        return  # several or many-dimensional indices: labels leave the indexed dimensions whole
-
-    def replace(place: np.ndarray) -> None:
-        fresh = list(site.new.args[1])  # type: ignore[arg-type]
+    if len(used) != 1:
+        return  # several indices: labels leave the indexed dimensions whole
+    place = _compact_index(site, used[0], indices[used[0]])
+    if place is not None:
+        fresh = list(site.new_arg("indices"))
         fresh[used[0]] = site.constant(place)
-        site.new.update_arg(1, fresh)
-
-    _new_index(site, used[0], indices[used[0]], replace)
+        site.set_arg("indices", fresh)
 
 
-def _new_index(site: Site, dim: int, node: Any, replace: Any) -> None:
-    before, after = site.ends(dim)
-    if before is None and after is None:
-        return
+def _compact_index(site: Site, dim: int, node: Any) -> np.ndarray | None:
+    """Return the constant index that looks up what survives, None if nothing changes along `dim`."""
+    rank = len(dense_shape(node))
+    before, after = site.kept.node(site.input())[dim], site.kept.node(site.old)[dim : dim + rank]
+    if before is None and all(a is None for a in after):
+        return None
     values = site.constant_value(node)
     if values is None:
         raise site.wrong("indexes a pruned dimension by values that are not constant")
     size = dense_shape(site.input())[dim]
     source = np.flatnonzero(values) if values.dtype == bool else values % size
-    replace(compact_gather(site, source, before, after, size))
+    for axis, kept in enumerate(after):
+        source = source if kept is None else source.take(kept, axis=axis)
+    place = compact_gather(site, source.reshape(-1), before, None, size)
+    return place.reshape(source.shape)
 
 
 _X = T((2, 6, 4))

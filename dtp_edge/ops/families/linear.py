@@ -14,7 +14,10 @@ from dtp_edge.ops.values import Arguments, Context, Value
 def linear(ctx: Context, a: Arguments, out: Value) -> None:
     """A weight may be a vector: then the output has no channels."""
     x, weight = ctx.value(a["input"]), ctx.value(a["weight"])
-    multiply(ctx, x, x.rank - 1, weight, weight.rank - 1)
+    if x.source is None and x.labels[-1] is None:
+        ctx.bind_weight(a["weight"], weight.rank - 1, None)
+    else:
+        multiply(ctx, x, x.rank - 1, weight, weight.rank - 1)
     labels = [ctx.read(x, d) for d in range(x.rank - 1)]
     if weight.rank == 2:
         labels.append(ctx.read(weight, 0))
@@ -60,6 +63,8 @@ def addmm(ctx: Context, a: Arguments, out: Value) -> None:
 def macs(work: Work) -> list[list[tuple[Any, str]]]:
     """A product with a weight does prod(weight) * rows, one of activations prod(output) * contracted."""
     if work.family == "linear":
+        if work.op != "addmm" and len(work.inputs[1]) == 1:  # a vector, not a matrix
+            return [[(work.inputs[1][0], "in"), *((d, "") for d in work.output)]]
         if work.op == "linear":
             outward, inward = work.inputs[1]
         else:  # addmm, mm, matmul by a parameter: [in, out]

@@ -25,12 +25,11 @@ def pad(ctx: Context, a: Arguments, out: Value) -> None:
         rows = ctx.read(x, dim)
         if rows is None or (before == 0 and after == 0):
             out.labels[dim] = rows
-        elif constant and before >= 0 and after >= 0:
-            free = [ctx.fresh(n, "padding") if n else None for n in (before, after)]
-            parts = [(free[0], before), (rows, x.shape[dim]), (free[1], after)]
-            out.labels[dim] = concatenate([(r, n) for r, n in parts if n])
         elif constant:
-            out.labels[dim] = rows[max(0, -before) : len(rows) - max(0, -after)]
+            inside = rows[max(0, -before) : len(rows) - max(0, -after)]
+            free = [(ctx.fresh(n, "padding"), n) if n > 0 else (None, 0) for n in (before, after)]
+            parts = [free[0], (inside, len(inside)), free[1]]
+            out.labels[dim] = concatenate([(r, n) for r, n in parts if n])
         else:
             ctx.freeze(rows, f"padding of mode {a.get('mode')} over the channels", Code.OVER_CHANNELS)
 

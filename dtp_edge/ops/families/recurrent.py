@@ -11,6 +11,7 @@ from dtp_edge.ops.refusal import NotCovered
 from dtp_edge.ops.spec import Example, Spec, T, Work, example, register
 from dtp_edge.ops.values import Arguments, Context, Value, concatenate
 
+CELLS = {"lstm_cell": 4, "gru_cell": 3, "rnn_tanh_cell": 1, "rnn_relu_cell": 1}
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
@@ -56,6 +57,24 @@ def _one_cell(
         ctx.contract(weight, 1, -1)
 
 
+def cell(ctx: Context, a: Arguments, out: Any) -> None:
+    """One step of a recurrent layer, run by Python code: as the layer, one hidden width for all steps."""
+    x = ctx.value(a["input"])
+    states = [ctx.value(n) for n in (a["hx"] if isinstance(a["hx"], (list, tuple)) else [a["hx"]])]
+    weights = [ctx.value(a[n]) for n in ("w_ih", "w_hh", "b_ih", "b_hh") if a.get(n) is not None]
+    if any(w.source is None for w in weights[:2]):
+        raise NotCovered(f"{ctx.op} with weights that are computed")
+    hidden = ctx.read(weights[1], 1)
+    for value in (x, *states):
+        for dim in range(value.rank - 1):
+            ctx.freeze(value.labels[dim], "one sample a step")
+    for state in states:
+        ctx.bind(state, state.rank - 1, hidden)
+    _one_cell(ctx, weights, ctx.read(x, x.rank - 1), hidden, CELLS[ctx.op])
+    for value in out if isinstance(out, list) else [out]:
+        value.labels[-1] = hidden
+
+
 def macs(work: Work) -> list[list[tuple[Any, str]]]:
     """sum prod(2-D weights) * time steps."""
     steps = [(d, "") for d in work.inputs[0][:-1]]
@@ -84,6 +103,20 @@ for _name, _gates in GATES.items():
             examples=(_example(_gates, 2 if _name == "lstm" else 1),),
         )
     )
-register(
-    Spec(names=("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), kernel="recurrent", macs=macs)
-)
+for _name, _gates in CELLS.items():
+    _hidden = T((2, 3))
+    _params = (T((_gates * 3, 5), "parameter"), T((_gates * 3, 3), "parameter"))
+    _biases = (T((_gates * 3,), "parameter"), T((_gates * 3,), "parameter"))
+    _first = [_hidden, _hidden] if _name == "lstm_cell" else _hidden
+    register(
+        Spec(
+            names=(_name,),
+            label=cell,
+            kernel="recurrent",
+            macs=macs,
+            examples=(
+                example(T((2, 5)), _first, *_params, *_biases),
+                example(T((2, 5)), _first, *_params),
+            ),
+        )
+    )

@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from dtp_edge.ops.moments import reduced_dims, weighted_moments, weights_of
-from dtp_edge.ops.refusal import Code
+from dtp_edge.ops.reduction import STATISTIC, SUM, WHOLE, reduction
 from dtp_edge.ops.spec import Spec, T, example, register
-from dtp_edge.ops.values import Arguments, Context, Value
-
-STATISTIC, SUM, WHOLE = "statistic", "sum", "whole"
-
-
-def _reduction(over_channels: str) -> Callable[[Context, Arguments, Any], None]:
-    def label(ctx: Context, a: Arguments, out: Any) -> None:
-        x = ctx.value(a["self"])
-        dims = a.get("dim", None)
-        if isinstance(dims, int):
-            dims = [dims]
-        reduced = {ctx.dim(d, x.rank) for d in dims} if dims else set(range(x.rank))
-        keepdim = bool(a.get("keepdim", False))
-        for dim in sorted(reduced):
-            rows = ctx.read(x, dim)
-            if over_channels == STATISTIC and rows is not None and dims is not None:
-                ctx.statistics(x, dim)
-            elif over_channels == SUM and a.get("ord", 2) == 2:
-                ctx.contract(x, dim, 0)
-            else:
-                ctx.freeze(rows, f"{ctx.op} over the channels", Code.OVER_CHANNELS)
-        kept = [d for d in range(x.rank) if keepdim or d not in reduced]
-        labels = [None if d in reduced else ctx.read(x, d) for d in kept]
-        for value in out if isinstance(out, list) else [out]:
-            if isinstance(value, Value):
-                value.labels[:] = labels
-
-    return label
 
 
 def masked_mean(
@@ -99,9 +71,7 @@ def _correction(unbiased: bool | None, correction: Any) -> float:
 
 _X = T((2, 5, 6))
 _DIMS = (example(_X, [1]), example(_X, [2], True), example(_X, [1, 2], True))
-register(
-    Spec(names=("mean",), label=_reduction(STATISTIC), kernel="pool", masked=masked_mean, examples=_DIMS)
-)
+register(Spec(names=("mean",), label=reduction(STATISTIC), kernel="pool", masked=masked_mean, examples=_DIMS))
 for _name, _masked in (
     *(("var", masked_var), ("std", masked_std)),
     *(("var_mean", masked_var_mean), ("std_mean", masked_std_mean)),
@@ -109,34 +79,36 @@ for _name, _masked in (
     register(
         Spec(
             names=(_name,),
-            label=_reduction(STATISTIC),
+            label=reduction(STATISTIC),
             kernel="pool",
             masked=_masked,
             examples=(example(_X, [1], correction=1, keepdim=True), example(_X, [1, 2], correction=0)),
         )
     )
-register(Spec(names=("sum",), label=_reduction(SUM), kernel="pool", examples=_DIMS))
+register(Spec(names=("sum",), label=reduction(SUM), kernel="pool", examples=_DIMS))
 register(
     Spec(
         names=("linalg_vector_norm",),
-        label=_reduction(SUM),
+        label=reduction(SUM),
         kernel="norm",
         examples=(example(_X, 2, [1]), example(_X, 2, [2], True), example(_X, 1, [1])),
     )
 )
 register(
     Spec(
-        names=("amax", "amin", "nansum", "nanmean", "logsumexp"),
-        aliases={"special_logsumexp": "logsumexp"},
-        label=_reduction(WHOLE),
+        names=("norm",),
+        label=reduction(SUM),
         kernel="pool",
-        examples=_DIMS,
+        examples=(example(_X, 2, [1]), example(_X, 1, [2], True)),
     )
 )
 register(
+    Spec(names=("nansum", "nanmean"), label=reduction(WHOLE), kernel="pool", examples=_DIMS),
+)
+register(
     Spec(
-        names=("max", "min", "prod", "argmax", "argmin"),
-        label=_reduction(WHOLE),
+        names=("argmax", "argmin"),
+        label=reduction(WHOLE),
         kernel="pool",
         examples=(example(_X, 1), example(_X, 2, True)),
     )
@@ -144,9 +116,8 @@ register(
 register(
     Spec(
         names=("any", "all"),
-        label=_reduction(WHOLE),
+        label=reduction(WHOLE),
         kernel="pool",
         examples=(example(T((2, 5, 6), "bool"), 1),),
     )
 )
-register(Spec(names=("norm",), label=_reduction(WHOLE), kernel="pool", examples=(example(_X, 2, [1]),)))

@@ -24,6 +24,14 @@ def reshape(ctx: Context, a: Arguments, out: Value) -> None:
         _reshape_segment(ctx, x, ins, out, outs)
 
 
+def reshape_as(ctx: Context, a: Arguments, out: Value) -> None:
+    """The other tensor gives the sizes, so its labels are those of the result."""
+    reshape(ctx, a, out)
+    other = ctx.value(a["other"])
+    for dim in range(out.rank):
+        ctx.equate(out.labels[dim], ctx.read(other, dim))
+
+
 def _reshape_segment(ctx: Context, x: Value, ins: list[int], out: Value, outs: list[int]) -> None:
     """Relabel one block: cut its input dimensions at the borders of the output's, then join the pieces."""
     for d in ins:
@@ -104,7 +112,7 @@ register(
 register(
     Spec(
         names=("view_as", "reshape_as"),
-        label=reshape,
+        label=reshape_as,
         kernel="view",
         memory="either",
         examples=(example(_X, T((2, 6, 2, 2))),),

@@ -20,8 +20,8 @@ _STORED = {
     """,
     "elementwise": """
         affine_grid_generator angle bitwise_left_shift bitwise_right_shift cdist complex conj conj_physical
-        cosine_similarity cross deg2rad dist fake_quantize_per_channel_affine
-        fake_quantize_per_tensor_affine imag isclose isneginf isposinf lgamma linalg_cross pairwise_distance
+        cosine_similarity cross deg2rad dist
+        imag isclose isneginf isposinf lgamma linalg_cross pairwise_distance
         polar rad2deg real signbit special_gammaln special_i0 special_ndtr special_round
         kron linalg_vecdot vdot
     """,

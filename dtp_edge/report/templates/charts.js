@@ -205,7 +205,7 @@
   function training() {
     const rows = data.curves;
     if (!rows.length) return;
-    const kinds = [["budget_fraction", "cost of the masks"], ["hardness", "hardness"], ["accuracy", "accuracy"], ["loss", "loss"]].filter(([key]) => rows.some((r) => r[key] !== undefined));
+    const kinds = [["budget_fraction", "cost of the masks"], ["softness_fraction", "softness of the masks"], ["accuracy", "accuracy"], ["loss", "loss"]].filter(([key]) => rows.some((r) => r[key] !== undefined));
     const long = kinds.flatMap(([key, name]) => rows.filter((r) => r[key] !== undefined).map((r) => ({ ...r, name, value: r[key] })));
     const phases = d3.groups(rows, (r) => r.phase).map(([phase, list]) => ({ phase, from: list[0].step, to: list.at(-1).step }));
     const lossTop = Math.max(1e-9, ...rows.map((r) => r.loss ?? 0)); // drawn on 0..1 like the others, told in its own unit

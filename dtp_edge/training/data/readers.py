@@ -152,6 +152,8 @@ def _jpeg_npz(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
     try:
         with np.load(path, allow_pickle=False) as file:
             return _decode(file, "train"), _decode(file, "test")
+    except InputError:
+        raise
     except (ValueError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
         raise InputError(
             f"the file cannot be read ({error})", where=str(path), hint="Copy or download it again."

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from dtp_edge.onnx.reader.registry import Context, op
-from dtp_edge.onnx.reader.tables import coordinates, nearest, weights
+from dtp_edge.onnx.reader.resampling import coordinates, nearest, weights
 from dtp_edge.onnx.reader.values import Value, bounded
 from dtp_edge.onnx.reader.windows import padded, torch_pads
 

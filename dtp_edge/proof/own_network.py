@@ -1,0 +1,154 @@
+"""The first link of the chain: the traced graph, uncut, computes what the user's own module computes.
+
+Everything later is compared with that graph, so a fault of the tracing, of a rewrite of the graph or of a
+weight that was folded would pass every later proof.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from dtp_edge.errors import UnsupportedError
+from dtp_edge.graph import PrunableNetwork
+from dtp_edge.graph.as_found import left_as_found
+from dtp_edge.graph.leaves import call, random_like
+from dtp_edge.graph.own_copy import unwrapped
+from dtp_edge.graph.trace import as_in_a_plain_process
+from dtp_edge.proof.check import Check
+from dtp_edge.proof.equality import MAGNIFIED_LIMIT, copied_network, first_line
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
+
+NAME = "your network == traced"
+
+
+def check_traced_equals_own(model: nn.Module, network: PrunableNetwork) -> Check:
+    """Compare the uncut graph with the user's own module in eval mode, on the example and on noise.
+
+    Outputs must agree in structure, shapes, types and values; `model` is left as it was found. Where float32
+    differs by more than 1e-4 of an output's scale, float64 decides.
+
+    Raises `UnsupportedError` for a module that no proof can hold for: random in eval mode, writing to its
+    buffers in eval mode, with outputs that are complex or no tensors.
+    """
+    model = unwrapped(model)
+    worst, detail = 0.0, "the example and a random input"
+    with as_in_a_plain_process(model), left_as_found(model):
+        for number, inputs in enumerate((network.example_inputs, random_like(network.example_inputs, 3))):
+            try:
+                wanted = _own(model, inputs)
+            except UnsupportedError:
+                raise
+            except Exception as error:  # whatever the user's code raises
+                if number:
+                    detail = "the example (the network itself does not run on noise)"
+                    break
+                return Check(
+                    NAME, False, float("inf"), FLOAT32_LIMIT, f"your network raises {first_line(error)}"
+                )
+            try:
+                found = call(network.graph_module, inputs)
+            except Exception as error:  # whatever an operator of the graph raises
+                why = f"the graph raises {first_line(error)}"
+                return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
+            if why := _other_form(wanted, found):
+                return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
+            pair = _numbers(wanted), _numbers(found)
+            if pair[0] and (error := relative_error(*pair)) > worst:
+                worst = error
+    if worst <= FLOAT32_LIMIT:
+        return Check(NAME, True, worst, FLOAT32_LIMIT, detail)
+    return _in_double(model, network, worst, detail)
+
+
+def _own(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """Return the outputs of the user's module, the same in two runs with other random numbers."""
+    before = {name: b.detach().clone() for name, b in model.named_buffers()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = call(model, inputs)
+        changed = [n for n, b in model.named_buffers() if n in before and not _same(b, before[n])]
+        if changed:
+            raise UnsupportedError(
+                "the network writes to this buffer in eval mode, so that one call changes the next",
+                where=changed[0],
+                hint="Let it write in train mode only, or take the state as an input and return it.",
+            )
+        torch.manual_seed(2)
+        again = call(model, inputs)
+    numbers = _numbers(first)
+    if any(x.is_complex() for x in numbers):
+        raise UnsupportedError(
+            "the network returns complex numbers, which ONNX has no form for",
+            where=type(model).__name__,
+            hint="Return torch.view_as_real of them.",
+        )
+    others = [x for x in pytree.tree_leaves(first) if not isinstance(x, (torch.Tensor, type(None)))]
+    if others:
+        raise UnsupportedError(
+            f"the network returns a {type(others[0]).__name__} ({str(others[0])[:40]}) among its outputs, "
+            "which a file cannot",
+            where=type(model).__name__,
+            hint="Return tensors alone.",
+        )
+    gap = relative_error(numbers, _numbers(again)) if numbers else 0.0
+    if gap > FLOAT32_LIMIT:
+        raise UnsupportedError(
+            f"the network draws random numbers in eval mode (two runs on one input differ by {gap:.2g}), so "
+            "nothing can be proved equal to it",
+            where=type(model).__name__,
+            hint="Draw them in train mode only (F.dropout with training=self.training), or take them as an "
+            "input.",
+        )
+    return first
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+
+
+def _other_form(wanted: Any, found: Any) -> str | None:
+    """Return how two outputs differ besides their values, None if they do not."""
+    ours, theirs = pytree.tree_flatten(found), pytree.tree_flatten(wanted)
+    if ours[1] != theirs[1]:
+        return f"the graph returns {_short(ours[1])}, your network {_short(theirs[1])}"
+    for number, (mine, yours) in enumerate(zip(ours[0], theirs[0], strict=True)):
+        if isinstance(yours, torch.Tensor) != isinstance(mine, torch.Tensor):
+            return f"output {number} is {type(mine).__name__} in the graph, {type(yours).__name__} in yours"
+        if isinstance(yours, torch.Tensor):
+            if mine.shape != yours.shape:
+                return f"output {number} has shape {list(mine.shape)}, your network's {list(yours.shape)}"
+            if mine.dtype != yours.dtype:
+                return f"output {number} is {mine.dtype}, your network's {yours.dtype}"
+        elif mine != yours:
+            return f"output {number} is {mine!r}, your network's {yours!r}"
+    return None
+
+
+def _short(spec: pytree.TreeSpec) -> str:
+    text = str(spec).replace("*", "tensor")
+    return text if len(text) < 200 else f"{text[:200]} …"
+
+
+def _numbers(outputs: Any) -> list[torch.Tensor]:
+    return [x for x in pytree.tree_leaves(outputs) if isinstance(x, torch.Tensor)]
+
+
+def _in_double(model: nn.Module, network: PrunableNetwork, single: float, detail: str) -> Check:
+    """Decide in float64 whether a difference is rounding that the network magnifies."""
+    try:
+        double = copy.deepcopy(model).double().eval()
+        graph: fx.GraphModule = copied_network(network, dtype=torch.float64).graph_module
+        inputs = pytree.tree_map_only(
+            torch.Tensor, lambda x: x.double() if x.is_floating_point() else x, network.example_inputs
+        )
+        error = relative_error(_numbers(call(double, inputs)), _numbers(call(graph, inputs)))
+    except Exception as problem:  # source code that names float32: the difference cannot be excused
+        why = f"{detail}; float64 does not run: {first_line(problem)}"
+        return Check(NAME, False, single, FLOAT32_LIMIT, why)
+    why = f"{detail}; in float64, because float32 differs by {single:.1e}"
+    return Check(NAME, error <= MAGNIFIED_LIMIT, error, MAGNIFIED_LIMIT, why)

@@ -1,0 +1,94 @@
+"""Where CI is set, a test may be skipped only for a reason in `skips.txt`; any other one fails the run.
+
+A reason that is marked "second environment" holds for tests that bear the marker `more`, and not in that
+environment (`go.py test-more`): so no test is skipped in both.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KNOWN = Path(__file__).with_name("skips.txt")
+SECOND = "second environment"
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A test that was skipped: why, and whether it is one of the second environment."""
+
+    test: str
+    reason: str
+    more: bool
+
+
+SKIPPED = pytest.StashKey[list[Skip]]()
+
+
+def known_reasons() -> dict[str, str]:
+    """Return `{beginning of a reason: why that is all right}`: the lines of the file, parted by ` | `."""
+    lines = KNOWN.read_text(encoding="utf-8").splitlines()
+    parts = [line.split(" | ", 1) for line in lines if line.strip() and not line.startswith("#")]
+    return {reason.strip(): why.strip() for reason, why in parts}
+
+
+def unexpected(skips: list[Skip], known: dict[str, str], *, in_second: bool) -> list[str]:
+    """Return a line for every skip that must not be, given the reasons that are known."""
+    found = []
+    for skip in skips:
+        why = next((why for begin, why in known.items() if skip.reason.startswith(begin)), None)
+        if why is None:
+            found.append(f"{skip.test}: {skip.reason}: not in tests/skips.txt")
+        elif why.startswith(SECOND) and in_second:
+            found.append(f"{skip.test}: {skip.reason}: this is the environment that should have it")
+        elif why.startswith(SECOND) and not skip.more:
+            found.append(f"{skip.test}: {skip.reason}: runs nowhere, mark it `more`")
+    return found
+
+
+def _of_this_run(config: pytest.Config) -> list[str]:
+    if not os.environ.get("CI"):
+        return []
+    return unexpected(config.stash[SKIPPED], known_reasons(), in_second=config.option.markexpr == "more")
+
+
+def _reason(longrepr: Any) -> str:
+    text = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SKIPPED] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        more = item.get_closest_marker("more") is not None
+        item.config.stash[SKIPPED].append(Skip(report.nodeid, _reason(report.longrepr), more))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    report = yield
+    if report.skipped:  # a whole file: its marks are not known
+        collector.config.stash[SKIPPED].append(Skip(report.nodeid, _reason(report.longrepr), False))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and _of_this_run(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if found := _of_this_run(config):
+        terminalreporter.section("skipped, and must not be")
+        for line in found:
+            terminalreporter.line(line)
