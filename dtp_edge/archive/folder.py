@@ -141,7 +141,7 @@ def save_pruned(
     weights = save(stored, metadata={"format": f"{FORMAT} {VERSION}"})
     document["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     write_bytes(out / WEIGHTS, weights)
-    write_text(out / WIDTHS, json.dumps(document, sort_keys=True, allow_nan=False))
+    write_text(out / WIDTHS, json.dumps(document, allow_nan=False))
     return out / WEIGHTS, out / WIDTHS
 
 

@@ -59,7 +59,7 @@ GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep"),
     "Network": ("device", "weights", "input_shape", "exclude"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
-    "Results": ("out", "force", "int8", "dynamic_batch", "as_json", "quiet", "verbose"),
+    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "as_json", "quiet", "verbose"),
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
 }
 
@@ -124,10 +124,21 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     metavar="N",
     help="Processes that read pictures [default: 2]",
 )
-@click.option("--input-shape", metavar="C,H,W", help="Shape of one input, where MODEL does not say.")
+@click.option(
+    "--input-shape",
+    metavar="C,H,W",
+    help="Shape of one input, where MODEL does not say; NAME=C,H,W;NAME=… of an ONNX file.",
+)
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
+@click.option(
+    "--opset",
+    type=int,
+    default=18,
+    metavar="N",
+    help="Of the ONNX file, 12 to 20, where a converter asks for it  [default: 18]",
+)
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),

@@ -52,6 +52,7 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         force=request["force"],
         int8=request["int8"],
         dynamic_batch=request["dynamic_batch"],
+        opset=request["opset"],
         tensorboard=request["tensorboard"],
         origin=origin,
     )
@@ -101,8 +102,9 @@ def _data(request: dict[str, Any]) -> Any:
     fixed = ".py:" in request["model"] or request["model"].endswith(".onnx")
     if shape is None and (kind == "imagefolder" or (kind == "digits" and fixed)):
         shape = usual_input(request["model"])  # these pictures come in any size
-    square = shape is not None and len(shape) == 3 and shape[1] == shape[2]
-    data = load_data(request["data"], shape[1] if shape and square else None, request["workers"])
+    square = isinstance(shape, tuple) and len(shape) == 3 and shape[1] == shape[2]
+    size = shape[1] if isinstance(shape, tuple) and square else None
+    data = load_data(request["data"], size, request["workers"])
     if data.folders and not request["quiet"]:
         say("data:", data.folders)
     return data
@@ -145,7 +147,7 @@ def _network(request: dict[str, Any], data: Any) -> tuple[Any, tuple[Any, ...], 
         input_shape=asked or (data.input_shape if data is not None else None),
     )
     reads = tuple(getattr(inputs[0], "shape", ())[1:])
-    if asked and asked != reads:
+    if isinstance(asked, tuple) and asked != reads:
         raise InputError(
             f"{request['model']} brings its own input of {list(reads)}",
             where="--input-shape",
@@ -154,16 +156,28 @@ def _network(request: dict[str, Any], data: Any) -> tuple[Any, tuple[Any, ...], 
     return module, inputs, info
 
 
-def _input_shape(request: dict[str, Any]) -> tuple[int, ...] | None:
+def _input_shape(request: dict[str, Any]) -> tuple[int, ...] | dict[str, tuple[int, ...]] | None:
+    """Read --input-shape: sizes of the one input, or NAME=SIZES;NAME=SIZES of an ONNX file's inputs."""
     text = request["input_shape"]
     if not text:
         return None
+    if "=" not in text:
+        return _sizes(text)
+    pairs = [part.strip().rpartition("=") for part in text.split(";") if part.strip()]
+    return {name.strip(): _sizes(sizes) for name, _, sizes in pairs}
+
+
+def _sizes(text: str) -> tuple[int, ...]:
     try:
         shape = tuple(int(part) for part in text.split(","))
     except ValueError:
         shape = ()
     if not shape or min(shape) < 1:
-        raise InputError(f"{text!r} is not a shape", where="--input-shape", hint="For example 3,224,224.")
+        raise InputError(
+            f"{text!r} is not a shape",
+            where="--input-shape",
+            hint="For example 3,224,224, or audio=16000;state=2,1,64 for several inputs of an ONNX file.",
+        )
     return shape
 
 

@@ -30,9 +30,10 @@ from dtp_edge.graph.as_found import TRACING
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import batch_one as batch_one
 from dtp_edge.onnx.attention_dims import FlatAttention
+from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_types
+from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
 from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 
-OPSET = 18
 IR_VERSION = 10
 _INLINE_LIMIT_BYTES = 2_000_000_000  # of weights: a protobuf message holds less than 2 GiB
 
@@ -47,30 +48,42 @@ def export_onnx(
     metadata: Mapping[str, str] | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    interface: Interface | None = None,
+    opset: int = OPSET,
 ) -> Path:
     """Write `module` in eval mode to `path` as ONNX and return the path.
 
     The batch (dimension 0 of the inputs) is 1 unless `dynamic_batch`; a network that only takes the batch
     of its example inputs (a size is written in its source) keeps that, and so does every one with
-    `keep_shape`. Input names are those of the module's `forward` unless given. The module is not changed.
-    The file appears whole or not at all.
+    `keep_shape`. Input names are those of the module's `forward` unless given, output names the keys of a
+    mapping that it returns. With an `interface` (of the file that the network was read from) names, types
+    and metadata are that file's. `opset` is 12 to 20. The module is not changed. The file appears whole or
+    not at all.
 
-    Raises `UnsupportedError` if the network has no ONNX form, `CheckError` if `onnx.checker` refuses it.
+    Raises `UnsupportedError` if the network has no ONNX form in this opset, `CheckError` if `onnx.checker`
+    refuses it.
     """
+    refuse_opset(opset)
     path = Path(path)
     given = as_inputs(example_inputs)
     inputs = given if keep_shape else batch_one(given)
     names = list(input_names) if input_names else forward_names(module, inputs)
-    outs = list(output_names) if output_names else None
     try:
-        model = _to_proto(module, inputs, names, outs, dynamic_batch)
+        model, keys = _to_proto(module, inputs, dynamic_batch)
     except UnsupportedError:
         if same_shapes(inputs, given):
             raise
-        model = _to_proto(module, given, names, outs, dynamic_batch)
+        model, keys = _to_proto(module, given, dynamic_batch)
     _refuse_operators(model)
     passes = [kind() for kind in find_passes("dtp_edge.onnx.passes", Rewrite)]
-    write_onnx(finish_proto(run_passes(_simplified(model), passes), metadata or {}), path)
+    model = run_passes(_simplified(model), passes)
+    if interface is None:
+        name_ports(model, names, list(output_names) if output_names else keys)
+    else:
+        name_ports(model, *interface.names())
+        restore_types(model, interface)
+        metadata = {**interface.metadata, **(metadata or {})}
+    write_onnx(finish_proto(in_opset(model, opset), metadata or {}), path)
     return path
 
 
@@ -112,10 +125,9 @@ def _refuse_operators(model: ModelProto) -> None:
 def _to_proto(
     module: nn.Module,
     inputs: tuple[Any, ...],
-    input_names: list[str],
-    output_names: list[str] | None,
     dynamic_batch: bool,
-) -> ModelProto:
+) -> tuple[ModelProto, list[str] | None]:
+    """Return the network as the exporter writes it, and the keys of its outputs where they have some."""
     clone = copy.deepcopy(module).eval()
     shapes = None
     if dynamic_batch:
@@ -125,8 +137,7 @@ def _to_proto(
     options: dict[str, Any] = {
         "dynamo": True,
         "opset_version": OPSET,
-        "input_names": input_names,
-        "output_names": output_names,
+        "input_names": [f"input_{i}" for i, x in enumerate(inputs) if x is not None],
         "dynamic_shapes": shapes,
         "external_data": False,
         "verbose": False,
@@ -152,7 +163,9 @@ def _to_proto(
             f"the exporter wrote opset {found.get('')} where {OPSET} was asked",
             hint="`pip install -U onnxscript` brings the converter that lowers it.",
         )
-    return model
+    exported = program.exported_program
+    spec = None if exported is None else exported.call_spec.out_spec
+    return model, None if spec is None else key_names(spec)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from dtp_edge.archive import save_pruned
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.measure import is_this_machine, time_onnx
 from dtp_edge.onnx import check_onnx, evaluate_onnx, export_onnx
+from dtp_edge.onnx.interface import interface_of
 from dtp_edge.proof import Check, require
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.proved import Cut
@@ -68,6 +69,8 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
             dynamic_batch=options.dynamic_batch,
             keep_shape=not network.dynamic_batch,
             metadata=_metadata(cut, options),
+            interface=interface_of(network.module),
+            opset=options.opset,
         )
         checks = (*cut.checks, check_onnx(path, cut.compact.module, network.example_inputs))
         require(checks)

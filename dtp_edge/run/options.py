@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dtp_edge.errors import UnsupportedError
 from dtp_edge.int8 import precision_refusal
 from dtp_edge.measure import load_profile
+from dtp_edge.onnx.opsets import OPSET
 from dtp_edge.profiles import Profile
 from dtp_edge.transport import Budget
 
@@ -67,6 +68,7 @@ class Options:
     int8: bool = False
     int8_method: str = "best"
     dynamic_batch: bool = False
+    opset: int = OPSET
     measure: bool = True
     tensorboard: bool = False
     origin: Origin = Origin()

@@ -19,6 +19,7 @@ from torch import nn
 
 from dtp_edge.graph import MaskedNetwork
 from dtp_edge.graph.trace import as_in_a_plain_process
+from dtp_edge.onnx.opsets import refuse_opset
 from dtp_edge.profiles import Profile
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
@@ -101,6 +102,7 @@ def prune(
 ) -> PruneResult:
     """Prune as the options say; see `prune_for_device`."""
     started = time.monotonic()
+    refuse_opset(options.opset)
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
     inputs = example_arguments(model, example_inputs)

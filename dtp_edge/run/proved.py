@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.onnx.interface import source_checks, source_notes
 from dtp_edge.proof import Check, check_depends_on_input, check_masked_equals_compact, require
 from dtp_edge.run.task import Task, refuse_nonfinite
 from dtp_edge.surgery import Compact, compact, put_back
@@ -33,8 +34,9 @@ class Cut:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the training."""
-        return (*self.task.network.notes, *(() if self.training is None else self.training.warnings))
+        """What a person should know of the source file, of the tracing and of the training."""
+        notes = (*source_notes(self.task.network.module), *self.task.network.notes)
+        return (*notes, *(() if self.training is None else self.training.warnings))
 
     @classmethod
     def of(cls, task: Task, keep: np.ndarray) -> Cut:
@@ -60,7 +62,7 @@ class Cut:
 
 
 def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:
-    checks = (*task.checks, *proofs, task.check(keep))
+    checks = (*source_checks(task.network.module), *task.checks, *proofs, task.check(keep))
     require(checks)
     return checks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from dtp_edge.graph.user_code import call_from_file
 from dtp_edge.zoo import registry
 from dtp_edge.zoo.checkpoint_file import file_sha256
 from dtp_edge.zoo.weights import check_finite, load_weights, match_classes
+
+InputShapes = tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,22 @@ def resolve_model(
     spec: str,
     weights: str | Path | None = None,
     num_classes: int | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShapes = None,
 ) -> tuple[nn.Module, tuple[Any, ...], ModelInfo]:
     """Build the network that `spec` names and load its weights.
 
-    `num_classes` and `input_shape` (`[channels, height, width]`) override the source's usual ones. Where
-    `num_classes` is None it is taken from the checkpoint. Returns the module in eval mode, example
-    inputs of batch 1, and where it came from. Raises `InputError`.
+    `num_classes` and `input_shape` (`[channels, height, width]`; of an ONNX file also one by input name)
+    override the source's usual ones. Where `num_classes` is None it is taken from the checkpoint. Returns the
+    module in eval mode, example inputs of batch 1, and where it came from. Raises `InputError`.
     """
-    channels = input_shape[0] if input_shape else None
-    source = _find(spec, channels, input_shape)
+    if isinstance(input_shape, Mapping) and not spec.endswith(".onnx"):
+        raise InputError(
+            "names inputs, which only an ONNX file has",
+            where="--input-shape",
+            hint="Give one shape, such as 3,224,224, or let FILE.py:NAME return (network, example_inputs).",
+        )
+    one = None if isinstance(input_shape, Mapping) else input_shape
+    source = _find(spec, one[0] if one else None, input_shape)
     module = source.build(num_classes)
     if weights is not None and num_classes is None and (classes := match_classes(module, weights)):
         module = source.build(classes)
@@ -63,7 +71,7 @@ def resolve_model(
         load_weights(module, weights)
     else:
         check_finite(module.state_dict(), spec)
-    shape = tuple(input_shape or source.input_shape)
+    shape = tuple(one or source.input_shape)
     example = source.example if source.example is not None else (_random_input(shape),)
     classes = _try_forward(module, example, spec)
     digest = None if weights is None else file_sha256(Path(weights))
@@ -82,7 +90,7 @@ def usual_input(spec: str) -> tuple[int, ...] | None:
     return None if unsaid else tuple(source.input_shape)
 
 
-def _find(spec: str, channels: int | None = None, input_shape: tuple[int, ...] | None = None) -> _Source:
+def _find(spec: str, channels: int | None = None, input_shape: InputShapes = None) -> _Source:
     if spec.startswith("torchvision:"):
         return _torchvision(spec.removeprefix("torchvision:"), channels)
     if spec.startswith("timm:"):

@@ -1,219 +1,176 @@
-"""Read an ONNX file: simplify with fixed shapes, then write node by node as an fx graph."""
+"""Read an ONNX file: node by node as an fx graph, then prove that ONNX Runtime agrees on the file itself."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import fx, nn
 
-from dtp_edge.errors import InputError, UnsupportedError, require_file
-from dtp_edge.graph.hush import hushed
-from dtp_edge.onnx.reader import ops_compute, ops_layout
-from dtp_edge.onnx.reader.registry import FIXED, Context, writer_of
+from dtp_edge.errors import UnsupportedError
+from dtp_edge.onnx.interface import Interface, keep_interface
+from dtp_edge.onnx.reader import quantisation
+from dtp_edge.onnx.reader.proof import check_source
+from dtp_edge.onnx.reader.registry import Context, writer_of
+from dtp_edge.onnx.reader.source_file import InputShapes, Source, at_number, example, open_source, tensor_of
+from dtp_edge.onnx.reader.values import Builder, Value
+from dtp_edge.proof import require
 
-MAX_BYTES = 2 * 2**30
-FAMILIES = (ops_compute, ops_layout)  # importing them registers their operators
+_COMPARED = "numbers compared with"
+_TYING = {"MatMul", "Gemm", "Gather", "Conv", "Transpose"}  # what may share a weight
 
 
 def load_onnx(
-    path: str | Path, input_shape: tuple[int, ...] | None = None
+    path: str | Path, input_shape: InputShapes = None
 ) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """Return the network in an ONNX file, in eval mode, and example inputs of batch 1.
 
     Floating-point initializers become parameters (batch-norm statistics buffers), so it trains. Where the
-    file leaves the size of its first input free, `input_shape` (without the batch) says it.
+    file leaves sizes free, `input_shape` says them without the batch: of its first input, or by input name.
+    The network keeps the file's names, types and metadata for the file that it is exported to, see
+    `dtp_edge.onnx.interface`, and holds the proof that it computes what the file does.
 
     **Raises:** `InputError` for a file that cannot be read or checked, or a size that nobody says;
-    `UnsupportedError` with the names of all operators that are not read.
+    `UnsupportedError` with the names of all operators that are not read; `CheckError` where ONNX Runtime
+    computes something else from the file.
     """
-    model = _checked(Path(path))
-    model = _simplified(model, _input_shapes(model, str(path), input_shape))
-    missing = sorted({n.op_type for n in model.graph.node if n.op_type != "Constant" and not _known(n)})
-    if missing:
-        raise UnsupportedError(
-            f"uses operators that are not read: {', '.join(missing)}",
-            where=str(path),
-            hint="Give the PyTorch module instead: file.py:callable.",
-        )
-    examples = _examples(model)
-    module = _build(model, free_batch=True)
-    if not _runs_at_two(module, examples):
-        module = _build(model, free_batch=False)
-    return module.eval(), examples
+    source = open_source(Path(path), input_shape)
+    plain = quantisation.dequantised(source)
+    module, examples = _network(plain, free_batch=any(p.batched for p in source.inputs))
+    if not _runs_at_two(module, examples, plain):
+        module, examples = _network(plain, free_batch=False)
+    module.eval()
+    batches = [examples, *(at_number(examples, n) for n in module.meta.pop(_COMPARED)[1:9])]
+    check = check_source(plain, module, batches, original=source)
+    keep_interface(
+        module,
+        Interface(
+            inputs=[(p.name, p.element) for p in source.inputs],
+            outputs=[(p.name, p.element) for p in source.outputs],
+            metadata={p.key: p.value for p in source.model.metadata_props},
+            notes=list(plain.notes),
+            check=check,
+        ),
+    )
+    require([check])
+    return module, examples
 
 
-def _runs_at_two(module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
+def _runs_at_two(module: fx.GraphModule, examples: tuple[torch.Tensor, ...], source: Source) -> bool:
     """Whether the network takes a batch of two and treats its rows alike."""
-    twice = [torch.cat([x, x]) for x in examples]
+    twice = [torch.cat([x, x]) if p.batched else x for x, p in zip(examples, source.inputs, strict=True)]
     try:
-        with torch.no_grad(), hushed():  # a graph module prints the traceback of its failing code
-            one, two = module.eval()(*examples), module(*twice)
-    except (RuntimeError, TypeError):
+        with torch.no_grad():
+            one, two = (fx.Interpreter(module.eval()).run(*x) for x in (examples, twice))
+    except (RuntimeError, TypeError, ValueError, IndexError):
         return False
     pairs = zip(*((y,) if isinstance(y, torch.Tensor) else y for y in (one, two)), strict=True)
-    return all(torch.allclose(torch.cat([a, a]), b, rtol=1e-3, atol=1e-4) for a, b in pairs)
+    return all(
+        a.ndim > 0
+        and 2 * a.shape[0] == b.shape[0]
+        and torch.allclose(torch.cat([a, a]), b, rtol=1e-3, atol=1e-4, equal_nan=True)
+        for a, b in pairs
+    )
 
 
-def _known(node: onnx.NodeProto) -> bool:
-    return node.domain in ("", "ai.onnx") and writer_of(node.op_type) is not None
-
-
-def _checked(path: Path) -> onnx.ModelProto:
-    require_file(path, "Check the path of MODEL.")
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(
-            "is larger than 2 GiB", where=str(path), hint="Such a file is no edge network; split it first."
-        )
+def _network(source: Source, *, free_batch: bool) -> tuple[fx.GraphModule, tuple[torch.Tensor, ...]]:
+    builder = Builder(free_batch=free_batch)
+    generator, taken = torch.Generator().manual_seed(0), set[str]()
+    values: dict[str, Value] = {}
+    for port in source.inputs:
+        values[port.name] = builder.input(port.name, example(port, generator, 1), taken)
     try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except Exception as error:
-        raise InputError(
-            f"is not a valid ONNX file ({str(error).splitlines()[0][:200]})",
-            where=str(path),
-            hint="Check it with `python -m onnx.checker` or export it again.",
-        ) from error
-    return model
+        _read_graph(source.model.graph, source.opset, builder, values)
+        module = builder.finish([_output(values, o.name) for o in source.outputs])
+    except UnsupportedError as refusal:
+        where = f"{source.path}, {refusal.where}" if refusal.where else str(source.path)
+        raise UnsupportedError(refusal.what, where=where, hint=refusal.hint) from refusal
+    examples = tuple(example(p, generator, builder.index_bound) for p in source.inputs)
+    module.meta[_COMPARED] = list(dict.fromkeys(builder.compared))
+    return module, at_number(examples, *module.meta[_COMPARED][:1])
 
 
-def _input_shapes(model: onnx.ModelProto, where: str, first: tuple[int, ...] | None) -> dict[str, list[int]]:
-    """Return the shape of every input: a free batch is 1, other free sizes are those of `first`."""
-    shapes = {}
-    for number, value in enumerate(_true_inputs(model)):
-        dims = value.type.tensor_type.shape.dim
-        sizes = [d.dim_value for d in dims]
-        said = first if number == 0 and first is not None and len(first) == len(sizes) - 1 else ()
-        for i, size in enumerate(said, start=1):
-            sizes[i] = sizes[i] or size
-        if any(size < 1 for size in sizes[1:]):
-            text = ", ".join(d.dim_param or (str(d.dim_value) if d.dim_value else "?") for d in dims)
-            raise InputError(
-                f"leaves the size of its input {value.name!r} free: [{text}]",
-                where=where,
-                hint="Give it without the batch, as in --input-shape 3,224,224, or export with fixed sizes.",
-            )
-        shapes[value.name] = [max(size, 1) for size in sizes]
-    return shapes
+def _output(values: dict[str, Value], name: str) -> Value:
+    if name not in values:
+        raise UnsupportedError(f"gives {name!r}, an output that is not read", hint="Export it without.")
+    return values[name]
 
 
-def _simplified(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> onnx.ModelProto:
-    """Fix the sizes of the inputs and fold what depends on shapes alone."""
-    from onnxsim import simplify
-
-    simple, _ = simplify(model, overwrite_input_shapes=shapes)
-    return onnx.shape_inference.infer_shapes(simple)
-
-
-def _examples(model: onnx.ModelProto) -> tuple[torch.Tensor, ...]:
-    generator = torch.Generator().manual_seed(0)
-    examples = []
-    for value in _true_inputs(model):
-        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-            examples.append(torch.randn(shape, generator=generator))
+def _read_graph(graph: onnx.GraphProto, opset: int, builder: Builder, values: dict[str, Value]) -> None:
+    """Add the constants and nodes of a graph, or of a branch of `If`, to `values`."""
+    readers: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    for stored in graph.initializer:
+        values[stored.name] = _stored(stored.name, tensor_of(stored), readers)
+    for sparse in graph.sparse_initializer:
+        raise UnsupportedError(f"stores {sparse.values.name!r} as a sparse tensor", hint="Store it densely.")
+    for node in graph.node:
+        if node.op_type == "Constant":
+            values[node.output[0]] = _stored(node.output[0], _constant(node), readers)
+        elif node.op_type == "If":
+            made = _branch(node, opset, builder, values)
+            values.update(zip(node.output, made, strict=True))
         else:
-            examples.append(torch.zeros(shape, dtype=torch.int64))
-    return tuple(examples)
+            values.update(zip(node.output, _read_node(node, opset, builder, values), strict=False))
+    values.pop("", None)
 
 
-def _true_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    names = {i.name for i in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in names]
+def _stored(name: str, tensor: torch.Tensor, readers: dict[str, list[str]]) -> Value:
+    """A stored tensor; a matrix that several layers read, as embedding and head, stays one parameter."""
+    users = readers.get(name, [])
+    tied = len(users) > 1 and tensor.ndim >= 2 and tensor.is_floating_point() and set(users) <= _TYING
+    return Value(tensor, name, None, constant=True, weight=True, fixed=True, tied=tied)
 
 
-def _build(model: onnx.ModelProto, *, free_batch: bool) -> fx.GraphModule:
-    root = fx.GraphModule(nn.Module(), fx.Graph())  # what the constants hang from
-    graph = fx.Graph(root)
-    values: dict[str, fx.Node] = {}
-    for value in _true_inputs(model):
-        values[value.name] = graph.placeholder(_identifier(value.name))
-    constants = _constants(model)
-    statistics = {
-        name for n in model.graph.node if n.op_type == "BatchNormalization" for name in n.input[3:5]
-    }
-    shapes = _shapes(model, constants)
-    for name in _read_as_tensors(model, constants):
-        values[name] = _attach(root, graph, name, constants[name], buffer=name in statistics)
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            continue
-        context = Context(node, graph, values, constants, shapes, free_batch, _attributes(node))
-        writer = writer_of(node.op_type)
-        assert writer is not None
-        try:
-            made = writer(context)
-        except InputError:
-            raise
-        except (KeyError, ValueError, IndexError, TypeError) as error:
-            raise context.refuse(f"is used in a way that is not read ({error})") from error
-        outputs = made if isinstance(made, tuple) else (made,)
-        values |= dict(zip(node.output, outputs, strict=False))
-    outputs = tuple(values[o.name] for o in model.graph.output)
-    graph.output(outputs[0] if len(outputs) == 1 else outputs)
-    graph.eliminate_dead_code()
-    module = fx.GraphModule(root, graph)
-    module.delete_all_unused_submodules()
-    return module
-
-
-def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            constants[node.output[0]] = _constant_value(node)
-    return constants
-
-
-def _constant_value(node: onnx.NodeProto) -> np.ndarray:
+def _constant(node: onnx.NodeProto) -> torch.Tensor:
     attribute = node.attribute[0]
     value = onnx.helper.get_attribute_value(attribute)
-    return numpy_helper.to_array(value) if attribute.name == "value" else np.array(value)
+    if attribute.name == "value":
+        return tensor_of(value)
+    if attribute.name not in ("value_float", "value_floats", "value_int", "value_ints"):
+        raise UnsupportedError(f"holds a constant of kind {attribute.name}", hint="Store it as a tensor.")
+    return torch.from_numpy(np.array(value, np.int64 if "int" in attribute.name else np.float32))
 
 
-def _read_as_tensors(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> list[str]:
-    """Return the constants that some operator reads as a tensor (all floating ones that are used)."""
-    used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
-    return [name for name, array in constants.items() if name in used and array.dtype.kind == "f"]
+def _read_node(
+    node: onnx.NodeProto, opset: int, builder: Builder, values: dict[str, Value]
+) -> tuple[Value, ...]:
+    context = Context(node, opset, builder, values)
+    writer = writer_of(node.op_type)
+    if writer is None:
+        raise context.refuse("is not read")
+    try:
+        made = writer(context)
+    except UnsupportedError as refusal:
+        if refusal.where:
+            raise
+        raise context.refuse(f"cannot be read: {refusal.what}") from refusal
+    except (KeyError, ValueError, IndexError, TypeError, RuntimeError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise context.refuse(f"is used in a way that is not read ({reason})") from error
+    context.check_all_read()
+    return made if isinstance(made, tuple) else (made,)
 
 
-def _attach(root: nn.Module, graph: fx.Graph, name: str, array: np.ndarray, *, buffer: bool) -> fx.Node:
-    """Hang a weight under its own dotted name, so that groups and reports speak the file's names."""
-    *path, leaf = [_identifier(part) for part in name.split(".") if part] or ["weight"]
-    owner = root
-    for part in path:
-        if not hasattr(owner, part):
-            owner.add_module(part, nn.Module())
-        owner = getattr(owner, part)
-    while hasattr(owner, leaf):
-        leaf += "_"
-    tensor = torch.from_numpy(array.copy())
-    if buffer:
-        owner.register_buffer(leaf, tensor)
-    else:
-        owner.register_parameter(leaf, nn.Parameter(tensor))
-    made = graph.get_attr(".".join([*path, leaf]))
-    made.meta[FIXED] = True
-    return made
+def _branch(node: onnx.NodeProto, opset: int, builder: Builder, values: dict[str, Value]) -> list[Value]:
+    """One branch of `If` where the condition is known; else both, of which the condition picks one."""
+    context = Context(node, opset, builder, values)
+    condition = context.value(0)
+    graphs = {a.name: a.g for a in node.attribute}
 
+    def outputs(name: str) -> list[Value]:
+        inner = dict(values)
+        _read_graph(graphs[name], opset, builder, inner)
+        return [_output(inner, o.name) for o in graphs[name].output]
 
-def _identifier(name: str) -> str:
-    text = "".join(ch if ch.isalnum() or ch == "_" else "_" for ch in name)
-    return text if text and not text[0].isdigit() else f"_{text}"
-
-
-def _shapes(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> dict[str, tuple[int, ...] | None]:
-    shapes: dict[str, tuple[int, ...] | None] = {n: tuple(a.shape) for n, a in constants.items()}
-    for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
-        dims = value.type.tensor_type.shape.dim
-        known = all(d.HasField("dim_value") for d in dims)
-        shapes[value.name] = tuple(d.dim_value for d in dims) if known else None
-    return shapes
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if condition.constant:
+        return outputs("then_branch" if bool(condition.sample.any()) else "else_branch")
+    pairs = list(zip(outputs("then_branch"), outputs("else_branch"), strict=True))
+    if any(a.shape != b.shape or a.dtype != b.dtype for a, b in pairs):
+        raise context.refuse("chooses between results of different shapes at run time")
+    picked = builder.call(torch.reshape, condition, [])
+    return [builder.call(torch.where, picked, a, b) for a, b in pairs]

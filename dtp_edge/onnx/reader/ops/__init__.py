@@ -1,0 +1,1 @@
+"""One family of ONNX operators a file; `registry` imports every file that lies here."""
