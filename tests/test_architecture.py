@@ -110,7 +110,7 @@ def test_no_modules_form_a_circle() -> None:
 
 def test_files_are_rooms_and_not_halls() -> None:
     lines = {m: p.read_text(encoding="utf-8").count("\n") for m, p in MODULES.items()}
-    assert not {m: n for m, n in lines.items() if n > 320}
+    assert not {m: n for m, n in lines.items() if n > 300}
 
 
 DECIDES = ("run", "report", "cli", "transport", "cost", "proof")  # rooms without asserts and parsed prose
