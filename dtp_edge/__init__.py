@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dtp_edge.run.result import PruneResult
     from dtp_edge.transport import Budget, WeightPruner, entropic_mask
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Budget",

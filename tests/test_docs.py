@@ -127,7 +127,7 @@ def run_command(line: str, said: io.StringIO) -> int:
 
 def known_variables(settings: list[str]) -> int:
     """Return 0 if every variable of an `export` is one that the code reads."""
-    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "dtp_edge" / "export").rglob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "dtp_edge").rglob("*.py"))
     names = [setting.partition("=")[0] for setting in settings]
     return int(not all(name in code or name.startswith("DTP_EDGE_PYTHON_") for name in names))
 

@@ -137,14 +137,14 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     type=int,
     default=18,
     metavar="N",
-    help="Of the ONNX file, 12 to 20, where a converter asks for it  [default: 18]",
+    help="Opset of the ONNX file, 12 to 20  [default: 18]",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     metavar="N",
-    help="Of weights, order and masks  [default: 0]",
+    help="Seed of weights, order and masks  [default: 0]",
 )
 @click.option(
     "--out",

@@ -13,7 +13,7 @@ from dtp_edge.ops.refusal import Code, Refusal
 from dtp_edge.ops.values import Context, Value
 
 TIED = Refusal(Code.TIED, "", "its channels could only go all together")
-MADE_BY_NOBODY = Refusal(Code.CONSTANT, "", "a table of constants, as an input is")
+MADE_BY_NOBODY = Refusal(Code.CONSTANT, "", "a table of constants: no layer makes its channels")
 
 
 @dataclass

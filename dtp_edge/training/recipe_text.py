@@ -18,7 +18,7 @@ def settable() -> list[str]:
 
 
 def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
-    """Read `KEY=VALUE` texts into arguments of `dataclasses.replace`; later ones go before earlier ones.
+    """Read `KEY=VALUE` texts into arguments of `dataclasses.replace`; later ones take precedence.
 
     `none` is a value of the fields that may be absent. Raises `InputError` for an unknown key or a value
     of another type; what a value may be is checked by the recipe itself.

@@ -138,7 +138,7 @@ def run_training(
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
     `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs.
     The dense `control` starts from the same base and gets the same number of steps with the same loss.
-    The test set is read once, at the end. `seed` goes before the recipe's.
+    The test set is read once, at the end. `seed` takes precedence over the recipe's.
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     session = open_session(
