@@ -24,6 +24,7 @@ from dtp_edge.ops.sizes import SIZE_FUNCTIONS
 from dtp_edge.surgery.compact_graph import CompactGraph
 
 HINT = "The folder was changed or cut short after it was written: copy it again, or prune again."
+_WRITING_HINT = "Replace it in the network, or prune the part of the network that does without it."
 
 MAX_NODES = 10_000
 MAX_DEPTH = 12
@@ -76,7 +77,7 @@ def _target_name(node: fx.Node) -> str:
     name = getattr(target, "__name__", "")
     if SIZE_FUNCTIONS.get(name) is target:
         return f"size.{name}"
-    raise UnsupportedError(f"the operator {target} cannot be stored", where=node.name, hint=HINT)
+    raise UnsupportedError(f"the operator {target} cannot be stored", where=node.name, hint=_WRITING_HINT)
 
 
 def _encode(value: Any, node: fx.Node) -> Any:
@@ -108,7 +109,7 @@ def _encode(value: Any, node: fx.Node) -> Any:
     if isinstance(value, torch.device):
         return {"device": value.type}
     raise UnsupportedError(
-        f"an argument of type {type(value).__name__} cannot be stored", where=node.name, hint=HINT
+        f"an argument of type {type(value).__name__} cannot be stored", where=node.name, hint=_WRITING_HINT
     )
 
 

@@ -6,11 +6,14 @@ on the way from a trace to a compact network are never run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import keyword
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
+
+from dtp_edge.errors import UnsupportedError
 
 Kind = TypeVar("Kind", bound="LazyGraphModule")
 
@@ -48,6 +51,25 @@ class LazyGraphModule(fx.GraphModule):
         plain = fx.GraphModule(self, self.graph)
         self.graph.owning_module = self
         return plain.__reduce__()
+
+
+def refuse_unwritable(targets: Iterable[str]) -> None:
+    """Raise `UnsupportedError` for the name of a layer or tensor that the code of a graph cannot write.
+
+    torch.fx writes names as they are: no keyword, quote, backslash or line end. Nor may a name hide what the
+    graph module, or a module within, has of its own.
+    """
+    outer, inner = LazyGraphModule(nn.Module(), fx.Graph()), nn.Module()
+    for target in targets:
+        for i, part in enumerate(target.split(".")):
+            odd = '"' in part or "\\" in part or not part.isprintable()
+            if odd or keyword.iskeyword(part) or hasattr(inner if i else outer, part):
+                raise UnsupportedError(
+                    f"{part!r} cannot be the name of a part of a graph",
+                    where=repr(target),
+                    hint="Rename that layer or tensor: no Python keyword, quote or backslash, and none of the "
+                    "names that torch.fx's graph module has of its own.",
+                )
 
 
 def graph_module_over(

@@ -14,7 +14,7 @@ from torch import nn
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 
-from dtp_edge.graph.lazy import LazyGraphModule, graph_module_over
+from dtp_edge.graph.lazy import LazyGraphModule, graph_module_over, refuse_unwritable
 
 _ATTRIBUTES = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
@@ -32,8 +32,12 @@ def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def lift(program: torch.export.ExportedProgram, model: nn.Module) -> LazyGraphModule:
-    """Return the graph module of `program`, which is used up."""
+    """Return the graph module of `program`, which is used up.
+
+    Raises `UnsupportedError` for names that the code of a graph cannot write.
+    """
     inputs, outputs = program.graph_signature.input_specs, program.graph_signature.output_specs
+    refuse_unwritable(str(spec.target) for spec in inputs if spec.kind in _ATTRIBUTES)
     plain = all(s.kind in (*_ATTRIBUTES, InputKind.USER_INPUT) for s in inputs)
     if not plain or any(s.kind != OutputKind.USER_OUTPUT for s in outputs):
         return _lifted_by_torch(program, model)

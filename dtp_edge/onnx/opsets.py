@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, ModelProto, NodeProto, inliner, numpy_helper, version_converter
+from onnx import (
+    AttributeProto,
+    ModelProto,
+    NodeProto,
+    inliner,
+    numpy_helper,
+    shape_inference,
+    version_converter,
+)
 from onnx.helper import get_attribute_value, make_attribute, make_tensor_value_info
 from onnxsim import simplify
 
@@ -36,7 +44,12 @@ def in_opset(model: ModelProto, opset: int) -> ModelProto:
         if opset < OPSET:
             return _lowered(_written_out(model, opset), opset)
         return version_converter.convert_version(model, opset)
-    except (RuntimeError, ValueError, version_converter.ConvertError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        version_converter.ConvertError,
+        shape_inference.InferenceError,
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UnsupportedError(
             f"the network cannot be written in opset {opset}: {reason}",
@@ -131,7 +144,7 @@ def _is_default(op: str, attribute: AttributeProto, opset: int) -> bool:
 
 
 def _ranks(model: ModelProto) -> dict[str, int]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = shape_inference.infer_shapes(model).graph
     ports = [*graph.input, *graph.value_info, *graph.output]
     return {v.name: len(v.type.tensor_type.shape.dim) for v in ports}
 

@@ -461,3 +461,16 @@ def test_weights_that_two_layers_share_stay_one(tmp_path: Path) -> None:
     module, _ = load_onnx(g.save(tmp_path / "m.onnx", logits))
     assert sum(p.numel() for p in module.parameters()) == 20 * 16
     assert numpy_helper.to_array(g.stored[0]).shape == (20, 16)
+
+
+def test_composed_operators_that_cannot_be_written_out_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Concat", ["x", "x"], ["z"], axis=7),
+        helper.make_node("SoftmaxCrossEntropyLoss", ["z", "x"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, FLOAT, [1, 3, 4]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match="cannot be written out"):
+        load_onnx(tmp_path / "m.onnx")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import inliner, numpy_helper, shape_inference
 
 from dtp_edge.errors import InputError, UnsupportedError, require_file
 from dtp_edge.onnx.reader.dtypes import HALF, torch_dtype
@@ -165,19 +165,16 @@ def _said(ports: list[Port], said: InputShapes, where: str) -> dict[str, tuple[i
 
 def _written_out(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """Replace functions by their bodies: the file's own, and composed operators without a writer."""
-    from onnx import inliner
-
-    if model.functions:
-        model = inliner.inline_local_functions(model)
+    try:
+        model = _inlined(model)
+    except (RuntimeError, ValueError, shape_inference.InferenceError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f"its composed operators cannot be written out ({reason})",
+            where=where,
+            hint="Check it with `python -m onnx.checker` or export it again.",
+        ) from error
     missing = _missing(model.graph)
-    if missing:
-        bodies = [("", name) for domain, name in missing if not domain]
-        model = (
-            inliner.inline_selected_functions(model, bodies, inline_schema_functions=True)
-            if bodies
-            else model
-        )
-        missing = _missing(model.graph)
     if missing:
         names = sorted(f"{domain}.{name}" if domain else name for domain, name in missing)
         raise UnsupportedError(
@@ -186,6 +183,15 @@ def _written_out(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
             hint="Give the PyTorch module instead: file.py:callable.",
         )
     return model
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    bodies = [("", name) for domain, name in _missing(model.graph) if not domain]
+    if not bodies:
+        return model
+    return inliner.inline_selected_functions(model, bodies, inline_schema_functions=True)
 
 
 _DYNAMIC = {"DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
