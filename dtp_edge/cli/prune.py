@@ -25,7 +25,7 @@ MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
 Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --keep 50% (of all channels) each=50% (of every group) GROUP=40%
                absolute or a share of the dense network; all that are given hold
-Network        --weights FILE  --input-shape C,H,W  --exclude MODULE
+Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v

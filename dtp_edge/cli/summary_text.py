@@ -89,8 +89,9 @@ def _show_accuracy(report: dict[str, Any]) -> None:
 
 
 def _worst_checks(report: dict[str, Any]) -> str:
-    parts = [f"{c['name']} {c['value']:.1e}" for c in report["checks"] if c["value"] and c["value"] < 0.01]
-    return ", ".join(parts[:3])
+    """The proofs of equality in the order of the chain, each with how far the two sides are apart."""
+    equalities = [c for c in report["checks"] if 0 < c["limit"] < 0.1]
+    return ", ".join(f"{c['name']} {c['value']:.1e}" if c["value"] else c["name"] for c in equalities)
 
 
 def _show_widths(result: PruneResult, verbose: bool) -> None:

@@ -33,6 +33,7 @@ from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_types
 from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
 from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
+from dtp_edge.onnx.squeezes import OnlyOnes
 
 IR_VERSION = 10
 _INLINE_LIMIT_BYTES = 2_000_000_000  # of weights: a protobuf message holds less than 2 GiB
@@ -143,7 +144,7 @@ def _to_proto(
         "verbose": False,
     }
     try:
-        with TRACING, _quiet(), torch.no_grad(), FlatAttention():
+        with TRACING, _quiet(), torch.no_grad(), FlatAttention(), OnlyOnes():
             program = torch.onnx.export(clone, inputs, **options)
     except Exception as error:
         reason = str(error).strip().splitlines()

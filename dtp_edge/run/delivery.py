@@ -57,7 +57,8 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
 
     With `stage` None the files live in a temporary folder and only the proof and the times remain.
 
-    **Raises:** `UnsupportedError` if the network cannot be stored; `CheckError` if ONNX Runtime disagrees with torch on the file as read back.
+    **Raises:** `UnsupportedError` if the network cannot be stored;
+    `CheckError` if ONNX Runtime disagrees with torch on the file as read back.
     """
     network, profile = cut.task.network, cut.task.cost.profile
     require_storable(cut.compact.graph_module.graph)  # first, as the exporter would name it worse

@@ -144,7 +144,7 @@ def test_everything_printed_fits_80_columns(
 def test_a_finished_run_is_summed_up(finished: tuple[str, str]) -> None:
     out, err = finished
     assert re.search(r"latency .* 0\.\d{3} .* fits", out)
-    assert "4 of 4 passed" in out
+    assert "6 of 6 passed" in out
     assert "model.onnx" in out
     assert "exporting ONNX" in err
 

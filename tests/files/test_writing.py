@@ -206,8 +206,8 @@ from dtp_edge import cli
 
 @click.command()
 def slow():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     finally:
         time.sleep(1)  # the tidying up

@@ -239,7 +239,7 @@ def test_bad_layer_table_names_the_line(tmp_path):
     (tmp_path / "layers.csv").write_text(LAYERS + "c,c,Convolution,conv1x1,eight" + ",1" * 14 + "\n")
     with pytest.raises(InputError, match="line 4"):
         read_layer_table(tmp_path / "layers.csv")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         read_layer_table(tmp_path / "absent.csv")
 
 

@@ -114,7 +114,7 @@ def _measuring(folder: Path, patch: Patch, names: dict[str, Any]) -> None:
     from dtp_edge.measure.host import CACHE_VARIABLE
 
     patch.setenv(CACHE_VARIABLE, str(folder / "cache"))
-    patch.setattr(measure, "FULL", measure.Plan(probes=24, batch=24, visits=2, runs=2))
+    patch.setattr(measure, "FULL", measure.Effort(24, batch=24, visits=2, runs=2, least_cpu_share=0.0))
     patch.setattr(measure.Reference, "refuse_if_busy", lambda self: None)
 
 

@@ -162,7 +162,7 @@ def test_files_are_whole_or_absent(
         real(source, target)
 
     monkeypatch.setattr(os, "replace", fail_on_json)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(InputError, match="no space"):
         write_report(tmp_path, report)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html"]
     monkeypatch.undo()

@@ -106,7 +106,7 @@ def test_another_run_is_refused_by_what_differs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"budget\.latency was '50%', is '40%'"):
         Store(tmp_path, {**RUN, "budget": {"latency": "40%"}}, resume=True)
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match=r"run\.json: is not valid"):
         Store(tmp_path, RUN, resume=True)
 
 
