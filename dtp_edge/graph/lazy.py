@@ -67,8 +67,8 @@ def refuse_unwritable(targets: Iterable[str]) -> None:
                 raise UnsupportedError(
                     f"{part!r} cannot be the name of a part of a graph",
                     where=repr(target),
-                    hint="Rename that layer or tensor: no Python keyword, quote or backslash, and none of the "
-                    "names that torch.fx's graph module has of its own.",
+                    hint="Rename that layer or tensor: no Python keyword, quote or backslash, and none of "
+                    "the names that torch.fx's graph module has of its own.",
                 )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import dtp_edge
-from dtp_edge.archive import save_pruned
+from dtp_edge.archive import require_storable, save_pruned
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.measure import is_this_machine, time_onnx
 from dtp_edge.onnx import check_onnx, evaluate_onnx, export_onnx
@@ -57,9 +57,11 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
 
     With `stage` None the files live in a temporary folder and only the proof and the times remain.
 
-    **Raises:** `CheckError` if ONNX Runtime disagrees with torch on the file as read back.
+    **Raises:** `UnsupportedError` if the network cannot be stored;
+    `CheckError` if ONNX Runtime disagrees with torch on the file as read back.
     """
     network, profile = cut.task.network, cut.task.cost.profile
+    require_storable(cut.compact.graph_module.graph)  # first, as the exporter would name it worse
     listener.begin("exporting ONNX, and comparing it in ONNX Runtime")
     with _folder(stage) as folder:
         path = export_onnx(
