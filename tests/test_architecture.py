@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {  # each room: the rooms that it may know beside
     "training": _NETWORK | {"transport"},
     "run": _FILES | _DEVICES | {"transport", "training", "report"},
     "zoo": _NETWORK | {"onnx"},
+    "export": set(),  # a retired name, which says where each of its names is now
     "cli": _FILES | _DEVICES | {"transport", "training", "report", "run", "zoo"},
 }
 MODULES = {

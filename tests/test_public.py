@@ -149,3 +149,14 @@ def test_the_version_is_written_once() -> None:
         dtp.__version__
         not in re.sub(r">=[\d.]+", "", (ROOT / "pyproject.toml").read_text()).split("[tool")[0]
     )
+
+
+def test_a_retired_name_works_and_says_where_it_is_now() -> None:
+    from dtp_edge import export
+
+    for name, room in export._ROOM_OF.items():
+        with pytest.warns(DeprecationWarning, match=f"import {name} from dtp_edge.{room}"):
+            found = getattr(export, name)
+        assert found is getattr(importlib.import_module(f"dtp_edge.{room}"), name)
+    with pytest.raises(AttributeError, match="no attribute 'anything'"):
+        _ = export.anything

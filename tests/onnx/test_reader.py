@@ -102,3 +102,10 @@ def test_a_file_that_is_no_network(tmp_path: Path, content: bytes) -> None:
         load_onnx(tmp_path / "m.onnx")
     with pytest.raises(InputError, match="no such file"):
         load_onnx(tmp_path / "missing.onnx")
+
+
+def test_the_reader_is_found_under_its_old_name() -> None:
+    from dtp_edge.onnx import reader
+    from dtp_edge.zoo import onnx_reader
+
+    assert onnx_reader.load_onnx is reader.load_onnx
