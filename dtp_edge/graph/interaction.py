@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from dtp_edge.graph.leaves import batch_of, call, carries_batch, leaves, random_like
+from dtp_edge.graph.leaves import batch_of, call, carries_batch, in_float64, leaves, random_like
 
 _SURE, _SURE_IN_DOUBLE, _ROUNDING = 1e-5, 1e-8, 1e-2
 
@@ -53,7 +53,7 @@ def _departs(model: nn.Module, inputs: tuple[Any, ...], whole: Any, batch: int) 
     limit, exact = _ROUNDING, worst
     try:  # float32 adds up in another order for another batch
         double = copy.deepcopy(model).double()
-        given = pytree.tree_map_only(torch.Tensor, _doubled, inputs)
+        given = in_float64(inputs)
         outputs = leaves(call(double, given))
         gaps = [
             _gap(outputs, leaves(call(double, _row(given, row, batch))), row, batch) for row in (0, batch - 1)
@@ -66,10 +66,6 @@ def _departs(model: nn.Module, inputs: tuple[Any, ...], whole: Any, batch: int) 
 
 def _row(inputs: tuple[Any, ...], row: int, batch: int) -> tuple[Any, ...]:
     return pytree.tree_map(lambda x: x[row : row + 1] if carries_batch(x, batch) else x, inputs)
-
-
-def _doubled(x: torch.Tensor) -> torch.Tensor:
-    return x.double() if x.is_floating_point() else x
 
 
 def _gap(whole: list[torch.Tensor], alone: list[torch.Tensor], row: int, batch: int) -> float | None:

@@ -59,6 +59,11 @@ def copied(inputs: Any) -> Any:
     return pytree.tree_map_only(torch.Tensor, lambda x: x.detach().clone(), inputs)
 
 
+def in_float64(inputs: Any) -> Any:
+    """Return the inputs with their floats in float64, where rounding hides nothing; the rest as it is."""
+    return pytree.tree_map_only(torch.Tensor, lambda x: x.double() if x.is_floating_point() else x, inputs)
+
+
 def call(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
     """Return what `module` makes of a copy of `inputs`, without gradients.
 

@@ -11,11 +11,10 @@ import numpy as np
 import onnx
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from dtp_edge.graph import mode_of
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.leaves import batch_one
+from dtp_edge.graph.leaves import batch_one, in_float64
 from dtp_edge.onnx.export import as_inputs
 from dtp_edge.onnx.selection import Pick, Picking, file_picks
 from dtp_edge.onnx.session import open_session
@@ -135,10 +134,6 @@ def _in_float64(
         double = copy.deepcopy(module).double()
         if isinstance(double, torch.fx.GraphModule):
             convert_literals(double, torch.float64)
-        return _answers(double, [pytree.tree_map_only(torch.Tensor, _doubled, x) for x in samples], picks)[0]
+        return _answers(double, [in_float64(x) for x in samples], picks)[0]
     except (RuntimeError, TypeError):
         return []
-
-
-def _doubled(x: torch.Tensor) -> torch.Tensor:
-    return x.double() if x.is_floating_point() else x

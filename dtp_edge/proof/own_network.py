@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from dtp_edge.errors import UnsupportedError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.as_found import left_as_found
-from dtp_edge.graph.leaves import call, random_like
+from dtp_edge.graph.leaves import call, in_float64, leaves, random_like
 from dtp_edge.graph.own_copy import unwrapped
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.proof.check import Check
@@ -57,7 +57,7 @@ def check_traced_equals_own(model: nn.Module, network: PrunableNetwork) -> Check
                 return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
             if why := _other_form(wanted, found):
                 return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
-            pair = _numbers(wanted), _numbers(found)
+            pair = leaves(wanted), leaves(found)
             if pair[0] and (error := relative_error(*pair)) > worst:
                 worst = error
     if worst <= FLOAT32_LIMIT:
@@ -80,7 +80,7 @@ def _own(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
             )
         torch.manual_seed(2)
         again = call(model, inputs)
-    numbers = _numbers(first)
+    numbers = leaves(first)
     if any(x.is_complex() for x in numbers):
         raise UnsupportedError(
             "the network returns complex numbers, which ONNX has no form for",
@@ -95,7 +95,7 @@ def _own(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
             where=type(model).__name__,
             hint="Return tensors alone.",
         )
-    gap = relative_error(numbers, _numbers(again)) if numbers else 0.0
+    gap = relative_error(numbers, leaves(again)) if numbers else 0.0
     if gap > FLOAT32_LIMIT:
         raise UnsupportedError(
             f"the network draws random numbers in eval mode (two runs on one input differ by {gap:.2g}), so "
@@ -134,19 +134,13 @@ def _short(spec: pytree.TreeSpec) -> str:
     return text if len(text) < 200 else f"{text[:200]} …"
 
 
-def _numbers(outputs: Any) -> list[torch.Tensor]:
-    return [x for x in pytree.tree_leaves(outputs) if isinstance(x, torch.Tensor)]
-
-
 def _in_double(model: nn.Module, network: PrunableNetwork, single: float, detail: str) -> Check:
     """Decide in float64 whether a difference is rounding that the network magnifies."""
     try:
         double = copy.deepcopy(model).double().eval()
         graph: fx.GraphModule = copied_network(network, dtype=torch.float64).graph_module
-        inputs = pytree.tree_map_only(
-            torch.Tensor, lambda x: x.double() if x.is_floating_point() else x, network.example_inputs
-        )
-        error = relative_error(_numbers(call(double, inputs)), _numbers(call(graph, inputs)))
+        inputs = in_float64(network.example_inputs)
+        error = relative_error(leaves(call(double, inputs)), leaves(call(graph, inputs)))
     except Exception as problem:  # source code that names float32: the difference cannot be excused
         why = f"{detail}; float64 does not run: {first_line(problem)}"
         return Check(NAME, False, single, FLOAT32_LIMIT, why)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.leaves import in_float64
 from dtp_edge.onnx.reader.dtypes import HALF
 from dtp_edge.onnx.reader.source_file import Source
 from dtp_edge.onnx.session import first_line, open_session
@@ -128,8 +129,6 @@ def _in_float64(module: nn.Module, batches: list[tuple[Any, ...]]) -> list[Array
         double = copy.deepcopy(module).double()
         convert_literals(double, torch.float64)
         with torch.no_grad():
-            return [
-                _arrays(double(*(x.double() if x.is_floating_point() else x for x in b))) for b in batches
-            ]
+            return [_arrays(double(*in_float64(b))) for b in batches]
     except (RuntimeError, TypeError):
         return []
