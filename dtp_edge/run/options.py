@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dtp_edge.errors import UnsupportedError
 from dtp_edge.int8 import precision_refusal
@@ -51,13 +51,15 @@ NOBODY = Listener()
 class Options:
     """What the user chose; see `prune_for_device` for each.
 
-    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
+    `calibrate` is a data source or batches of inputs, of which `images` samples are read; `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
     curves are written to `out/tensorboard` while training.
     """
 
     budget: Budget
     device: str | Path | Profile = "host"
     data: DataSource | None = None
+    calibrate: Any = None
+    images: int = 512
     recipe: Recipe | None = None
     epochs: int | None = None
     out: Path | None = None
@@ -80,7 +82,7 @@ class Options:
         """
         profile = load_profile(self.device)
         if self.int8:
-            refuse_int8(profile, self.data)
+            refuse_int8(profile, self.data if self.calibrate is None else self.calibrate)
         return profile
 
     def schedule(self) -> Recipe:
@@ -111,5 +113,7 @@ def refuse_int8(profile: Profile, data: object) -> None:
         raise UnsupportedError(reason, where="--int8", hint="Leave --int8 out, or name an int8 profile.")
     if data is None:
         raise UnsupportedError(
-            "int8 needs data to calibrate on", where="--int8", hint="Give --data, or leave --int8 out."
+            "int8 needs data to calibrate on",
+            where="--int8",
+            hint="Give --data or --calibrate, or leave --int8 out.",
         )

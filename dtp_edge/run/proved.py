@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from dtp_edge.run.task import Task, refuse_nonfinite
 from dtp_edge.surgery import Compact, compact, put_back
 
 if TYPE_CHECKING:
+    from dtp_edge.run.calibrated import Calibrated
     from dtp_edge.training import TrainingOutcome
 
 __all__ = ["Cut", "cut_and_prove"]
@@ -23,7 +24,7 @@ __all__ = ["Cut", "cut_and_prove"]
 class Cut:
     """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
 
-    `training` is what the weights went through, if the run had data.
+    `training` is what the weights went through, if the run had data, `calibration` how they were fitted without it.
     """
 
     task: Task
@@ -31,12 +32,14 @@ class Cut:
     compact: Compact
     checks: tuple[Check, ...]
     training: TrainingOutcome | None = None
+    calibration: Calibrated | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the source file, of the tracing and of the training."""
         notes = (*source_notes(self.task.network.module), *self.task.network.notes)
-        return (*notes, *(() if self.training is None else self.training.warnings))
+        outcomes = (self.training, self.calibration)
+        return (*notes, *(text for outcome in outcomes if outcome is not None for text in outcome.warnings))
 
     @classmethod
     def of(cls, task: Task, keep: np.ndarray) -> Cut:
@@ -55,10 +58,19 @@ class Cut:
 
         Its weights are put back into the dense one, so that the masked network computes the same.
         """
+        return cls._put_back(task, outcome.keep, compacted, training=outcome)
+
+    @classmethod
+    def calibrated(cls, task: Task, keep: np.ndarray, compacted: Compact, outcome: Calibrated) -> Cut:
+        """Take the network that was fitted after the cut, as `trained` does."""
+        return cls._put_back(task, keep, compacted, calibration=outcome)
+
+    @classmethod
+    def _put_back(cls, task: Task, keep: np.ndarray, compacted: Compact, **outcome: Any) -> Cut:
         refuse_nonfinite(compacted.module)
         put_back(task.network, compacted)
-        checks = prove(task.network, outcome.keep, compacted)
-        return cls(task, outcome.keep, compacted, _all_hold(task, outcome.keep, checks), outcome)
+        checks = prove(task.network, keep, compacted)
+        return cls(task, keep, compacted, _all_hold(task, keep, checks), **outcome)
 
 
 def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:
