@@ -26,6 +26,7 @@ Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --keep 50% (of all channels) each=50% (of every group) GROUP=40%
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
+No labels      --calibrate SPEC  --images N: minutes, nothing is trained
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
@@ -42,7 +43,8 @@ cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
 
 EPILOG = """\b
 --data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
-FILE.py:CALLABLE. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
+FILE.py:CALLABLE; --calibrate SPEC as well images:DIR or npz:FILE, and a
+CALLABLE that returns batches. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
 the dense network (60%); all of them hold.
 
 \b
@@ -58,6 +60,7 @@ the dense network (60%); all of them hold.
 GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep"),
     "Network": ("device", "weights", "input_shape", "exclude"),
+    "No labels": ("calibrate", "images"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "opset", "as_json", "quiet", "verbose"),
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
@@ -112,6 +115,16 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     shell_complete=files,
     help="Checkpoint: safetensors, or a torch file without code.",
 )
+@click.option(
+    "--calibrate", metavar="SPEC", help="Inputs without labels: prune by calibration alone; see below."
+)
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    default=512,
+    metavar="N",
+    help="Inputs that --calibrate reads [default: 512]",
+)
 @click.option("--data", metavar="SPEC", help="What to train on and test with; see below.")
 @click.option(
     "--epochs", type=click.IntRange(0), metavar="N", help="Epochs for masks and fine-tuning together."
@@ -130,7 +143,9 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     help="Shape of one input, where MODEL does not say; NAME=C,H,W;NAME=… of an ONNX file.",
 )
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
-@click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
+@click.option(
+    "--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data or --calibrate."
+)
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
 @click.option(
     "--opset",
@@ -222,6 +237,8 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         )
     if request["epochs"] and request["data"] is None:
         raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
+    if request["calibrate"] is not None and request["data"] is not None:
+        raise InputError("--calibrate and --data are two ways", hint="Give one of them: --data trains.")
     if request["set"] and request["data"] is None:
         raise InputError("--set needs --data", hint="It changes how the network is trained.")
     if request["tensorboard"] and request["data"] is None:

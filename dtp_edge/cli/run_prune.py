@@ -31,6 +31,7 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     torch.manual_seed(request["seed"])
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     data = _data(request)
+    calibrate = data if request["calibrate"] is not None else None
     module, inputs, info = _network(request, data)
     untrained = info.weights is None and info.source in UNTRAINED
     origin = Origin(
@@ -42,7 +43,9 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     options = Options(
         budget=budget,
         device=request["device"],
-        data=data,
+        data=data if calibrate is None else None,
+        calibrate=calibrate,
+        images=request["images"],
         recipe=_recipe(request, untrained),
         epochs=request["epochs"],
         out=Path(request["out"]),
@@ -93,19 +96,22 @@ def _keep_ratios(given: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _data(request: dict[str, Any]) -> Any:
-    if request["data"] is None:
+    """What is trained on, or calibrated on."""
+    spec = request["data"] or request["calibrate"]
+    if spec is None:
         return None
-    from dtp_edge.training import load_data
+    from dtp_edge.training import load_data, load_inputs
     from dtp_edge.zoo import usual_input
 
-    shape, kind = _input_shape(request), request["data"].partition(":")[0]
+    shape, kind = _input_shape(request), spec.partition(":")[0]
     fixed = ".py:" in request["model"] or request["model"].endswith(".onnx")
-    if shape is None and (kind == "imagefolder" or (kind == "digits" and fixed)):
+    if shape is None and (kind in ("imagefolder", "images") or (kind == "digits" and fixed)):
         shape = usual_input(request["model"])  # these pictures come in any size
     square = isinstance(shape, tuple) and len(shape) == 3 and shape[1] == shape[2]
     size = shape[1] if isinstance(shape, tuple) and square else None
-    data = load_data(request["data"], size, request["workers"])
-    if data.folders and not request["quiet"]:
+    load = load_data if request["data"] is not None else load_inputs
+    data = load(spec, size, request["workers"])
+    if getattr(data, "folders", "") and not request["quiet"]:
         say("data:", data.folders)
     return data
 
@@ -143,8 +149,8 @@ def _network(request: dict[str, Any], data: Any) -> tuple[Any, tuple[Any, ...], 
     module, inputs, info = resolve_model(
         request["model"],
         weights=request["weights"],
-        num_classes=data.num_classes if data is not None else None,
-        input_shape=asked or (data.input_shape if data is not None else None),
+        num_classes=getattr(data, "num_classes", None),
+        input_shape=asked or getattr(data, "input_shape", None),
     )
     reads = tuple(getattr(inputs[0], "shape", ())[1:])
     if isinstance(asked, tuple) and asked != reads:

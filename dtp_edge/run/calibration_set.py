@@ -44,6 +44,11 @@ class CalibrationSet:
         """How many samples are calibrated on."""
         return _count(self.fitted)
 
+    @property
+    def judges(self) -> int:
+        """How many samples are held out."""
+        return _count(self.held_out)
+
     def arrays(self, most: int) -> Iterator[Any]:
         """Single samples for int8: float32 arrays of a network with one input, else tuples of them."""
         for batch in self.fitted:

@@ -22,6 +22,7 @@ from dtp_edge.run.facts_curves import curve_rows
 from dtp_edge.run.facts_layers import layer_rows, memory_rows
 from dtp_edge.run.facts_next import suggestions
 from dtp_edge.run.facts_widths import OneWidth, group_rows
+from dtp_edge.run.calibrated import Calibrated
 from dtp_edge.run.options import Options
 from dtp_edge.run.proved import Cut
 
@@ -63,6 +64,8 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
             *warned(delivered),
         ],
     }
+    if cut.calibration is not None:
+        report["calibration"] = _calibration(cut.calibration, delivered)
     return {**report, "suggestions": suggestions(report, widths, limits)}
 
 
@@ -81,10 +84,34 @@ def _run(cut: Cut, options: Options, seconds: float) -> dict[str, Any]:
         "seed": options.seed,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "duration_s": seconds,
-        "mode": "one-shot" if cut.training is None else "trained",
-        "data": None if options.data is None else options.data.name,
+        "mode": _mode(cut),
+        "data": cut.calibration.inputs.name
+        if cut.calibration
+        else None
+        if options.data is None
+        else options.data.name,
         "machine": machine(),
         "settings": settings if cut.training is None else settings | cut.training.recipe,
+    }
+
+
+def _mode(cut: Cut) -> str:
+    if cut.calibration is not None:
+        return "calibrated"
+    return "one-shot" if cut.training is None else "trained"
+
+
+def _calibration(found: Calibrated, delivered: Delivered) -> dict[str, Any]:
+    """What calibration did, and how near the outputs are to the dense network's on inputs that took no part."""
+    return {
+        "samples": found.inputs.samples,
+        "held_out": found.inputs.judges,
+        "output_error": found.output_error,
+        "agreement": found.agreement,
+        "int8_method": delivered.int8.get("method"),
+        "layers_fitted": found.fitted,
+        "layers": found.layers,
+        "seconds": found.seconds,
     }
 
 

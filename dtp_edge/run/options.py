@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dtp_edge.training import DataSource, Recipe
     from dtp_edge.training.phase import Progress
 
-__all__ = ["NOBODY", "Listener", "Options", "Origin", "source_of"]
+__all__ = ["NOBODY", "Listener", "Options", "Origin", "inputs_of", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ NOBODY = Listener()
 class Options:
     """What the user chose; see `prune_for_device` for each.
 
-    `calibrate` is a data source or batches of inputs, of which `images` samples are read; `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
+    `calibrate` is a data source or batches of inputs, of which `images` samples are read. `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
     curves are written to `out/tensorboard` while training.
     """
 
@@ -105,6 +105,15 @@ def source_of(data: DataSource | str | None) -> DataSource | None:
     from dtp_edge.training import load_data
 
     return load_data(data)
+
+
+def inputs_of(calibrate: Any) -> Any:
+    """Return the inputs themselves where their spec was given."""
+    if not isinstance(calibrate, str):
+        return calibrate
+    from dtp_edge.training import load_inputs
+
+    return load_inputs(calibrate)
 
 
 def refuse_int8(profile: Profile, data: object) -> None:

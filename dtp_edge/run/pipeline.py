@@ -26,7 +26,7 @@ from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
 from dtp_edge.run.inputs import ExampleInputs, example_arguments
-from dtp_edge.run.options import NOBODY, Listener, Options, source_of
+from dtp_edge.run.options import NOBODY, Listener, Options, inputs_of, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
@@ -87,7 +87,7 @@ def prune_for_device(
         budget=budget,
         device=device,
         data=source_of(data),
-        calibrate=source_of(calibrate),
+        calibrate=inputs_of(calibrate),
         images=images,
         recipe=recipe,
         epochs=epochs,
