@@ -111,8 +111,9 @@ def _data(request: dict[str, Any]) -> Any:
     size = shape[1] if isinstance(shape, tuple) and square else None
     load = load_data if request["data"] is not None else load_inputs
     data = load(spec, size, request["workers"])
-    if getattr(data, "folders", "") and not request["quiet"]:
-        say("data:", data.folders)
+    folders = getattr(data, "folders", "")
+    if folders and not request["quiet"]:
+        say("data:", folders)
     return data
 
 

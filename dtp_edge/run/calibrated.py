@@ -2,7 +2,8 @@
 
 1. widths from what every width costs at the output (`calibrated_widths`)
 2. the cut; every layer is fitted to the dense network's, in order, on what it now reads (`surgery.refit`)
-3. inputs that took no part say how far the outputs are from the dense network's, and how often the top class agrees
+3. inputs that took no part say how far the outputs are from the dense network's, and how often the top class
+agrees
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from dtp_edge.run.calibrated_widths import RIDGE, keep_by_calibration
 from dtp_edge.run.calibration_range import odd_scale
-from dtp_edge.run.calibration_set import CalibrationSet, calibration_set
+from dtp_edge.run.calibration_set import CalibrationSet, affordable, calibration_set
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.output_error import compared, outputs_of
 from dtp_edge.run.proved import Cut
@@ -29,8 +30,8 @@ LARGE_ERROR = 0.1
 class Calibrated:
     """What calibration did.
 
-    `output_error` and `agreement` are those of `output_error.compared` on inputs that took no part; `fitted` of
-    `layers` were changed by the fit.
+    `output_error` and `agreement` are those of `output_error.compared` on inputs that took no part; `fitted`
+    of `layers` were changed by the fit.
     """
 
     inputs: CalibrationSet
@@ -57,7 +58,8 @@ def calibrate_and_cut(task: Task, options: Options, listener: Listener) -> Cut:
     listener.begin("fitting what is left to the dense network")
     compacted = compact(network, keep)
     dense = dict(network.graph_module.state_dict())
-    rows = refit(network, compacted, dense, inputs.fitted, ridge=RIDGE, seed=options.seed, streams=True)
+    given = affordable(inputs.fitted)
+    rows = refit(network, compacted, dense, given, ridge=RIDGE, seed=options.seed, streams=True)
     error, agreement = compared(outputs_of(compacted.graph_module, inputs.held_out), wanted)
     outcome = Calibrated(
         inputs,
@@ -76,8 +78,8 @@ def _verdict(error: float, agreement: float | None) -> list[str]:
     """A plain word where the result is far from the dense network."""
     if agreement is not None and agreement < LOW_AGREEMENT:
         return [
-            f"The top class agrees with the dense network's on {100 * agreement:.1f} % of held-out inputs only: "
-            "train this one (--data), or give it a larger budget."
+            f"The top class agrees with the dense network's on {100 * agreement:.1f} % of held-out inputs "
+            "only: train this one (--data), or give it a larger budget."
         ]
     if agreement is None and error > LARGE_ERROR:
         return [

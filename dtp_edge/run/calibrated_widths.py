@@ -1,9 +1,9 @@
 """Which widths a calibration takes: error curves, measured at the output, through the transport's search.
 
 Curves say how the error of a group grows, not what it does to the output. So each group alone is cut to a few
-widths, its readers repaired, and the outputs compared. That is blind to what groups do together; therefore the
-transport also proposes widths by the curves as they are and by the mean of both, and the network stitched together
-and fitted on one half of the inputs that comes nearest to the dense one on the other half is taken.
+widths, its readers repaired, and the outputs compared. That is blind to what groups do together; therefore
+the transport also proposes widths by the curves as they are and by the mean of both, and the network stitched
+together and fitted on one half of the inputs that comes nearest to the dense one on the other half is taken.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ __all__ = ["RIDGE", "keep_by_calibration", "samples_of"]
 
 RIDGE = 0.01
 SHARES = (0.3, 0.6, 0.85)  # of a group's atoms gone, where the output is measured
-MEASURED = 64  # samples that measure it
+MEASURED = 64  # samples that measure it, fewer where that takes more than
+WORK = 2e12  # multiply-accumulates: half a minute
 MIN_KEEP = 0.05  # of every group
-TRUST = (1.0, 0.5, 0.0)  # in what was measured group by group; 0: the curves alone
+TRUST = (0.5, 1.0, 0.0)  # in what was measured group by group; 0: the curves alone
+LEAST = 8  # samples that measure, whatever it takes
+FORWARDS = 3  # what fitting a network takes, in runs over its inputs
 Batch = tuple[Any, ...]
 
 
@@ -42,16 +45,17 @@ def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> 
     with mode_of(network.module, training=False), torch.no_grad():
         moments = moments_of(network, batches, samples_of(batches), seed)
         curves = [c or _by_size(network, i) for i, c in enumerate(curves_of(network, moments, SHARES))]
-        few = _some(batches)
+        macs = task.cost.evaluate(task.cost.dense_sizes())["macs"]
+        runs = WORK / (macs * max(1, len(SHARES) * len(network.groups)))
+        few = _some(batches, int(min(MEASURED, max(LEAST, runs))))
         wanted = outputs_of(network.module, few)
         measured = [_measured(network, i, c, moments, few, wanted) for i, c in enumerate(curves)]
-    keeps = [_keep(task, curves, measured, trust) for trust in TRUST]
+    affordable = len(TRUST) * FORWARDS * macs * samples_of(batches) <= WORK
+    keeps = [_keep(task, curves, measured, trust) for trust in (TRUST if affordable else TRUST[:1])]
     distinct = list({keep.tobytes(): keep for keep in keeps}.values())
-    return (
-        min(distinct, key=lambda keep: _stitched(network, keep, batches, seed))
-        if len(distinct) > 1
-        else keeps[0]
-    )
+    if len(distinct) == 1:
+        return distinct[0]
+    return min(distinct, key=lambda keep: _stitched(network, keep, batches, seed))
 
 
 def _keep(
@@ -64,7 +68,8 @@ def _keep(
 
 
 def _stitched(network: PrunableNetwork, keep: np.ndarray, batches: Sequence[Batch], seed: int) -> float:
-    """The output's error of the whole compact network, fitted on one half of the inputs, on the other half."""
+    """The output's error of the whole compact network, fitted on one half of the inputs, on the other
+    half."""
     half = (len(batches) + 1) // 2
     compacted = compact(network, keep, in_place=False)
     dense = dict(network.graph_module.state_dict())
@@ -79,18 +84,19 @@ def samples_of(batches: Sequence[Batch]) -> int:
     return sum(len(next(t for t in tree_leaves(b) if isinstance(t, Tensor))) for b in batches)
 
 
-def _some(batches: Sequence[Batch]) -> list[Batch]:
-    """The first batches, with `MEASURED` samples or a little more."""
+def _some(batches: Sequence[Batch], most: int) -> list[Batch]:
+    """The first batches that hold `most` samples or a little more."""
     found: list[Batch] = []
     for batch in batches:
         found.append(batch)
-        if samples_of(found) >= MEASURED:
+        if samples_of(found) >= most:
             break
     return found
 
 
 def _by_size(network: PrunableNetwork, index: int) -> Curve:
-    """Where no fitted layer reads a group (what a product of two activations reads, say): by the weights' size."""
+    """Where no fitted layer reads a group (what a product of two activations reads, say): by the weights'
+    size."""
     group = network.groups[index]
     scores = initial_scores(network, "rms")[group.start : group.stop]
     n = len(scores)

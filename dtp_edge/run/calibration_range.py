@@ -1,7 +1,9 @@
-"""Whether calibration inputs have the range that the network was trained on, as its first batch norm remembers it."""
+"""Whether calibration inputs have the range that the network was trained on, as its first batch norm
+remembers it."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -57,8 +59,6 @@ class _FirstNorm(Walk):
 def first_norm_ratio(network: PrunableNetwork, batch: tuple[Any, ...]) -> float | None:
     """Return how large what the first batch norm sees is beside what it saw in training; None without one."""
     walk = _FirstNorm(network.graph_module)
-    try:
+    with suppress(_Found):
         walk.run([batch])
-    except _Found:
-        pass
     return walk.ratio

@@ -1,4 +1,5 @@
-"""The inputs that a network is calibrated on: read, split, and refused where nothing good can come of them."""
+"""The inputs that a network is calibrated on: read, split, and refused where nothing good can come of
+them."""
 
 from __future__ import annotations
 
@@ -63,11 +64,12 @@ class CalibrationSet:
 def calibration_set(
     given: DataSource | Iterable[Any], network: PrunableNetwork, *, images: int = IMAGES, seed: int = 0
 ) -> CalibrationSet:
-    """Read up to `images` samples of a data source's training inputs, or of batches as the network takes them.
+    """Read up to `images` samples of a data source's training inputs, or of batches as the network takes
+    them.
 
-    A batch is a tensor, a tuple, or a dict of inputs by keyword; what stands behind the inputs in a tuple (labels)
-    is left away. **Raises:** `InputError` for inputs that do not fit the network, are not finite, all alike, or too
-    few.
+    A batch is a tensor, a tuple, or a dict of inputs by keyword; what stands behind the inputs in a tuple
+    (labels) is left away. **Raises:** `InputError` for inputs that do not fit the network, are not finite,
+    all alike, or too few.
     """
     name, found = "batches", given
     if hasattr(given, "train") and hasattr(given, "input_shape"):
@@ -186,7 +188,13 @@ def _cut(batch: Batch) -> tuple[Batch, Batch | None]:
     return part(slice(0, count - held)), part(slice(count - held, count))
 
 
-def affordable(images: int, example: Tensor) -> int:
-    """How many samples fit into memory with all that a fit holds at once: fewer of large ones."""
-    pixels = math.prod(example.shape[2:]) if example.dim() > 2 else math.prod(example.shape[1:])
-    return min(images, max(LEAST, _PIXELS // max(pixels, 1)))
+def affordable(batches: list[Batch]) -> list[Batch]:
+    """The first batches that fit into memory with all that a fit holds of them at once; at least one."""
+    found, pixels = [], 0
+    for batch in batches:
+        found.append(batch)
+        shape = max((t.shape for t in tree_leaves(batch) if isinstance(t, Tensor)), key=math.prod)
+        pixels += math.prod(shape) // (shape[1] if len(shape) > 2 else 1)
+        if pixels >= _PIXELS:
+            break
+    return found

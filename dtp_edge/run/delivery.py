@@ -114,10 +114,8 @@ def _file_rows(stage: Path | None) -> tuple[dict[str, Any], ...]:
 
 
 def _metadata(cut: Cut, options: Options) -> dict[str, str]:
-    data = options.data if options.calibrate is None else options.calibrate
-    normalised = (
-        {"mean": data.mean, "std": data.std} if hasattr(data, "mean") and hasattr(data, "std") else {}
-    )
+    data: Any = options.data if options.calibrate is None else options.calibrate
+    normalised = {name: getattr(data, name) for name in ("mean", "std") if hasattr(data, "train")}
     return {
         **{f"dtp_edge.input_{name}": json.dumps(value) for name, value in normalised.items()},
         "dtp_edge.version": dtp_edge.__version__,

@@ -16,13 +16,13 @@ import dtp_edge
 from dtp_edge.measure.machine import cpu_model, ram_bytes
 from dtp_edge.profiles import Profile
 from dtp_edge.report import SCHEMA_VERSION
+from dtp_edge.run.calibrated import Calibrated
 from dtp_edge.run.delivery import Delivered
 from dtp_edge.run.facts_budgets import budget_rows, slack, warned
 from dtp_edge.run.facts_curves import curve_rows
 from dtp_edge.run.facts_layers import layer_rows, memory_rows
 from dtp_edge.run.facts_next import suggestions
 from dtp_edge.run.facts_widths import OneWidth, group_rows
-from dtp_edge.run.calibrated import Calibrated
 from dtp_edge.run.options import Options
 from dtp_edge.run.proved import Cut
 
@@ -102,7 +102,8 @@ def _mode(cut: Cut) -> str:
 
 
 def _calibration(found: Calibrated, delivered: Delivered) -> dict[str, Any]:
-    """What calibration did, and how near the outputs are to the dense network's on inputs that took no part."""
+    """What calibration did, and how near the outputs are to the dense network's on inputs that took no
+    part."""
     return {
         "samples": found.inputs.samples,
         "held_out": found.inputs.judges,

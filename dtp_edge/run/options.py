@@ -51,8 +51,9 @@ NOBODY = Listener()
 class Options:
     """What the user chose; see `prune_for_device` for each.
 
-    `calibrate` is a data source or batches of inputs, of which `images` samples are read. `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training.
+    `calibrate` is a data source or batches of inputs, of which `images` samples are read. `int8_method` is
+    one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the curves are written
+    to `out/tensorboard` while training.
     """
 
     budget: Budget

@@ -24,8 +24,9 @@ def outputs_of(module: nn.Module, batches: Sequence[tuple[Any, ...]]) -> list[An
 def compared(made: Sequence[Any], wanted: Sequence[Any]) -> tuple[float, float | None]:
     """Return the error of outputs, and the share of samples with the same top class.
 
-    The error is squared and relative to how much the wanted output varies from sample to sample, so that 1 is no
-    better than their mean; of several outputs the worst. The share is None where no output is `[batch, classes]`.
+    The error is squared and relative to how much the wanted output varies from sample to sample, so that 1 is
+    no better than their mean; of several outputs the worst. The share is None where no output is `[batch,
+    classes]`.
     """
     rows, others = _real(wanted), _real(made)
     errors, agreement = [], None

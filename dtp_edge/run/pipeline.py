@@ -70,8 +70,8 @@ def prune_for_device(
     - `data`: a `training.DataSource` or its spec ("digits", "cifar10:DIR", ...). Without data the run is
       one-shot: scores from the weights, no training.
     - `calibrate`: inputs without labels, to prune by calibration alone: batches (tensors, tuples, dicts by
-      keyword; what stands behind the inputs is left away), a `training.DataSource`, or a spec. `images`: how many
-      samples of them are read. Not together with `data`.
+      keyword; what stands behind the inputs is left away), a `training.DataSource`, or a spec. `images`: how
+      many samples of them are read. Not together with `data`.
     - `recipe`, `epochs`: how to train; `epochs` is split over masks and fine-tuning.
     - `out`: folder for the results; None writes nothing.
     - `seed`: of the order of the data and of all that is random; the caller's random state stays as it is.

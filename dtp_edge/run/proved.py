@@ -24,7 +24,8 @@ __all__ = ["Cut", "cut_and_prove"]
 class Cut:
     """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
 
-    `training` is what the weights went through, if the run had data, `calibration` how they were fitted without it.
+    `training` is what the weights went through, if the run had data, `calibration` how they were fitted
+    without it.
     """
 
     task: Task

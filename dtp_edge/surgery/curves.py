@@ -23,8 +23,8 @@ def curves_of(
 ) -> list[Curve | None]:
     """Return the curve of every group, None for one that no fitted layer reads (what a softmax reads, say).
 
-    A reader's errors count relative to the size of what it makes. Without each of `shares` of a group's atoms the
-    curve also holds the repaired weights.
+    A reader's errors count relative to the size of what it makes. Without each of `shares` of a group's atoms
+    the curve also holds the repaired weights.
     """
     found: list[Curve | None] = []
     weights = named_tensors(network.graph_module)
@@ -78,7 +78,8 @@ def _columns(atom: np.ndarray, index: np.ndarray, n: int, per_channel: int) -> n
 def repaired_without(
     network: PrunableNetwork, curve: Curve, moments: Mapping[str, Moment], count: int
 ) -> dict[str, Tensor]:
-    """Return what a group's readers become once the first `count` atoms of its curve are gone, by tensor name.
+    """Return what a group's readers become once the first `count` atoms of its curve are gone, by tensor
+    name.
 
     Their weights, and the bias or running mean that takes up the shift of their outputs.
     """

@@ -1,4 +1,5 @@
-"""Layers fitted one after the other to given outputs, each just before it runs: the steps of `least_squares`."""
+"""Layers fitted one after the other to given outputs, each just before it runs: the steps of
+`least_squares`."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from dtp_edge.surgery.reference import Reference
 from dtp_edge.surgery.walk import Walk
 
 HELD_OUT = 4  # every fourth row judges the fit
+TOO_FEW = "too few rows to fit on"
 NOT_BETTER = "the error on rows that were not fitted did not fall"
 
 
@@ -37,10 +39,14 @@ class Ridge:
         gram = x.T @ x / len(x)
         self.pull = ridge * gram.diagonal().mean().clamp_min(1e-12)
         gram.diagonal().add_(self.pull)
-        self.x, self.start, self.factor = x, start, torch.linalg.cholesky(gram)
+        self.factor, self.failed = torch.linalg.cholesky_ex(gram)
+        self.x, self.start = x, start
 
     def weights(self, y: Tensor) -> Tensor:
-        """Return the weights `[neurons, inputs]` for outputs `y` `[rows, neurons]`."""
+        """Return the weights `[neurons, inputs]` for outputs `y` `[rows, neurons]`; `start` where none can be
+        had."""
+        if self.failed:
+            return self.start.clone()
         right = self.x.T @ y / len(self.x)
         return torch.cholesky_solve(right + self.pull * self.start.T, self.factor).T
 
@@ -103,8 +109,10 @@ class Fitting(Walk):
         mean, variance, training = self.arguments(node, 0)[3:6]
         if mean is None or training:
             return
-        found = [self.arguments(node, i)[0] for i in range(len(self.values[node.args[0]]))]
+        found = [self.arguments(node, i)[0] for i in range(len(self.values[node.all_input_nodes[0]]))]
         x = found[0] if len(found) == 1 else torch.cat(found)
+        if x.numel() < 2 * x.shape[1]:
+            return  # one value has no spread
         dims = [d for d in range(x.dim()) if d != 1]
         mean.copy_(x.mean(dims))
         variance.copy_(x.var(dims))

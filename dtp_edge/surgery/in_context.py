@@ -1,10 +1,12 @@
-r"""A layer fitted to what follows it: the stream that it is added to, and the ReLU that hides part of its error.
+r"""A layer fitted to what follows it: the stream that it is added to, and the ReLU that hides part of its
+error.
 
-Where a layer's output $z$ goes through a batch norm $a z + b$ and is added to a stream, what counts is the sum. So the
-target is the dense network's sum less the compact network's own stream: each block also makes up for the errors that
-the stream brings along. Where a ReLU follows, an error below 0 is none: the targets there move to what the layer makes
-anyway, min(prediction, 0), and the layer is solved again from the same factor (Zhang et al. 2016, Accelerating very
-deep convolutional networks, section 3). The batch norm keeps its statistics; the shift that is left goes to its mean.
+Where a layer's output $z$ goes through a batch norm $a z + b$ and is added to a stream, what counts is the
+sum. So the target is the dense network's sum less the compact network's own stream: each block also makes up
+for the errors that the stream brings along. Where a ReLU follows, an error below 0 is none: the targets there
+move to what the layer makes anyway, min(prediction, 0), and the layer is solved again from the same factor
+(Zhang et al. 2016, Accelerating very deep convolutional networks, section 3). The batch norm keeps its
+statistics; the shift that is left goes to its mean.
 """
 
 from __future__ import annotations
@@ -15,8 +17,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from dtp_edge.surgery.fitting import HELD_OUT, NOT_BETTER, Fitting, Refit, Ridge
-from dtp_edge.surgery.readers import CONV, Sequel, chosen, groups_of, sequel_of, takes_up_means
+from dtp_edge.surgery.fitting import HELD_OUT, NOT_BETTER, TOO_FEW, Fitting, Refit, Ridge
+from dtp_edge.surgery.readers import (
+    CONV,
+    Sequel,
+    chosen,
+    groups_of,
+    running_mean,
+    scale_and_shift,
+    sequel_of,
+    takes_up_means,
+)
 from dtp_edge.surgery.reference import Reference
 
 RECTIFIED = 3  # times that targets below 0 are moved
@@ -37,6 +48,9 @@ class InContext(Fitting):
         args = self.arguments(node, 0)
         weight, bias = args[1], args[2] if len(args) > 2 else None
         sequel = sequel_of(node, self.place)
+        if len(self.wanted.outputs[name]) < 2 * HELD_OUT:
+            self.rows.append(Refit(name, None, None, TOO_FEW))
+            return
         aim = self._aim(node, name, sequel)
         x = self.inputs(node, name)
         fitted_rows = torch.arange(len(x), device=x.device) % HELD_OUT != 0
@@ -69,25 +83,16 @@ class InContext(Fitting):
         if bias is not None:
             bias.copy_(shift)
         elif sequel.norm is not None:
-            running = self._norm(sequel.norm)[3]
+            running = running_mean(self.module, sequel.norm)
             running.copy_(running.double() - shift)
         if sequel.norm is not None:
             self.settled.add(sequel.norm)
-
-    def _norm(self, norm: fx.Node) -> tuple:
-        """The arguments of a batch norm that has not run yet, but for its input."""
-        return tuple(
-            self._tensor(str(a.target)) if isinstance(a, fx.Node) and a.op == "get_attr" else a
-            for a in norm.args
-        )
 
     def _aim(self, node: fx.Node, name: str, sequel: Sequel) -> _Aim:
         y = self.wanted.outputs.pop(name).double()
         scale, shift, rest = torch.ones_like(y[0]), torch.zeros_like(y[0]), None
         if sequel.norm is not None:
-            _, gain, offset, mean, variance, _, _, epsilon, *_ = self._norm(sequel.norm)
-            scale = (variance.double() + epsilon).rsqrt() * (1.0 if gain is None else gain.double())
-            shift = (0.0 if offset is None else offset.double()) - mean.double() * scale
+            scale, shift = scale_and_shift(self.module, sequel.norm)
         target = y * scale + shift
         if name in self.wanted.sums and sequel.other in self.values:
             pairs = zip(self.values[sequel.other], self.wanted.rows[name], strict=True)
@@ -98,7 +103,8 @@ class InContext(Fitting):
 
 @dataclass(frozen=True)
 class _Aim:
-    """What a layer with outputs $z$ should reach: `target` for scale * z + shift + rest, `[rows, neurons]`."""
+    """What a layer with outputs $z$ should reach: `target` for scale * z + shift + rest, `[rows,
+    neurons]`."""
 
     own: Tensor  # the dense layer's output, where the target says nothing of it
     target: Tensor
@@ -143,7 +149,8 @@ def _apply(x: Tensor, weights: Tensor, groups: int) -> Tensor:
 
 
 def _bounded(weights: Tensor, start: Tensor, norms: Tensor) -> Tensor:
-    """Weights of which no neuron exceeds `GROWTH` times its norm in the dense network: less of the change is made."""
+    """Weights of which no neuron exceeds `GROWTH` times its norm in the dense network: less of the change is
+    made."""
     most = torch.maximum(GROWTH * norms.double(), start.norm(dim=1))
     sound = torch.isfinite(weights).all(1, keepdim=True)
     change = torch.where(sound, weights - start, torch.zeros_like(start))

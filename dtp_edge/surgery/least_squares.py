@@ -54,9 +54,9 @@ def refit(
 
     `dense` has the tensors of the dense network that is imitated, by name (a state dict); what it lacks is
     taken from `network`. `inputs` is one batch, as large as memory allows (512 small images do), or a list of
-    batches. `ridge` pulls towards the weights as cut: 0.1 keeps what training under the masks has taught them,
-    0.01 suits weights that were cut without it. With `streams` a layer is fitted to what follows it, see above.
-    Layers that cannot be fitted keep their weights, with the reason in the result.
+    batches. `ridge` pulls towards the weights as cut: 0.1 keeps what training under the masks has taught
+    them, 0.01 suits weights that were cut without it. With `streams` a layer is fitted to what follows it,
+    see above. Layers that cannot be fitted keep their weights, with the reason in the result.
     """
     batches = inputs if isinstance(inputs, list) else [inputs]
     module = compacted.graph_module

@@ -31,9 +31,11 @@ MOST_INPUTS = 4608  # a moment of more is kept in blocks of so many, as if the b
 
 @dataclass
 class Moment:
-    """Sums over `rows` rows: `grams` `[d, d]` and `sums` `[d]`, float64, one for each block of a reader's inputs.
+    """Sums over `rows` rows: `grams` `[d, d]` and `sums` `[d]`, float64, one for each block of a reader's
+    inputs.
 
-    A grouped convolution has a block a group (`groups`); a layer of very many inputs has several blocks of columns.
+    A grouped convolution has a block a group (`groups`); a layer of very many inputs has several blocks of
+    columns.
     """
 
     starts: tuple[int, ...]
@@ -53,11 +55,10 @@ class Moment:
         starts = [g * inputs + i for g in range(groups) for i in range(0, inputs, step)]
         ends = [*starts[1:], groups * inputs]
         sizes = [b - a for a, b in zip(starts, ends, strict=True)]
-        zeros = {"dtype": torch.float64}
         return cls(
             (*starts, groups * inputs),
-            [torch.zeros(n, n, **zeros) for n in sizes],
-            [torch.zeros(n, **zeros) for n in sizes],
+            [torch.zeros(n, n, dtype=torch.float64) for n in sizes],
+            [torch.zeros(n, dtype=torch.float64) for n in sizes],
             groups,
             centred,
         )
@@ -71,7 +72,8 @@ class Moment:
             total += part.sum(0)
 
     def blocks(self, ridge: float) -> list[Tensor]:
-        """Return the moments, about the mean where a bias or a norm takes that up; `ridge` of their mean on top."""
+        """Return the moments, about the mean where a bias or a norm takes that up; `ridge` of their mean on
+        top."""
         found = []
         for gram, total in zip(self.grams, self.sums, strict=True):
             block = gram / max(self.rows, 1)
@@ -89,8 +91,8 @@ def moments_of(
 ) -> dict[str, Moment]:
     """Return the moments of every layer that reads prunable channels, by its weight's name.
 
-    `batches` are run one after the other; `images` is how many samples they have together, which decides at how
-    many positions of each a layer is read.
+    `batches` are run one after the other; `images` is how many samples they have together, which decides at
+    how many positions of each a layer is read.
     """
     walk = _Collecting(network, images, seed)
     for batch in batches:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from dtp_edge.errors import REPORT, CheckError
 from dtp_edge.ops.nodes import lookup
 
 CONV, LINEAR = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default
@@ -84,7 +85,8 @@ def inputs_at(node: fx.Node, args: tuple[Any, ...], rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sequel:
-    """What follows a layer: its batch norm, the addition of `other` to what it made, a ReLU; any may be absent."""
+    """What follows a layer: its batch norm, the addition of `other` to what it made, a ReLU; any may be
+    absent."""
 
     norm: fx.Node | None = None
     add: fx.Node | None = None
@@ -94,9 +96,11 @@ class Sequel:
 
 def sequel_of(node: fx.Node, place: dict[fx.Node, int]) -> Sequel:
     """Return what follows; `place` numbers the graph's nodes, as `other` must be known when `node` runs."""
-    norm, other, add, at = None, None, None, node
-    if _only_user(at, (NORM,)) is not None:
-        norm = at = _only_user(at, (NORM,)) or at
+    other, add, at = None, None, node
+    norm = _only_user(at, (NORM,))
+    if norm is not None and (norm.args[5] is True or not isinstance(norm.args[3], fx.Node)):
+        return Sequel()  # its statistics are those of the batch
+    at = norm or at
     found = _only_user(at, _ADD)
     if found is not None and len(found.args) == 2 and not found.kwargs:
         a, b = found.args
@@ -112,15 +116,17 @@ def _only_user(node: fx.Node, targets: tuple[Any, ...]) -> fx.Node | None:
 
 
 def scale_and_shift(module: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
-    """What a batch norm in evaluation does to every neuron: float64 `[neurons]` each."""
-    given = [
-        lookup(module, str(a.target)) if isinstance(a, fx.Node) and a.op == "get_attr" else None
-        for a in norm.args
-    ]
-    gain, offset, mean, variance = given[1:5]
+    """What a batch norm with running statistics does to every neuron: float64 `[neurons]` each."""
+    gain, offset, mean, variance = (
+        None if a is None else lookup(module, str(cast(fx.Node, a).target)).double() for a in norm.args[1:5]
+    )
     if mean is None or variance is None:
-        size = norm.args[0].meta["val"].shape[1]
-        return torch.ones(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
-    scale = (variance.double() + float(norm.args[7])).rsqrt()
-    scale = scale if gain is None else scale * gain.double()
-    return scale, (0.0 if offset is None else offset.double()) - mean.double() * scale
+        raise CheckError("a batch norm without running statistics", where=norm.name, hint=REPORT)
+    scale = (variance + cast(float, norm.args[7])).rsqrt()
+    scale = scale if gain is None else scale * gain
+    return scale, (0.0 if offset is None else offset) - mean * scale
+
+
+def running_mean(module: fx.GraphModule, norm: fx.Node) -> Tensor:
+    """The buffer itself."""
+    return lookup(module, str(cast(fx.Node, norm.args[3]).target))

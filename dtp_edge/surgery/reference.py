@@ -60,7 +60,7 @@ class Reference(Walk):
             shapes = [positions(out, conv).shape for out in self.values[node]]
             images = sum(shape[0] for shape in shapes)
             self.rows[name] = [
-                self._sample(*shape[:2], images, unknowns).to(out.device)
+                self._sample(shape[0], shape[1], images, unknowns).to(out.device)
                 for shape, out in zip(shapes, self.values[node], strict=True)
             ]
             self.outputs[name] = self._sampled(node, name, conv)

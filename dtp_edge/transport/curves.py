@@ -1,9 +1,10 @@
 r"""Widths from error curves: what an atom's keeping is worth is the rise of the error without it.
 
-Group g loses $E_g(t)$ without the t atoms that its curve lets go first. The one dual of the transport needs a worth for
-every atom, in one currency, that falls along the curve's order; the search then takes widths by worth per price. So the
-curve is scaled to what was *measured* at the network's output at a few widths (between them the scale is interpolated
-in the logarithm of the error), and its rises are made to grow by pooling neighbours (the greatest convex minorant).
+Group g loses $E_g(t)$ without the t atoms that its curve lets go first. The one dual of the transport needs a
+worth for every atom, in one currency, that falls along the curve's order; the search then takes widths by
+worth per price. So the curve is scaled to what was *measured* at the network's output at a few widths
+(between them the scale is interpolated in the logarithm of the error), and its rises are made to grow by
+pooling neighbours (the greatest convex minorant).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ _TIE = 1e-6  # equal worths keep the curve's order
 def rises_of(error: np.ndarray, measured: Mapping[int, float], trust: float = 1.0) -> np.ndarray:
     """Return the rise of the output's error with every further atom that goes, `[n]` >= 0, never falling.
 
-    `error` `[n + 1]` is the curve; `measured` the output's error once so many atoms had gone. `trust` is how far
-    the curve is scaled to it: 1 as it was measured, 0 not at all, between them by the geometric mean.
+    `error` `[n + 1]` is the curve; `measured` the output's error once so many atoms had gone. `trust` is how
+    far the curve is scaled to it: 1 as it was measured, 0 not at all, between them by the geometric mean.
     """
     error = np.maximum.accumulate(np.asarray(error, dtype=np.float64))
     points = {t: value / error[t] for t, value in measured.items() if error[t] > 0 and value > 0}
@@ -39,7 +40,8 @@ def worths(
 ) -> np.ndarray:
     """Return what keeping every atom is worth, `[n_atoms]` > 0, for `harden(values=...)`.
 
-    `orders[g]` are group g's atoms as they go, `rises[g]` what each costs, `starts[g]` the group's first atom.
+    `orders[g]` are group g's atoms as they go, `rises[g]` what each costs, `starts[g]` the group's first
+    atom.
     """
     values = np.zeros(n_atoms)
     largest = max((float(r.max(initial=0.0)) for r in rises), default=0.0) or 1.0

@@ -57,10 +57,11 @@ def load_data(spec: str, image_size: int | None = None, workers: int = 2) -> Dat
 
 
 def load_inputs(spec: str, image_size: int | None = None, workers: int = 2) -> DataSource | Iterable[Any]:
-    """Open inputs to calibrate on: what `load_data` opens (labels are ignored), or inputs that have no labels.
+    """Open inputs to calibrate on: what `load_data` opens (labels are ignored), or inputs that have no
+    labels.
 
-    Those are `images:DIR` (pictures in one folder), `npz:FILE` (arrays in the order of the network's arguments)
-    and `file.py:callable` that returns batches. Raises `InputError`.
+    Those are `images:DIR` (pictures in one folder), `npz:FILE` (arrays in the order of the network's
+    arguments) and `file.py:callable` that returns batches. Raises `InputError`.
     """
     kind, _, rest = spec.partition(":")
     if kind == "images":

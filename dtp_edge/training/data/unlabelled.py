@@ -20,7 +20,8 @@ _HINT = "np.savez writes one: an array for each input, samples in their first di
 
 
 def pictures(folder: Path, size: int, workers: int) -> Iterator[Tensor]:
-    """Batches of the pictures in `folder` and below, in the order of their names, as `ImageFolder` reads them."""
+    """Batches of the pictures in `folder` and below, in the order of their names, as `ImageFolder` reads
+    them."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise InputError(
