@@ -110,10 +110,10 @@ def _of_source(data: DataSource, network: PrunableNetwork, images: int, seed: in
 def _up_to(batches: Iterable[Any], images: int) -> Iterator[Any]:
     seen = 0
     for batch in batches:
-        if seen >= images:
-            return
         seen += _count([batch if isinstance(batch, tuple) else (batch,)]) or 1
         yield batch
+        if seen >= images:
+            return
 
 
 def _arguments(batch: Any, network: PrunableNetwork) -> Batch:
