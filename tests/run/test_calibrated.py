@@ -228,9 +228,14 @@ def test_arrays_for_int8_are_single_samples(trained) -> None:
 def test_int8_is_calibrated_on_the_same_inputs(trained, tmp_path: Path) -> None:
     net, x = trained
     result = dtp.prune_for_device(
-        net, x[:1], device="stm32h747-cubeai-int8", budget=dtp.Budget(macs="60%"), calibrate=list(x.split(16)),
-        int8=True, out=tmp_path / "r",
-    )  # fmt: skip
+        net,
+        x[:1],
+        device="stm32h747-cubeai-int8",
+        budget=dtp.Budget(macs="60%"),
+        calibrate=list(x.split(16)),
+        int8=True,
+        out=tmp_path / "r",
+    )
     assert result.onnx_int8 is not None
     assert result.onnx_int8.is_file()
     assert result.report["calibration"]["int8_method"]
