@@ -18,19 +18,14 @@ from torch import nn
 
 from dtp_edge.graph import MaskedNetwork, mode_of
 from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.ops.nodes import lookup
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.departure import first_difference
 from dtp_edge.surgery.compact_graph import aten
 from dtp_edge.surgery.compaction import Compact, compact, graph_tensors
-from dtp_edge.surgery.difference import (
-    FLOAT32_LIMIT,
-    FLOAT64_LIMIT,
-    leaves,
-    random_like,
-    relative_error,
-)
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, FLOAT64_LIMIT, relative_error
 
 # A network whose weights magnify rounding (saturated attention, random residual streams) differs by more than
 # 1e-4 in float32 between two orders of summation, and one that picks the best (top-k) by any amount. Then

@@ -16,9 +16,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, aten
-from dtp_edge.surgery.difference import FLOAT32_LIMIT, leaves, random_like, relative_error
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 from dtp_edge.surgery.kept import KeptIndices
 
 TRAIN_LIMIT = 1e-2  # batch norm over two small samples magnifies rounding

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
-from dtp_edge.graph.leaves import in_float64
+from dtp_edge.graph.leaves import in_float64, leaves, random_like
 from dtp_edge.onnx.reader.dtypes import HALF
 from dtp_edge.onnx.reader.source_file import Source
 from dtp_edge.onnx.session import first_line, open_session
 from dtp_edge.proof import Check
 from dtp_edge.proof.equality import convert_literals
-from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT, leaves, random_like
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT
 
 NAME = "source file == network as read"
 HALF_LIMIT = 2e-2  # of a file that itself computes in 16 bits
