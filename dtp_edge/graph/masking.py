@@ -22,13 +22,8 @@ from dtp_edge.ops.nodes import op_name
 from dtp_edge.ops.spec import spec_of
 
 
-def site_factors(atoms: IndexAtoms, mask: Tensor) -> Tensor:
-    """Return the mask of every index, `[size]`: the product over its atoms."""
-    return _Factors([atoms], len(mask), mask.device)(mask)[0]
-
-
-class _Factors:
-    """The factors of many sites by two gathers: indices are made once, not in every step."""
+class Factors:
+    """The mask of every index of many sites, a product over its atoms; the indices are made once."""
 
     def __init__(self, arrays: Sequence[IndexAtoms], n_atoms: int, device: torch.device) -> None:
         depth = max((a.shape[1] for a in arrays), default=1)
@@ -53,7 +48,7 @@ def _factors(network: PrunableNetwork, kind: str, mask: Tensor) -> tuple[Tensor,
     cache, key = network.masking_cache, ("factors", kind, mask.device)
     if key not in cache:
         sites = network.parameter_sites if kind == "parameter" else network.node_sites
-        cache[key] = _Factors([s.atoms for s in sites], network.n_atoms, mask.device)
+        cache[key] = Factors([s.atoms for s in sites], network.n_atoms, mask.device)
     return cache[key](mask)
 
 

@@ -12,11 +12,11 @@ import onnx
 import torch
 from torch import nn
 
+from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import mode_of
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import as_tuple, batch_one, in_float64, leaves, random_like
 from dtp_edge.onnx.selection import Pick, Picking, file_picks
-from dtp_edge.onnx.session import open_session
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.equality import convert_literals
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT, relative_error
