@@ -40,8 +40,6 @@ class Layer:
     `op` is the ATen name without overload ("conv2d", "linear", "add", "batch_norm", "cat", ...),
     `module` the name of the nn.Module that owns it, `attributes` its literal arguments
     (for convolutions always: kernel_size, stride, padding, dilation, groups, transposed).
-    `groups_width`: for a grouped convolution whose number of groups shrinks with pruning
-    (depthwise), the Width index that counts its groups.
     """
 
     name: str
@@ -50,7 +48,6 @@ class Layer:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, object] = field(default_factory=dict)
-    groups_width: int | None = None
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def test_layer_list_counts_what_convolutions_do() -> None:
     layers = {layer.module: layer for layer in network.layers.layers if layer.op == "conv2d"}
     depthwise = layers["a.0"]
     tensors = network.layers.tensors
-    assert depthwise.groups_width == tensors[depthwise.inputs[0]].shape[1].width is not None
+    assert tensors[depthwise.inputs[0]].shape[1].width is not None
     assert depthwise.attributes["kernel_size"] == (3, 3)
     assert [d.size for d in tensors[depthwise.outputs[0]].shape] == [1, 8, 8, 8]
     ones = np.ones(network.n_atoms)
