@@ -115,7 +115,8 @@ def interpreter(runtime: Runtime, interpreters: Mapping[str, str] | None = None)
 def _known(name: str) -> Runtime:
     if name not in RUNTIMES:
         close = nearest(name, RUNTIMES)
-        hint = f"Nearest: {', '.join(close)}." if close else f"Known: {', '.join(RUNTIMES)}."
+        known = "; ".join(f"{r.name} ({r.about})" for r in RUNTIMES.values())
+        hint = f"Nearest: {', '.join(close)}." if close else f"Known: {known}."
         raise InputError(f"no runtime is called {name!r}", where="--runtime", hint=hint)
     return RUNTIMES[name]
 
