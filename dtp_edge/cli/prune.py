@@ -241,7 +241,7 @@ def _refuse_resume(request: dict[str, Any]) -> None:
     if request["data"] is None:
         raise InputError(
             "--resume needs --data",
-            hint="A run without data trains nothing and takes seconds: start it anew.",
+            hint="A run without data trains nothing and takes seconds: start it again.",
         )
     if not _checkpoints(request):
         raise InputError(
@@ -259,7 +259,7 @@ def _stopped(stop: BaseException, request: dict[str, Any]) -> Interrupted:
     """Say what a stopped run left behind, and the command that goes on from it."""
     what = stop.what if isinstance(stop, Interrupted) else "stopped"
     if not _checkpoints(request):
-        return Interrupted(f"{what}; nothing was written", hint="The same command starts anew.")
+        return Interrupted(f"{what}; nothing was written", hint="Run the same command to start again.")
     command = request["command"].removesuffix(" --resume")
     return Interrupted(
         what,

@@ -82,7 +82,7 @@ def _own(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     numbers = leaves(first)
     if any(x.is_complex() for x in numbers):
         raise UnsupportedError(
-            "the network returns complex numbers, which ONNX has no form for",
+            "the network returns complex numbers, which ONNX cannot represent",
             where=type(model).__name__,
             hint="Return torch.view_as_real of them.",
         )

@@ -128,7 +128,7 @@ def _job(path: Path, inputs: Mapping[str, np.ndarray] | None) -> tuple[dict[str,
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:  # protobuf's error classes differ between versions
-        raise InputError("it is no ONNX file", where=str(path), hint=HINT) from error
+        raise InputError("it is not an ONNX file", where=str(path), hint=HINT) from error
     constants = {i.name for i in graph.initializer}
     random = np.random.default_rng(0)
     names, arrays = [], []

@@ -95,7 +95,7 @@ def test_a_table_of_constants_is_an_input_and_no_group() -> None:
     network = trace_network(Bias(), torch.randn(2, 5, 6))
     assert [g.name for g in network.groups] == ["a"]
     assert [f.reason for f in network.frozen if f.name == "coordinates"] == [
-        "a table of constants: no layer makes its channels"
+        "it is a table of constants: no layer produces its channels"
     ]
 
 
