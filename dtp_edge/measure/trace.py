@@ -22,7 +22,9 @@ from dtp_edge.files import LARGEST, Bounds, check_bounds, read_bytes
 MOST_BYTES = 64 * 1024 * 1024
 _BOUNDS = Bounds(values=2_000_000, keys=10_000)
 _MOST_ROWS, _LONGEST = 100_000, 20_000
-HINT = "Give the profiler's file as it was written. docs/profilers.md lists what is read, and how each is made."
+HINT = (
+    "Give the profiler's file as it was written. docs/profilers.md lists what is read, and how each is made."
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,9 @@ class Content:
                 continue
             cells = [cell.strip() for cell in text.rstrip("\r").split(separator, len(head) - 1)]
             if len(cells) < len(head):
-                raise self.fault(f"{len(cells)} fields for {len(head)} columns; the file may be cut off", number)
+                raise self.fault(
+                    f"{len(cells)} fields for {len(head)} columns; the file may be cut off", number
+                )
             yield number, dict(zip(head, cells, strict=True))
 
 
@@ -186,8 +190,11 @@ def read_traces(paths: Sequence[Path]) -> list[Trace]:
         found.append(_checked(reader.read(content, mate[1] if mate else None), content))
     if waiting:
         reader, content = waiting[0]
-        raise InputError(f"tells more of a profile of {reader.title}, which is not among the files",
-                         where=str(content.path), hint=f"That is made by: {reader.made_by}")
+        raise InputError(
+            f"tells more of a profile of {reader.title}, which is not among the files",
+            where=str(content.path),
+            hint=f"That is made by: {reader.made_by}",
+        )
     return found
 
 
@@ -196,5 +203,7 @@ def _checked(trace: Trace, content: Content) -> Trace:
     if not trace.rows or not total > 0:
         raise InputError("holds no layer that took time", where=str(content.path), hint=HINT)
     if len(trace.rows) > _MOST_ROWS:
-        raise InputError(f"has {len(trace.rows)} rows; at most {_MOST_ROWS} are read", where=str(content.path), hint=HINT)
+        raise InputError(
+            f"has {len(trace.rows)} rows; at most {_MOST_ROWS} are read", where=str(content.path), hint=HINT
+        )
     return replace(trace, path=str(content.path), rows=tuple(row for row in trace.rows if row.time > 0))

@@ -98,7 +98,9 @@ def join(trace: Trace, model: str, layers: LayerGraph, fusion: Fusion, unit_ms: 
     work = _Work(lowered.kernels)
     named = {layer.name: {layer.name} for layer in layers.layers}
     if model.endswith(".onnx"):
-        named |= onnx_names(Path(model), [x for x in layers.layers if x.name not in lowered.free or _stays(x)])
+        named |= onnx_names(
+            Path(model), [x for x in layers.layers if x.name not in lowered.free or _stays(x)]
+        )
     rows = _join_names(trace, work, by_name(named), unit_ms)
     _join_order(rows, work, layers, unit_ms)
     total = sum(row.time for row in trace.rows) * unit_ms

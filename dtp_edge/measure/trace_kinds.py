@@ -18,14 +18,20 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (  # the first whose word is i
     ("norm", ("norm",)),
     ("softmax", ("softmax",)),
     ("pool", ("pool", "mean", "reduction")),
-    ("activation", ("relu", "clip", "clamp", "sigmoid", "swish", "tanh", "gelu", "silu", "elu", "activation")),
+    (
+        "activation",
+        ("relu", "clip", "clamp", "sigmoid", "swish", "tanh", "gelu", "silu", "elu", "activation"),
+    ),
     ("concat", ("concat", "cat")),
     ("layout", ("transpose", "permute", "split", "slice", "pad", "crop", "shuffle")),
     ("view", ("reshape", "flatten", "squeeze", "view")),
     ("binary", ("add", "sub", "mul", "div", "binaryop", "eltwise", "elementwise")),
 )
 _SAME = {"relu6": "clip", "clamp": "clip", "clamp_min": "clip", "hardtanh": "clip", "swish": "silu"}
-_ALIKE = {"relu": ("relu", "relu6", "clip", "clamp", "minmax"), "clip": ("clip", "clamp", "relu6", "relun1to1")}
+_ALIKE = {
+    "relu": ("relu", "relu6", "clip", "clamp", "minmax"),
+    "clip": ("clip", "clamp", "relu6", "relun1to1"),
+}
 _NODES = 100_000
 
 

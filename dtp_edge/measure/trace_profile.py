@@ -28,9 +28,30 @@ from dtp_edge.profiles.profile import Fusion, Profile, parse_profile
 MIN_ROWS, PARTS = 8, 5
 HINT = "Profile a network with convolutions or products, and name it with --model."
 _CONV = Shape(
-    ("cin", "cout", "groups", "kh", "kw", "stride", "in_h", "in_w", "out_h", "out_w", "extra_bytes", "network_bytes"),
+    (
+        "cin",
+        "cout",
+        "groups",
+        "kh",
+        "kw",
+        "stride",
+        "in_h",
+        "in_w",
+        "out_h",
+        "out_w",
+        "extra_bytes",
+        "network_bytes",
+    ),
     ("one", "macs", "tiled_macs", "copied", "outputs", "inputs", "weights", "cold_weights", "lines", "added"),
-    {"cin_of_group": 0.5, "cout_of_group": 0.5, "groups": 0.35, "pixels": 0.5, "out_w": 0.25, "kernel": 0.4, "stride": 0.8},
+    {
+        "cin_of_group": 0.5,
+        "cout_of_group": 0.5,
+        "groups": 0.35,
+        "pixels": 0.5,
+        "out_w": 0.25,
+        "kernel": 0.4,
+        "stride": 0.8,
+    },
 )
 _COMPUTING = ("conv1x1", "conv3x3", "conv", "depthwise", "grouped", "conv_transpose", "linear", "matmul")
 
@@ -63,7 +84,9 @@ def profile_of(joined: Sequence[Joined], fusion: Fusion, setting: Setting) -> Pr
     """
     rows = [row for number, one in enumerate(joined) for row in _rows(one, number, setting.precision)]
     if not any(row.key in _COMPUTING for row in rows):
-        raise InputError("no convolution or product could be joined to a layer", where=joined[0].trace.path, hint=HINT)
+        raise InputError(
+            "no convolution or product could be joined to a layer", where=joined[0].trace.path, hint=HINT
+        )
     overhead = _overhead_ms(joined)
     document = _document(rows, joined, fusion, setting, overhead)
     document["error"] = _error(rows, joined, fusion, setting, overhead)
@@ -124,7 +147,9 @@ def _kernels(rows: Sequence[_Row], source: str) -> tuple[dict[str, Any], float]:
             columns = {name: np.array([row.features[name] for row in found]) for name in found[0].features}
             kernels[key] = fit_table(columns, np.array([row.us for row in found]), _shape(key), source)
         else:
-            kernels[key] = _rates(found, rate, bandwidth, f"{source}; {len(found)} kernels, by work and bytes")
+            kernels[key] = _rates(
+                found, rate, bandwidth, f"{source}; {len(found)} kernels, by work and bytes"
+            )
     return kernels, bandwidth
 
 
@@ -155,7 +180,9 @@ def _document(
     rows: Sequence[_Row], joined: Sequence[Joined], fusion: Fusion, setting: Setting, overhead: float
 ) -> dict[str, Any]:
     first = joined[0].trace
-    names = ", ".join(f"{one.model.rsplit('/', 1)[-1]} ({one.trace.path.rsplit('/', 1)[-1]})" for one in joined)
+    names = ", ".join(
+        f"{one.model.rsplit('/', 1)[-1]} ({one.trace.path.rsplit('/', 1)[-1]})" for one in joined
+    )
     loose = max(one.loose_share for one in joined)
     kernels, bandwidth = _kernels(rows, f"measured: {first.runtime}'s profiler")
     today = datetime.date.today().isoformat()
@@ -189,7 +216,8 @@ def _document(
             "date": today,
             "how": f"{len(rows)} kernels joined to layers; up to {loose:.1%} of a network's time was not, and "
             "raises all of its kernels alike",
-            "facts": f"as typed: chip {setting.chip}; " + ("clock known" if clock else "clock unknown, 1 MHz stands for it"),
+            "facts": f"as typed: chip {setting.chip}; "
+            + ("clock known" if clock else "clock unknown, 1 MHz stands for it"),
         },
         "error": {"status": "indicative", "how": "being found"},
     }
@@ -199,7 +227,11 @@ def _error(
     rows: Sequence[_Row], joined: Sequence[Joined], fusion: Fusion, setting: Setting, overhead: float
 ) -> dict[str, Any]:
     models = sorted({one.model for one in joined})
-    parts = [(None, model) for model in models] if len(models) > 1 else [(part, models[0]) for part in range(PARTS)]
+    parts = (
+        [(None, model) for model in models]
+        if len(models) > 1
+        else [(part, models[0]) for part in range(PARTS)]
+    )
     errors = []
     for part, model in parts:
         out = {number for number, one in enumerate(joined) if one.model == model}
@@ -207,7 +239,9 @@ def _error(
         rest = [row for row in rows if row not in away]
         if not away or not any(row.key in _COMPUTING for row in rest):
             continue
-        document = _document(rest, joined, fusion, setting, overhead) | {"error": {"status": "indicative", "how": "-"}}
+        document = _document(rest, joined, fusion, setting, overhead) | {
+            "error": {"status": "indicative", "how": "-"}
+        }
         errors.append(_relative(parse_profile(document), away, joined, whole=part is None))
     if not errors:
         return {"status": "indicative", "how": "too few kernels were joined to leave any out"}

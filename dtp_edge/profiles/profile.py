@@ -125,6 +125,15 @@ class WeightCache:
 
 
 @dataclass(frozen=True)
+class Power:
+    """What the board draws while it runs a network; single networks are within `relative_spread` of it."""
+
+    watts: float
+    relative_spread: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Provenance:
     """`reference_ms`: time of the reference kernel (see `machine.Reference`) during the measurement.
     `facts`: which facts about the device are sourced, and which are recalled and unsourced."""
@@ -177,6 +186,7 @@ class Profile:
     memory: Memory = field(default_factory=Memory)
     layout: Layout | None = None
     weight_cache: WeightCache | None = None
+    power: Power | None = None
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -259,6 +269,7 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         memory=Memory(**document.get("memory", {})),
         layout=Layout(**document["layout"]) if "layout" in document else None,
         weight_cache=WeightCache(**document["weight_cache"]) if "weight_cache" in document else None,
+        power=Power(**document["power"]) if "power" in document else None,
         graph_overhead_ms=float(document["graph_overhead_ms"]),
         provenance=Provenance(**document["provenance"]),
         error=HeldOutError(**document["error"]),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from dtp_edge.metrics import COUNTED, UNITS, quantity, title
+from dtp_edge.profiles import Profile
 from dtp_edge.run.delivery import Delivered
 from dtp_edge.transport import Budget
 
@@ -26,11 +28,19 @@ def budget_rows(delivered: Delivered, budget: Budget) -> list[dict[str, Any]]:
         if metric == "latency_ms":
             row["relative_error_of_profile"] = cost.profile.error.median_relative
             row |= _measured(delivered.measured)
+        if metric == "energy_mj":
+            row["relative_error_of_profile"] = _energy_error(cost.profile)
         rows.append(row)
     for metric, (limit, whole, now) in task.keep_ratios(cut.keep).items():  # counts, of the network alone
         row = _row(metric, asked.get(metric), limit, whole, now)
         rows.append(row | {"relative_error_of_profile": 0.0})
     return rows
+
+
+def _energy_error(profile: Profile) -> float | None:
+    """Energy is time times power: their errors are independent."""
+    error, power = profile.error.median_relative, profile.power
+    return None if error is None or power is None else math.hypot(error, power.relative_spread)
 
 
 def _row(metric: str, asked: str | None, limit: float | None, dense: float, pruned: float) -> dict[str, Any]:

@@ -14,15 +14,21 @@ def read(content: Content, _: Content | None) -> Trace:
     document = content.json
     summary = content.member(document, "execution_summary", dict, "$")
     detail = content.member(document, "execution_detail", list, "$")
-    whole = content.number(summary.get("estimated_inference_time"), "$.execution_summary.estimated_inference_time")
+    whole = content.number(
+        summary.get("estimated_inference_time"), "$.execution_summary.estimated_inference_time"
+    )
     times = [_amount(content, row, "execution_time", i) for i, row in enumerate(detail)]
     cycles = [_amount(content, row, "execution_cycles", i) for i, row in enumerate(detail)]
     amounts = times if sum(times) > 0 else cycles
     if not sum(amounts) > 0:
         raise content.fault("no layer has a time or cycles", "$.execution_detail")
     rows = tuple(
-        TraceRow(_names(content.name(row.get("name", ""), f"$.execution_detail[{i}].name")),
-                 str(row.get("type", "")), amount, unit=str(row.get("compute_unit", "")))
+        TraceRow(
+            _names(content.name(row.get("name", ""), f"$.execution_detail[{i}].name")),
+            str(row.get("type", "")),
+            amount,
+            unit=str(row.get("compute_unit", "")),
+        )
         for i, (row, amount) in enumerate(zip(detail, amounts, strict=True))
     )
     # cycles of an NPU say each layer's share: the clock is that at which they add up to the measured call

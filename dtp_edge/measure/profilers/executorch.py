@@ -28,12 +28,21 @@ def read(content: Content, _: Content | None) -> Trace:
         if name in _WHOLE:
             whole = content.number(cells[median.strip()], number) if name == _WHOLE[0] else whole
             continue
-        row = TraceRow((name,), _kind(name, cells), content.number(cells[median.strip()], number),
-                       unit=cells.get("delegate_backend_name", ""))
+        row = TraceRow(
+            (name,),
+            _kind(name, cells),
+            content.number(cells[median.strip()], number),
+            unit=cells.get("delegate_backend_name", ""),
+        )
         (parts if name in _PARTS else rows).append(row)
     per = milliseconds.get(unit)
-    return Trace(str(content.path), "ExecuTorch", tuple(rows or parts), time_ms=per,
-                 latency_ms=None if whole is None or per is None else whole * per)
+    return Trace(
+        str(content.path),
+        "ExecuTorch",
+        tuple(rows or parts),
+        time_ms=per,
+        latency_ms=None if whole is None or per is None else whole * per,
+    )
 
 
 def _kind(name: str, cells: dict[str, str]) -> str:

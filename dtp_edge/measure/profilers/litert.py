@@ -72,7 +72,9 @@ def _of_table(content: Content) -> tuple[list[TraceRow], list[TraceRow]]:
 
 
 def _line(content: Content, number: int, head: int) -> TraceRow:
-    columns = [name.strip(" []").lower().replace("avg ms", "avg_ms") for name in _cells(content.lines[head - 1])]
+    columns = [
+        name.strip(" []").lower().replace("avg ms", "avg_ms") for name in _cells(content.lines[head - 1])
+    ]
     cells = _cells(content.lines[number - 1])
     if len(cells) < len(columns):
         raise content.fault(f"{len(cells)} fields for {len(columns)} columns", number)
@@ -121,7 +123,9 @@ def _message(content: Content) -> Any:
 @cache
 def _benchmark() -> type[Any]:
     """Return the class of the message, made of the fields that are read; others are passed over."""
-    file = descriptor_pb2.FileDescriptorProto(name="dtp_edge/litert.proto", package="dtp_edge.litert", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="dtp_edge/litert.proto", package="dtp_edge.litert", syntax="proto3"
+    )
     for name, field in _fields():
         if not file.message_type or file.message_type[-1].name != name:
             file.message_type.add(name=name)
@@ -132,7 +136,10 @@ def _benchmark() -> type[Any]:
 
 
 def _fields() -> Iterator[tuple[str, descriptor_pb2.FieldDescriptorProto]]:
-    plain = {"int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64, "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING}
+    plain = {
+        "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
+        "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
+    }
     for message, fields in _MESSAGES.items():
         for name, number, kind in fields:
             field = descriptor_pb2.FieldDescriptorProto(name=name, number=number)

@@ -31,7 +31,10 @@ def read(content: Content, _: Content | None) -> Trace:
         arguments = content.member(event, "args", dict, path)
         key = (str(arguments.get("node_index", "")), event["name"])
         calls.setdefault(key, []).append(content.number(event.get("dur"), f"{path}.dur"))
-        types[key] = content.name(arguments.get("op_name"), f"{path}.args.op_name"), str(arguments.get("provider", ""))
+        types[key] = (
+            content.name(arguments.get("op_name"), f"{path}.args.op_name"),
+            str(arguments.get("provider", "")),
+        )
     rows = []
     for key, times in calls.items():
         name = key[1].removesuffix(_END)

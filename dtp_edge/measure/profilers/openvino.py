@@ -9,7 +9,9 @@ _TIME = "realTime (ms)"
 
 
 def recognises(content: Content) -> bool:
-    return tuple(cell.strip() for cell in content.lines[0].split(";")[:4]) == _HEAD if content.lines else False
+    return (
+        tuple(cell.strip() for cell in content.lines[0].split(";")[:4]) == _HEAD if content.lines else False
+    )
 
 
 def read(content: Content, _: Content | None) -> Trace:

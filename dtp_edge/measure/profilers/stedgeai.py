@@ -65,7 +65,11 @@ def _nodes(content: Content) -> list[dict[str, Any]]:
 
 
 def _precision(content: Content) -> str:
-    held = [b for b in content.member(content.json, "buffers", list, "$") if isinstance(b, dict) and b.get("is_param")]
+    held = [
+        b
+        for b in content.member(content.json, "buffers", list, "$")
+        if isinstance(b, dict) and b.get("is_param")
+    ]
     bits = [b.get("nbits") for b in held]
     return "int8" if bits and bits.count(8) > len(bits) / 3 else "fp32"
 

@@ -17,9 +17,8 @@ _MARKS = re.compile(r"^(?:PWN|Reformatting CopyNode for \w+ Tensor \d+ to)\(?|[(
 
 def recognises(content: Content) -> bool:
     document = content.json
-    return (
-        isinstance(document, list)
-        and any(isinstance(row, dict) and "averageMs" in row and "name" in row for row in document)
+    return isinstance(document, list) and any(
+        isinstance(row, dict) and "averageMs" in row and "name" in row for row in document
     )
 
 
