@@ -25,6 +25,7 @@ def profile() -> None:
     dtp-edge profile kit kit.zip                    take this to the board, run it
     dtp-edge profile import results.json --name b1  and bring its results back
     dtp-edge profile fit own.csv --like rpi4-tflite-fp32 --out mine.json
+    dtp-edge profile measure --on ssh://pi@board --out board.json
     dtp-edge profile check host
     """
 
@@ -33,10 +34,19 @@ def profile() -> None:
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="Under a minute, with a larger error.")
 @click.option("--out", metavar="FILE", help="Also write the profile here.")
+@click.option(
+    "--on", metavar="PLACE", help="Measure that board: ssh://USER@HOST[:PORT][/PYTHON], adb:SERIAL."
+)
+@click.option("--probes", type=click.IntRange(20, 2000), help="Networks to measure on a board.")
 @click.option("-q", "--quiet", is_flag=True)
-def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
-    """Measure this machine with ONNX Runtime; --device host uses the result from then on."""
-    from dtp_edge.measure import host_profile, measure_host
+def measure(
+    threads: int, quick: bool, out: str | None, on: str | None, probes: int | None, quiet: bool
+) -> None:
+    """Measure this machine with ONNX Runtime; --device host uses the result from then on.
+
+    With --on another machine is measured: it needs Python 3.8 with numpy and onnxruntime, nothing else.
+    """
+    from dtp_edge.measure import host_profile, measure_board, measure_host
     from dtp_edge.profiles import save_profile
 
     if out is not None:
@@ -49,7 +59,19 @@ def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
     def show(done: int, total: int, text: str) -> None:
         bar("measure", done, total)
 
-    if quick:
+    if on is not None:
+        from dtp_edge.remote import remote_of
+
+        if out is None:
+            raise InputError("a board's profile needs a file", where="--on", hint="Add --out board.json.")
+        made = measure_board(
+            remote_of(on),
+            threads,
+            quick=quick,
+            probes=probes,
+            progress=lambda done, total: bar("measure", done, total),
+        )
+    elif quick:
         made = measure_host(threads, quick=True, progress=show)
     else:
         made = host_profile(threads, quick=False, progress=show)
@@ -142,18 +164,23 @@ def _fit_own(table: Path, like: str, layers: str | None, *, name: str, date: str
 @click.argument("models", nargs=-1, metavar="[MODEL …]")
 @click.option("--picture", metavar="FILE.svg", help="Draw predicted against measured.")
 @click.option("--seconds", type=float, default=30.0, show_default=True, help="About how long to time.")
+@click.option("--on", metavar="PLACE", help="Measure on that board: ssh://USER@HOST[:PORT], adb:SERIAL.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def check(name: str, models: tuple[str, ...], picture: str | None, seconds: float, as_json: bool) -> None:
+def check(
+    name: str, models: tuple[str, ...], picture: str | None, seconds: float, on: str | None, as_json: bool
+) -> None:
     """Predicted against measured on this machine, for networks that you name (zoo networks if none)."""
     import tempfile
 
     from dtp_edge.cli.console import print_json
     from dtp_edge.cost import NetworkCost
     from dtp_edge.graph import trace_network
-    from dtp_edge.measure import check_profile, load_profile
+    from dtp_edge.measure import check_on, check_profile, load_profile
     from dtp_edge.onnx import export_onnx
+    from dtp_edge.remote import remote_of
     from dtp_edge.zoo import resolve_model
 
+    board = None if on is None else remote_of(on)
     loaded, bar = load_profile(name), Bar(quiet=as_json)
     with tempfile.TemporaryDirectory() as folder:
         jobs = []
@@ -165,13 +192,16 @@ def check(name: str, models: tuple[str, ...], picture: str | None, seconds: floa
             path = export_onnx(module, inputs, Path(folder) / f"{i}.onnx")
             jobs.append((spec, path, predicted["latency_ms"]))
         bar.stage(f"timing {len(jobs)} networks in turns, about {seconds:.0f} s")
-        result = check_profile(
-            jobs,
-            loaded.name,
-            loaded.threads,
-            seconds=seconds,
-            reference_ms=loaded.provenance.reference_ms,
-        )
+        if board is not None:
+            result = check_on(board, jobs, loaded, seconds=seconds)
+        else:
+            result = check_profile(
+                jobs,
+                loaded.name,
+                loaded.threads,
+                seconds=seconds,
+                reference_ms=loaded.provenance.reference_ms,
+            )
     if as_json:
         print_json([asdict(row) for row in result.rows])
     else:

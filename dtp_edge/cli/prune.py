@@ -30,6 +30,7 @@ Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
+               --on ssh://USER@HOST: time dense and pruned on that board
 Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
 
 Examples
@@ -60,7 +61,7 @@ GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
     "Network": ("device", "weights", "input_shape", "exclude"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
-    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "as_json", "quiet", "verbose"),
+    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
 }
 
@@ -155,6 +156,9 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     metavar="DIR",
     shell_complete=folders,
     help="Folder for the results  [default: runs/MODEL-DEVICE]",
+)
+@click.option(
+    "--on", metavar="PLACE", help="Time dense and pruned there: ssh://USER@HOST[:PORT] or adb:SERIAL."
 )
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")

@@ -30,7 +30,7 @@ HINT = (
 @dataclass(frozen=True)
 class TraceRow:
     """One line of a profile: `names` as printed (those of fused layers apart), the printed `type`, and the
-    time of one call in `time` units; `macs` where the profiler counts them, `unit` where it names what ran it.
+    time of one call in the trace's unit; `macs` where the profiler counts them, `unit` what ran it.
     """
 
     names: tuple[str, ...]

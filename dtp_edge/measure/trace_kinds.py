@@ -1,4 +1,4 @@
-"""What kind of work a layer does, from any tool's name for it; and the names that an ONNX file gives its nodes."""
+"""What kind of work a layer does, from any tool's name for it; and what an ONNX file calls its nodes."""
 
 from __future__ import annotations
 

@@ -214,8 +214,8 @@ def _document(
             "source": f"dtp-edge profile import: {names}"[:4000],
             "licence": "measured facts; no rights claimed",
             "date": today,
-            "how": f"{len(rows)} kernels joined to layers; up to {loose:.1%} of a network's time was not, and "
-            "raises all of its kernels alike",
+            "how": f"{len(rows)} kernels joined to layers; up to {loose:.1%} of a network's time was not, "
+            "and raises all of its kernels alike",
             "facts": f"as typed: chip {setting.chip}; "
             + ("clock known" if clock else "clock unknown, 1 MHz stands for it"),
         },
@@ -248,7 +248,8 @@ def _error(
     how = (
         f"each of {len(models)} networks predicted from the others"
         if len(models) > 1
-        else f"{PARTS} parts of one network, each predicted from the others; other networks may be further off"
+        else f"{PARTS} parts of one network, each predicted from the others; "
+        "other networks may be further off"
     )
     return {
         "status": "fitted" if len(models) > 2 else "indicative",

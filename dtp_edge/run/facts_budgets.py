@@ -69,9 +69,14 @@ def _measured(measured: Mapping[str, Any]) -> dict[str, Any]:
             "ratio_low": measured["ratio_low"],
             "ratio_high": measured["ratio_high"],
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "text": "dense and pruned timed in turns in one process",
+            "text": "dense and pruned timed in turns in one process" + _where(measured, " on"),
+            **({"place": measured["place"]} if "place" in measured else {}),
         },
     }
+
+
+def _where(measured: Mapping[str, Any], before: str = "", here: str = "") -> str:
+    return f"{before} {measured['place']}" if "place" in measured else here
 
 
 def slack(budgets: list[dict[str, Any]]) -> list[str]:
@@ -92,8 +97,9 @@ def warned(delivered: Delivered) -> list[str]:
     limit, measured = delivered.cut.task.limits.get("latency_ms"), delivered.measured.get("pruned_ms")
     if limit is None or measured is None or measured <= limit:
         return []
+    where = _where(delivered.measured, " on", " here")
     return [
-        f"Measured here just now: {measured:.3g} ms, above the budget of {limit:.3g} ms although the "
+        f"Measured{where} just now: {measured:.3g} ms, above the budget of {limit:.3g} ms although the "
         "prediction fits. The profile errs or the machine is busy; measure it again with "
         "`dtp-edge profile measure`."
     ]

@@ -71,7 +71,7 @@ class Task:
             raise InputError(
                 f"profile {profile.name} does not know what the board draws, so energy cannot be predicted",
                 where="budget energy",
-                hint="Name a latency instead, which energy follows, or a profile with a power: `dtp-edge devices`.",
+                hint="Name a latency, which energy follows, or a profile with a power: `dtp-edge devices`.",
             )
         limits = budget.limits(cost.evaluate(cost.dense_sizes()))
         shares = budget.layer_shares([group.name for group in network.groups])

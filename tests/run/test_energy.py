@@ -60,10 +60,10 @@ def test_a_run_meets_it_and_says_so():
     result = prune_for_device(net(), X, device=KNOWS, budget=Budget(energy="60%"), out=None)
     row = next(r for r in result.report["budgets"] if r["metric"] == "energy_mj")
     profile = load_profile(KNOWS)
-    assert (
-        row["fits"] and 0.3 * row["dense_predicted"] < row["pruned_predicted"] <= 0.6 * row["dense_predicted"]
-    )
-    assert profile.power is not None and profile.error.median_relative is not None
+    assert row["fits"]
+    assert 0.3 * row["dense_predicted"] < row["pruned_predicted"] <= 0.6 * row["dense_predicted"]
+    assert profile.power is not None
+    assert profile.error.median_relative is not None
     assert row["relative_error_of_profile"] > max(
         profile.power.relative_spread, profile.error.median_relative
     )

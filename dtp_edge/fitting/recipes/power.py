@@ -1,7 +1,8 @@
 """What a board draws while it runs a network, from MLPerf Tiny's energy runs: energy over time, one constant.
 
-Energy an inference over its time differs by a few per cent between networks on one board (v1.2, NUCLEO-L4R5ZI:
-38.7, 42.0, 42.2 and 43.8 mW), so that their median stands for all; the largest departure from it is stated.
+Energy an inference over its time differs by a few per cent between networks on one board (v1.2,
+NUCLEO-L4R5ZI: 38.7, 42.0, 42.2 and 43.8 mW), so that their median stands for all;
+the largest departure from it is stated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ExecuTorch: the inspector's table as TSV. Names are those of the delegate's kernels: the order joins them."""
+"""ExecuTorch: the inspector's table as TSV. Names are a delegate's kernels': the order joins them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LiteRT (TensorFlow Lite): the op profile of `benchmark_model`, as CSV (or the table it prints) and as proto.
+"""LiteRT (TensorFlow Lite): the op profile of `benchmark_model`, as CSV (or as it prints it) and as proto.
 
 The CSV is one block a graph and one for a delegate's own kernels; only the regular runs count, in run order.
 A delegate that tells of its kernels stands for nothing itself. The proto is `BenchmarkProfilingData` of
@@ -87,7 +87,7 @@ def _line(content: Content, number: int, head: int) -> TraceRow:
 
 
 def _cells(line: str) -> list[str]:
-    """Return a line's fields: apart by commas in a CSV (whose names have none), by tabs where it is printed."""
+    """Return a line's fields: apart by commas in a CSV (whose names have none), by tabs where printed."""
     comma = "," in line and "\t" not in line.strip().split(",")[0]
     parts = line.split(",", 7) if comma else re.split(r"\t+|\s{2,}", line.strip())
     return [part.strip() for part in parts]
@@ -100,9 +100,9 @@ def _names(name: str) -> tuple[str, ...]:
 
 def _of_message(message: Any) -> tuple[list[TraceRow], list[TraceRow]]:
     profile = message.runtime_profile
-    graphs = [[_op(op) for op in part.per_op_profiles] for part in profile.subgraph_profiles]
-    delegates = [[_op(op) for op in part.per_op_profiles] for part in profile.delegate_profiles]
-    return sum(graphs, []), sum(delegates, [])
+    graphs = [_op(op) for part in profile.subgraph_profiles for op in part.per_op_profiles]
+    delegates = [_op(op) for part in profile.delegate_profiles for op in part.per_op_profiles]
+    return graphs, delegates
 
 
 def _op(op: Any) -> TraceRow:

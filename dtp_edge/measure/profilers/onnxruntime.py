@@ -50,7 +50,7 @@ def _is_node(event: object) -> bool:
 
 READER = Reader(
     title="ONNX Runtime profile (JSON)",
-    made_by="SessionOptions.enable_profiling = True; session.end_profiling(), or onnxruntime_perf_test -p PREFIX",
+    made_by="SessionOptions.enable_profiling = True; session.end_profiling(); or onnxruntime_perf_test -p P",
     fixture="onnxruntime.json",
     fixture_from="ONNX Runtime 1.32",
     recognises=recognises,

@@ -65,9 +65,10 @@ def _parts(name: str) -> tuple[str, ...]:
 
 READER = Reader(
     title="TensorRT profile (JSON)",
-    made_by="trtexec --onnx=FILE --exportProfile=p.json --exportLayerInfo=l.json --profilingVerbosity=detailed",
+    made_by="trtexec --onnx=FILE --exportProfile=p.json --exportLayerInfo=l.json "
+    "--profilingVerbosity=detailed",
     fixture="tensorrt.json",
-    fixture_from="written from the documented format (samples/common/sampleReporting.cpp); no GPU was at hand",
+    fixture_from="written from the documented format (samples/common/sampleReporting.cpp)",
     recognises=recognises,
     read=read,
     companion=is_layer_info,
