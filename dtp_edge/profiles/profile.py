@@ -11,6 +11,7 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.files import write_text
+from dtp_edge.profiles.power import Power
 from dtp_edge.profiles.schema import read_profile_json, validate_document
 
 HOST = "host"
@@ -122,15 +123,6 @@ class WeightCache:
 
     bytes: float
     bytes_per_second: float
-
-
-@dataclass(frozen=True)
-class Power:
-    """What the board draws while it runs a network; single networks are within `relative_spread` of it."""
-
-    watts: float
-    relative_spread: float
-    source: str
 
 
 @dataclass(frozen=True)

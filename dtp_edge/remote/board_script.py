@@ -5,6 +5,7 @@ is removed when it ends, or when nobody listens any more. The tar holds `job.jso
 """
 
 import base64
+import importlib
 import json
 import os
 import platform
@@ -37,7 +38,7 @@ def main():
             for member in archive:
                 target = os.path.join(folder, os.path.basename(member.name))
                 with open(target, "wb") as stream:
-                    shutil.copyfileobj(archive.extractfile(member), stream)
+                    shutil.copyfileobj(archive.extractfile(member), stream)  # type: ignore[arg-type]
         with open(os.path.join(folder, "job.json")) as stream:
             job = json.load(stream)
         result = {"hello": hello, "probe": probe, "time": timed, "run": run}[job["kind"]](folder, job)
@@ -81,7 +82,7 @@ def watch(command, folder, onto=None):
         command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
     )
     try:
-        for line in child.stdout:
+        for line in child.stdout:  # type: ignore[union-attr]
             lines.append(line.decode(errors="replace").rstrip())
             if onto is not None:
                 onto(lines[-1])
@@ -129,8 +130,9 @@ def probe(folder, job):
 def timed(folder, job):
     """Time ONNX files in turns, with a reference between, by the kit's own functions."""
     sys.path.insert(0, folder)
-    import measure
     import numpy as np
+
+    measure = importlib.import_module("measure")  # the kit's script, beside
 
     reference = measure.runner(os.path.join(folder, "reference.onnx"), job["threads"])[0]
     runners = [measure.runner(os.path.join(folder, name), job["threads"])[0] for name in job["files"]]

@@ -27,8 +27,11 @@ _ALIVE = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")  # a dea
 class Remote(Protocol):
     """A place: `name` as typed, the `python` there, and the command line that runs a shell's line there."""
 
-    name: str
-    python: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def python(self) -> str: ...
 
     def command(self, line: str) -> list[str]: ...
 
