@@ -12,7 +12,7 @@ from torch import nn
 from dtp_edge import Budget, load_profile, prune_for_device
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
-from dtp_edge.fitting.recipes.power import power_of
+from dtp_edge.fitting.recipes.board_power import power_of
 from dtp_edge.graph import trace_network
 from dtp_edge.profiles.profile import parse_profile
 from dtp_edge.zoo import resolve_model

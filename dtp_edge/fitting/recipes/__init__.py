@@ -17,7 +17,7 @@ import numpy as np
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.fitting.rates import HeldOut
-from dtp_edge.fitting.recipes.power import power_of
+from dtp_edge.fitting.recipes.board_power import power_of
 
 _TFLITE_FUSION = {
     "norm": True,

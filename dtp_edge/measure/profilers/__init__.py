@@ -1,1 +1,1 @@
-"""One profiler's file format a file; `measure.trace.readers` finds them."""
+"""One profiler's file format a file; `measure.printout.readers` finds them."""

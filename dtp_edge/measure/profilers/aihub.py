@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 
 def recognises(content: Content) -> bool:
@@ -10,7 +10,7 @@ def recognises(content: Content) -> bool:
     return isinstance(document, dict) and {"execution_summary", "execution_detail"} <= set(document)
 
 
-def read(content: Content, _: Content | None) -> Trace:
+def read(content: Content, _: Content | None) -> Printout:
     document = content.json
     summary = content.member(document, "execution_summary", dict, "$")
     detail = content.member(document, "execution_detail", list, "$")
@@ -23,7 +23,7 @@ def read(content: Content, _: Content | None) -> Trace:
     if not sum(amounts) > 0:
         raise content.fault("no layer has a time or cycles", "$.execution_detail")
     rows = tuple(
-        TraceRow(
+        PrintedRow(
             _names(content.name(row.get("name", ""), f"$.execution_detail[{i}].name")),
             str(row.get("type", "")),
             amount,
@@ -36,7 +36,7 @@ def read(content: Content, _: Content | None) -> Trace:
     peak = summary.get("estimated_inference_peak_memory")
     if peak is not None:
         content.number(peak, "$.execution_summary.estimated_inference_peak_memory")
-    return Trace(str(content.path), "Qualcomm AI Hub", rows, time_ms=time_ms, latency_ms=1e-3 * whole)
+    return Printout(str(content.path), "Qualcomm AI Hub", rows, time_ms=time_ms, latency_ms=1e-3 * whole)
 
 
 def _amount(content: Content, row: object, key: str, index: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 _WHOLE = ("Method::execute", "Program::load_method", "Method::init", "Method::set_input")
 _PARTS = ("DELEGATE_CALL", "OPERATOR_CALL")  # hold the kernels inside them
@@ -12,7 +12,7 @@ def recognises(content: Content) -> bool:
     return bool(content.lines) and {"event_block_name", "event_name"} <= set(content.lines[0].split("\t"))
 
 
-def read(content: Content, _: Content | None) -> Trace:
+def read(content: Content, _: Content | None) -> Printout:
     median = next((cell for cell in content.lines[0].split("\t") if cell.strip().startswith("p50")), None)
     if median is None:
         raise content.fault("has no column p50", 1)
@@ -28,7 +28,7 @@ def read(content: Content, _: Content | None) -> Trace:
         if name in _WHOLE:
             whole = content.number(cells[median.strip()], number) if name == _WHOLE[0] else whole
             continue
-        row = TraceRow(
+        row = PrintedRow(
             (name,),
             _kind(name, cells),
             content.number(cells[median.strip()], number),
@@ -36,7 +36,7 @@ def read(content: Content, _: Content | None) -> Trace:
         )
         (parts if name in _PARTS else rows).append(row)
     per = milliseconds.get(unit)
-    return Trace(
+    return Printout(
         str(content.path),
         "ExecuTorch",
         tuple(rows or parts),

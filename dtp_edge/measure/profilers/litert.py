@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 _REGULAR, _ORDER, _INSIDE = "Regular Benchmark Runs", "= Run Order =", "Delegate internal"
 _COLUMNS = ("node type", "avg_ms", "times called", "name")
@@ -40,20 +40,20 @@ def recognises(content: Content) -> bool:
     return _is_table(content)
 
 
-def read(content: Content, _: Content | None) -> Trace:
+def read(content: Content, _: Content | None) -> Printout:
     message = _message(content)
     graph, inside = _of_message(message) if message is not None else _of_table(content)
     rows = [row for row in graph if not (inside and "delegate" in row.type.lower())] + inside
-    return Trace(str(content.path), "LiteRT", tuple(rows))
+    return Printout(str(content.path), "LiteRT", tuple(rows))
 
 
 def _is_table(content: Content) -> bool:
     return any(_ORDER in line for line in content.lines[:5000]) and "node type" in (content.text or "")
 
 
-def _of_table(content: Content) -> tuple[list[TraceRow], list[TraceRow]]:
-    graph: list[TraceRow] = []
-    inside: list[TraceRow] = []
+def _of_table(content: Content) -> tuple[list[PrintedRow], list[PrintedRow]]:
+    graph: list[PrintedRow] = []
+    inside: list[PrintedRow] = []
     regular = not any(_REGULAR in line for line in content.lines)
     delegate, head = False, 0
     for number, line in enumerate(content.lines, 1):
@@ -71,7 +71,7 @@ def _of_table(content: Content) -> tuple[list[TraceRow], list[TraceRow]]:
     return graph, inside
 
 
-def _line(content: Content, number: int, head: int) -> TraceRow:
+def _line(content: Content, number: int, head: int) -> PrintedRow:
     columns = [
         name.strip(" []").lower().replace("avg ms", "avg_ms") for name in _cells(content.lines[head - 1])
     ]
@@ -83,7 +83,7 @@ def _line(content: Content, number: int, head: int) -> TraceRow:
         raise content.fault(f"the table lacks one of {', '.join(_COLUMNS)}", head)
     calls = content.number(row["times called"], number)
     ms = content.number(row["avg_ms"], number) * max(1.0, calls)
-    return TraceRow(_names(content.name(row["name"], number)), row["node type"], ms)
+    return PrintedRow(_names(content.name(row["name"], number)), row["node type"], ms)
 
 
 def _cells(line: str) -> list[str]:
@@ -98,17 +98,17 @@ def _names(name: str) -> tuple[str, ...]:
     return (name, *(part for part in re.split(r"[;\t]", plain) if part))
 
 
-def _of_message(message: Any) -> tuple[list[TraceRow], list[TraceRow]]:
+def _of_message(message: Any) -> tuple[list[PrintedRow], list[PrintedRow]]:
     profile = message.runtime_profile
     graphs = [_op(op) for part in profile.subgraph_profiles for op in part.per_op_profiles]
     delegates = [_op(op) for part in profile.delegate_profiles for op in part.per_op_profiles]
     return graphs, delegates
 
 
-def _op(op: Any) -> TraceRow:
+def _op(op: Any) -> PrintedRow:
     stat = op.inference_microseconds
     ms = 1e-3 * stat.sum / max(1, stat.count) * max(1, op.times_called)
-    return TraceRow(_names(op.name[:20_000]), op.node_type[:200], max(0.0, ms))
+    return PrintedRow(_names(op.name[:20_000]), op.node_type[:200], max(0.0, ms))
 
 
 def _message(content: Content) -> Any:

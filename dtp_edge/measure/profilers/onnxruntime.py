@@ -1,4 +1,4 @@
-"""ONNX Runtime's profile: a Chrome trace, one event a kernel and call (`SessionOptions.enable_profiling`).
+"""ONNX Runtime's profile: a Chrome printout, one event a kernel and call (`SessionOptions.enable_profiling`).
 
 A kernel's name is the output of the last node in it, or the node's own name, with what the runtime made of it
 behind (`_nchwc`). The first call warms up and does not count, if there are others.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 _END = "_kernel_time"
 _ROUNDING_US = 0.5  # whole microseconds, rounded down
@@ -21,7 +21,7 @@ def recognises(content: Content) -> bool:
     return "ph" in document[0] and any(_is_node(event) for event in document)
 
 
-def read(content: Content, _: Content | None) -> Trace:
+def read(content: Content, _: Content | None) -> Printout:
     calls: dict[tuple[str, str], list[float]] = {}
     types: dict[tuple[str, str], tuple[str, str]] = {}
     for index, event in enumerate(content.json):
@@ -40,8 +40,10 @@ def read(content: Content, _: Content | None) -> Trace:
         name = key[1].removesuffix(_END)
         names = (name, name.removesuffix("_nchwc"))
         kept = times[1:] or times
-        rows.append(TraceRow(names, types[key][0], float(np.median(kept)) + _ROUNDING_US, unit=types[key][1]))
-    return Trace(str(content.path), "ONNX Runtime", tuple(rows), time_ms=1e-3)
+        rows.append(
+            PrintedRow(names, types[key][0], float(np.median(kept)) + _ROUNDING_US, unit=types[key][1])
+        )
+    return Printout(str(content.path), "ONNX Runtime", tuple(rows), time_ms=1e-3)
 
 
 def _is_node(event: object) -> bool:

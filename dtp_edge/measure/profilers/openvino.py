@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 _HEAD = ("layerName", "execStatus", "layerType", "execType")
 _TIME = "realTime (ms)"
@@ -14,7 +14,7 @@ def recognises(content: Content) -> bool:
     )
 
 
-def read(content: Content, _: Content | None) -> Trace:
+def read(content: Content, _: Content | None) -> Printout:
     rows, ended = [], False
     for number, cells in _calls(content):
         if cells["layerName"] == "Total":
@@ -23,10 +23,10 @@ def read(content: Content, _: Content | None) -> Trace:
             name = cells["layerName"]
             names = (name, name.removesuffix("/WithoutBiases"))
             time = content.number(cells.get(_TIME), number)
-            rows.append(TraceRow(names, cells["layerType"], time, unit=cells["execType"]))
+            rows.append(PrintedRow(names, cells["layerType"], time, unit=cells["execType"]))
     if not ended:
         raise content.fault("ends without its Total: the file is cut off", len(content.lines))
-    return Trace(str(content.path), "OpenVINO", tuple(rows))
+    return Printout(str(content.path), "OpenVINO", tuple(rows))
 
 
 def _calls(content: Content):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 
 def recognises(content: Content) -> bool:
@@ -18,7 +18,7 @@ def recognises(content: Content) -> bool:
     return isinstance(document, dict) and {"graphs", "buffers", "memory_pools"} <= set(document)
 
 
-def read(content: Content, times: Content | None) -> Trace:
+def read(content: Content, times: Content | None) -> Printout:
     nodes = _nodes(content)
     if times is None:
         what = f"lists {len(nodes)} nodes and no times"
@@ -34,7 +34,7 @@ def read(content: Content, times: Content | None) -> Trace:
         ms = float(np.median([times.number(value, path) for value in values or [None]]))
         macs = node.get("macc")
         rows.append(
-            TraceRow(
+            PrintedRow(
                 (content.name(node.get("name"), f"$.graphs[0].nodes[{index}].name"),),
                 str(node.get("type", "")),
                 ms,
@@ -42,7 +42,7 @@ def read(content: Content, times: Content | None) -> Trace:
                 unit=str(node.get("mapping", "")),
             )
         )
-    return Trace(str(content.path), "ST Edge AI", tuple(rows), precision=_precision(content))
+    return Printout(str(content.path), "ST Edge AI", tuple(rows), precision=_precision(content))
 
 
 def is_validation(content: Content) -> bool:

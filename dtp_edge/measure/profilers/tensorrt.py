@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 _ONNX = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _MARKS = re.compile(r"^(?:PWN|Reformatting CopyNode for \w+ Tensor \d+ to)\(?|[()]")
@@ -22,7 +22,7 @@ def recognises(content: Content) -> bool:
     )
 
 
-def read(content: Content, info: Content | None) -> Trace:
+def read(content: Content, info: Content | None) -> Printout:
     told = {} if info is None else _layers(info)
     rows = []
     for index, row in enumerate(content.json):
@@ -34,8 +34,8 @@ def read(content: Content, info: Content | None) -> Trace:
         name = content.name(row["name"], f"{path}.name")
         kind, names = told.get(name, ("", ()))
         ms = content.number(row.get("medianMs", row.get("averageMs")), f"{path}.averageMs")
-        rows.append(TraceRow(names or _parts(name), kind or name, ms))
-    return Trace(str(content.path), "TensorRT", tuple(rows))
+        rows.append(PrintedRow(names or _parts(name), kind or name, ms))
+    return Printout(str(content.path), "TensorRT", tuple(rows))
 
 
 def is_layer_info(content: Content) -> bool:

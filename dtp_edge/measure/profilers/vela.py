@@ -5,17 +5,17 @@ The names are those of the TFLite file: order and MACs join them.
 
 from __future__ import annotations
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 
 def recognises(content: Content) -> bool:
     return bool(content.lines) and {"NNG Operator", "Op Cycles"} <= set(content.lines[0].split(","))
 
 
-def read(content: Content, summary: Content | None) -> Trace:
+def read(content: Content, summary: Content | None) -> Printout:
     rows = []
     for number, cells in content.table(1, ","):
-        row = TraceRow(
+        row = PrintedRow(
             tuple(part for part in cells["Name"].split(";") if part),
             cells["NNG Operator"],
             content.number(cells["Op Cycles"], number),
@@ -25,7 +25,7 @@ def read(content: Content, summary: Content | None) -> Trace:
         rows.append(row)
     told = {} if summary is None else next((cells for _, cells in summary.table(1, ",")), {})
     clock = summary.number(told.get("core_clock"), 2, low=1.0) if summary is not None else None
-    return Trace(
+    return Printout(
         str(content.path),
         "Vela (estimate)",
         tuple(rows),

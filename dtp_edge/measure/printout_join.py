@@ -14,8 +14,8 @@ from pathlib import Path
 from dtp_edge.cost.kernels import Kernel, Lowered, fuses_as, lower, op_name
 from dtp_edge.cost.work import products
 from dtp_edge.graph.layers import LayerGraph
-from dtp_edge.measure.trace import Trace, TraceRow
-from dtp_edge.measure.trace_kinds import activates_as, by_name, kind_of, onnx_names, spelt
+from dtp_edge.measure.printout import Printout, PrintedRow
+from dtp_edge.measure.printout_kinds import activates_as, by_name, kind_of, onnx_names, spelt
 from dtp_edge.profiles.profile import Fusion
 
 _MACS_ALIKE = 0.02
@@ -25,7 +25,7 @@ _MACS_ALIKE = 0.02
 class Loose:
     """A row that no kernel was found for: its time in ms, its share of the profile's, and why."""
 
-    row: TraceRow
+    row: PrintedRow
     ms: float
     share: float
     why: str
@@ -38,7 +38,7 @@ class Joined:
     `by` counts rows joined by "name" and by "order".
     """
 
-    trace: Trace
+    printout: Printout
     model: str
     layers: LayerGraph
     lowered: Lowered
@@ -52,7 +52,7 @@ class Joined:
 
     @property
     def latency_ms(self) -> float:
-        return self.trace.latency_ms or self.total_ms
+        return self.printout.latency_ms or self.total_ms
 
     @property
     def loose_share(self) -> float:
@@ -64,12 +64,12 @@ class _Work:
     kernels: list[Kernel]
     ms: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     by: dict[str, int] = field(default_factory=lambda: {"name": 0, "order": 0})
-    loose: list[tuple[TraceRow, float, str]] = field(default_factory=list)
+    loose: list[tuple[PrintedRow, float, str]] = field(default_factory=list)
 
 
-def fusion_of(traces: Sequence[Trace], networks: Sequence[LayerGraph]) -> Fusion:
+def fusion_of(printouts: Sequence[Printout], networks: Sequence[LayerGraph]) -> Fusion:
     """Return what the runtime folds into the kernel before: what the networks have and few rows show."""
-    rows = [row for trace in traces for row in trace.rows]
+    rows = [row for printout in printouts for row in printout.rows]
     plain = [low for graph in networks for low in lower(graph, Fusion(norm=True)).kernels]
     activations = sorted({k.op for k in plain if fuses_as(k.op) == "activation"})
     own = [row for row in rows if kind_of(row.type) == "activation"]
@@ -89,7 +89,7 @@ def fusion_of(traces: Sequence[Trace], networks: Sequence[LayerGraph]) -> Fusion
     )
 
 
-def join(trace: Trace, model: str, layers: LayerGraph, fusion: Fusion, unit_ms: float) -> Joined:
+def join(printout: Printout, model: str, layers: LayerGraph, fusion: Fusion, unit_ms: float) -> Joined:
     """Join a profile to the network that it is of; `model` names it, and its file if that is ONNX.
 
     `unit_ms` is what one unit of the profile's times is in milliseconds. Raises `InputError`.
@@ -101,11 +101,11 @@ def join(trace: Trace, model: str, layers: LayerGraph, fusion: Fusion, unit_ms: 
         named |= onnx_names(
             Path(model), [x for x in layers.layers if x.name not in lowered.free or _stays(x)]
         )
-    rows = _join_names(trace, work, by_name(named), unit_ms)
+    rows = _join_names(printout, work, by_name(named), unit_ms)
     _join_order(rows, work, layers, unit_ms)
-    total = sum(row.time for row in trace.rows) * unit_ms
+    total = sum(row.time for row in printout.rows) * unit_ms
     loose = tuple(Loose(row, ms, ms / total, why) for row, ms, why in work.loose)
-    return Joined(trace, model, layers, lowered, dict(work.ms), loose, work.by)
+    return Joined(printout, model, layers, lowered, dict(work.ms), loose, work.by)
 
 
 def _stays(layer: object) -> bool:
@@ -113,11 +113,13 @@ def _stays(layer: object) -> bool:
     return kind_of(op_name(layer)) != "other"  # type: ignore[arg-type]
 
 
-def _join_names(trace: Trace, work: _Work, names: Mapping[str, str], unit_ms: float) -> list[TraceRow]:
+def _join_names(
+    printout: Printout, work: _Work, names: Mapping[str, str], unit_ms: float
+) -> list[PrintedRow]:
     """Join rows by name; return those that are left."""
     home = {layer.name: index for index, kernel in enumerate(work.kernels) for layer in kernel.layers}
     left = []
-    for row in trace.rows:
+    for row in printout.rows:
         found = [home[names[spelt(n)]] for n in row.names if spelt(n) in names and names[spelt(n)] in home]
         if not found:
             left.append(row)
@@ -128,9 +130,9 @@ def _join_names(trace: Trace, work: _Work, names: Mapping[str, str], unit_ms: fl
     return left
 
 
-def _join_order(rows: Sequence[TraceRow], work: _Work, layers: LayerGraph, unit_ms: float) -> None:
+def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, unit_ms: float) -> None:
     """Join what is left, kind by kind, in running order."""
-    by_kind: dict[str, list[TraceRow]] = defaultdict(list)
+    by_kind: dict[str, list[PrintedRow]] = defaultdict(list)
     for row in rows:
         by_kind[_row_kind(row)].append(row)
     for kind, found in by_kind.items():
@@ -146,12 +148,12 @@ def _join_order(rows: Sequence[TraceRow], work: _Work, layers: LayerGraph, unit_
                 work.by["order"] += 1
 
 
-def _row_kind(row: TraceRow) -> str:
+def _row_kind(row: PrintedRow) -> str:
     kind = kind_of(row.type)
     return kind if kind != "other" else next((k for n in row.names if (k := kind_of(n)) != "other"), kind)
 
 
-def _pairs(rows: Sequence[TraceRow], free: Sequence[int], macs: Sequence[float]) -> dict[int, int]:
+def _pairs(rows: Sequence[PrintedRow], free: Sequence[int], macs: Sequence[float]) -> dict[int, int]:
     """Return {id of row: kernel}."""
     counted = [row.macs for row in rows]
     if all(counted) and all(macs):
@@ -161,7 +163,7 @@ def _pairs(rows: Sequence[TraceRow], free: Sequence[int], macs: Sequence[float])
     return {}
 
 
-def _by_macs(rows: Sequence[TraceRow], free: Sequence[int], macs: Sequence[float]) -> dict[int, int]:
+def _by_macs(rows: Sequence[PrintedRow], free: Sequence[int], macs: Sequence[float]) -> dict[int, int]:
     """Return the longest common subsequence of rows and kernels with equal multiply-accumulates."""
     n, m = len(rows), len(free)
     best = [[0] * (m + 1) for _ in range(n + 1)]

@@ -1,7 +1,7 @@
 """What a profiler's file says, in one form for all of them, and how such a file is found out and opened.
 
 A reader is one file in `measure/profilers` that holds a `READER`; it is found by itself. It gets the content
-of a file, bounded and decoded, says whether that is its own, and returns a `Trace`.
+of a file, bounded and decoded, says whether that is its own, and returns a `Printout`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ HINT = (
 
 
 @dataclass(frozen=True)
-class TraceRow:
+class PrintedRow:
     """One line of a profile: `names` as printed (those of fused layers apart), the printed `type`, and the
-    time of one call in the trace's unit; `macs` where the profiler counts them, `unit` what ran it.
+    time of one call in the printout's unit; `macs` where the profiler counts them, `unit` what ran it.
     """
 
     names: tuple[str, ...]
@@ -41,14 +41,14 @@ class TraceRow:
 
 
 @dataclass(frozen=True)
-class Trace:
+class Printout:
     """One network's profile. `time_ms` is what one unit of a row's time is in milliseconds, None where rows
     count cycles of an unknown clock; `latency_ms` a whole call, where the profiler timed one without itself.
     """
 
     path: str
     runtime: str
-    rows: tuple[TraceRow, ...]
+    rows: tuple[PrintedRow, ...]
     time_ms: float | None = 1.0
     version: str = ""
     precision: str = ""
@@ -144,7 +144,7 @@ class Reader:
     fixture: str
     fixture_from: str
     recognises: Callable[[Content], bool]
-    read: Callable[[Content, Content | None], Trace]
+    read: Callable[[Content, Content | None], Printout]
     companion: Callable[[Content], bool] | None = None
     companion_fixture: str = ""
     notes: str = ""
@@ -162,8 +162,8 @@ def open_content(path: Path) -> Content:
     return Content(path, read_bytes(path, most_bytes=MOST_BYTES, hint=HINT))
 
 
-def read_traces(paths: Sequence[Path]) -> list[Trace]:
-    """Return the traces in these files, in order; a companion belongs to the nearest trace of its tool.
+def read_printouts(paths: Sequence[Path]) -> list[Printout]:
+    """Return the printouts in these files, in order; a companion belongs to the nearest printout of its tool.
 
     Raises `InputError` for a file that no reader knows, and for one that is broken, with the line.
     """
@@ -198,12 +198,14 @@ def read_traces(paths: Sequence[Path]) -> list[Trace]:
     return found
 
 
-def _checked(trace: Trace, content: Content) -> Trace:
-    total = sum(row.time for row in trace.rows)
-    if not trace.rows or not total > 0:
+def _checked(printout: Printout, content: Content) -> Printout:
+    total = sum(row.time for row in printout.rows)
+    if not printout.rows or not total > 0:
         raise InputError("holds no layer that took time", where=str(content.path), hint=HINT)
-    if len(trace.rows) > _MOST_ROWS:
+    if len(printout.rows) > _MOST_ROWS:
         raise InputError(
-            f"has {len(trace.rows)} rows; at most {_MOST_ROWS} are read", where=str(content.path), hint=HINT
+            f"has {len(printout.rows)} rows; at most {_MOST_ROWS} are read",
+            where=str(content.path),
+            hint=HINT,
         )
-    return replace(trace, path=str(content.path), rows=tuple(row for row in trace.rows if row.time > 0))
+    return replace(printout, path=str(content.path), rows=tuple(row for row in printout.rows if row.time > 0))

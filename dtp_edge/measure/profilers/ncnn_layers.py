@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from dtp_edge.measure.trace import Content, Reader, Trace, TraceRow
+from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
 
 _LINE = re.compile(r"^(\S+)\s+(\S.*?)\s+(\d+\.\d+)ms(?:\s+\|.*)?$")
 
@@ -21,7 +21,7 @@ def recognises(content: Content) -> bool:
     return sum(hit is not None for hit in hits) > len(lines) / 2 and any("|" in line for line in lines)
 
 
-def read(content: Content, _: Content | None) -> Trace:
+def read(content: Content, _: Content | None) -> Printout:
     times: dict[tuple[str, str], list[float]] = {}
     for number, line in enumerate(content.lines, 1):
         if not line.strip():
@@ -31,8 +31,8 @@ def read(content: Content, _: Content | None) -> Trace:
             times.setdefault((hit[1], hit[2]), []).append(content.number(hit[3], number))
         elif "|" in line or number == len(content.lines):
             raise content.fault("is no layer's line; the file may be cut off", number)
-    rows = [TraceRow((name,), kind, float(np.median(ms[1:] or ms))) for (kind, name), ms in times.items()]
-    return Trace(str(content.path), "ncnn", tuple(rows))
+    rows = [PrintedRow((name,), kind, float(np.median(ms[1:] or ms))) for (kind, name), ms in times.items()]
+    return Printout(str(content.path), "ncnn", tuple(rows))
 
 
 READER = Reader(

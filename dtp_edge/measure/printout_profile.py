@@ -22,7 +22,7 @@ from dtp_edge.cost.memory import weight_bytes
 from dtp_edge.errors import InputError
 from dtp_edge.fitting.table_fit import BYTES, LINEAR, MATMUL, Shape, fit_table
 from dtp_edge.graph.layers import LayerGraph
-from dtp_edge.measure.trace_join import Joined
+from dtp_edge.measure.printout_join import Joined
 from dtp_edge.profiles.profile import Fusion, Profile, parse_profile
 
 MIN_ROWS, PARTS = 8, 5
@@ -58,7 +58,7 @@ _COMPUTING = ("conv1x1", "conv3x3", "conv", "depthwise", "grouped", "conv_transp
 
 @dataclass(frozen=True)
 class Setting:
-    """What a trace does not say of the device, and the person who imports it does."""
+    """What a printout does not say of the device, and the person who imports it does."""
 
     name: str
     chip: str = "unknown"
@@ -78,14 +78,14 @@ class _Row:
 
 
 def profile_of(joined: Sequence[Joined], fusion: Fusion, setting: Setting) -> Profile:
-    """Return the profile that these joined traces make.
+    """Return the profile that these joined printouts make.
 
     **Raises:** `InputError` if no convolution or product was joined.
     """
     rows = [row for number, one in enumerate(joined) for row in _rows(one, number, setting.precision)]
     if not any(row.key in _COMPUTING for row in rows):
         raise InputError(
-            "no convolution or product could be joined to a layer", where=joined[0].trace.path, hint=HINT
+            "no convolution or product could be joined to a layer", where=joined[0].printout.path, hint=HINT
         )
     overhead = _overhead_ms(joined)
     document = _document(rows, joined, fusion, setting, overhead)
@@ -127,7 +127,7 @@ def _count(tensor: Any) -> float:
 
 def _overhead_ms(joined: Sequence[Joined]) -> float:
     """Return what a call costs beside its kernels, where a profile timed whole calls."""
-    timed = [one.trace.latency_ms - one.total_ms for one in joined if one.trace.latency_ms is not None]
+    timed = [one.printout.latency_ms - one.total_ms for one in joined if one.printout.latency_ms is not None]
     return max(0.0, float(np.median(timed))) if timed else 0.0
 
 
@@ -179,9 +179,9 @@ def _bandwidth(rows: Sequence[_Row]) -> float:
 def _document(
     rows: Sequence[_Row], joined: Sequence[Joined], fusion: Fusion, setting: Setting, overhead: float
 ) -> dict[str, Any]:
-    first = joined[0].trace
+    first = joined[0].printout
     names = ", ".join(
-        f"{one.model.rsplit('/', 1)[-1]} ({one.trace.path.rsplit('/', 1)[-1]})" for one in joined
+        f"{one.model.rsplit('/', 1)[-1]} ({one.printout.path.rsplit('/', 1)[-1]})" for one in joined
     )
     loose = max(one.loose_share for one in joined)
     kernels, bandwidth = _kernels(rows, f"measured: {first.runtime}'s profiler")
