@@ -6,7 +6,7 @@ import datetime
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from dtp_edge.cli.completion import device_names, files
 from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError
 from dtp_edge.files import write_text
+
+if TYPE_CHECKING:
+    from dtp_edge.profiles import Profile
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -225,15 +228,70 @@ def kit(out: str, quiet: bool) -> None:
     click.echo(f"wrote {path}: unpack it on the board and run `python measure.py`")
 
 
-@profile.command("import", short_help="Make a profile from what the kit measured.")
-@click.argument("results", metavar="RESULTS.json", shell_complete=files)
+@profile.command("import", short_help="Make a profile from what a profiler or the kit wrote.")
+@click.argument("printouts", metavar="FILE …", nargs=-1, required=True, shell_complete=files)
 @click.option("--name", required=True, help="Name of the new profile.")
+@click.option(
+    "--model",
+    "models",
+    metavar="MODEL",
+    multiple=True,
+    shell_complete=files,
+    help="Network of each profile, in order: FILE.onnx, or a name as for prune-for-device.",
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the profiled run.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "w8a8"]), help="Of the profiled run.")
+@click.option("--chip", metavar="TEXT", default="unknown", help="What it ran on.")
+@click.option("--clock-mhz", type=click.FloatRange(min=1e-3), help="Clock, where a profile counts cycles.")
+@click.option("--runtime-version", "version", metavar="V", default="unknown", help="Of what ran it.")
 @click.option("--out", metavar="FILE", help="Where to write it (default: NAME.json).")
-def import_command(results: str, name: str, out: str | None) -> None:
-    """Make a profile from the results.json that the kit wrote on the board."""
+@click.option("-v", "--verbose", is_flag=True, help="Every row that was joined to no layer.")
+def import_command(printouts: tuple[str, ...], name: str, models: tuple[str, ...], **options: Any) -> None:
+    """Make a profile from the kit's results.json, or from what a vendor's profiler wrote of your networks.
+
+    \b
+    dtp-edge profile import results.json --name board
+    dtp-edge profile import benchmark_detailed_counters_report.csv --model net.onnx --name mine
+    dtp-edge profile import a.json b.json --model a.onnx --model b.onnx --name mine
+
+    docs/profilers.md lists the profilers that are read, and how each file is made.
+    """
+    from dtp_edge.cli.import_text import show_import
     from dtp_edge.measure import import_results
+    from dtp_edge.measure.printout import is_kit, open_content
     from dtp_edge.profiles import save_profile
 
-    made = import_results(results, name)
+    paths = [Path(text) for text in printouts]
+    if len(paths) == 1 and not models and is_kit(open_content(paths[0])):
+        made = import_results(paths[0], name)
+    else:
+        made = _import_printouts(paths, name, models, options, show_import)
     click.echo(f"{made.name}: {made.error.text()}")
-    click.echo(f"wrote {save_profile(made.document, out or f'{name}.json')}")
+    click.echo(f"wrote {save_profile(made.document, options['out'] or f'{name}.json')}")
+
+
+def _import_printouts(
+    paths: list[Path], name: str, models: tuple[str, ...], options: dict[str, Any], show: Any
+) -> Profile:
+    from dtp_edge.graph import trace_network
+    from dtp_edge.measure.import_printouts import Setting, import_printouts, read_printouts
+    from dtp_edge.zoo import resolve_model
+
+    found = read_printouts(paths)  # a file that is none is refused before any network is built
+    if len(models) not in (1, len(found)):
+        raise InputError(
+            f"{len(found)} profiles and {len(models)} networks",
+            where="--model",
+            hint="Name the network of each profile with --model, in order; one stands for all.",
+        )
+    layers = {}
+    for model in models:
+        if model not in layers:
+            module, inputs, _ = resolve_model(model)
+            layers[model] = trace_network(module, inputs).layers
+    each = models if len(models) == len(found) else models * len(found)
+    keys = ("threads", "chip", "clock_mhz", "version")
+    setting = Setting(name, options["precision"], **{key: options[key] for key in keys})
+    made, joined = import_printouts(found, [(model, layers[model]) for model in each], setting)
+    show(joined, verbose=options["verbose"])
+    return made

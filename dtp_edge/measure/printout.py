@@ -11,7 +11,7 @@ import json
 import math
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,11 @@ class Reader:
     notes: str = ""
 
 
+def is_kit(content: Content) -> bool:
+    """Return whether this is what the kit's script wrote, see `measure.kit`."""
+    return isinstance(content.json, dict) and "kit_version" in content.json
+
+
 def readers() -> dict[str, Reader]:
     """Return all readers by the name of their file."""
     package = importlib.import_module("dtp_edge.measure.profilers")
@@ -208,4 +213,4 @@ def _checked(printout: Printout, content: Content) -> Printout:
             where=str(content.path),
             hint=HINT,
         )
-    return replace(printout, path=str(content.path), rows=tuple(row for row in printout.rows if row.time > 0))
+    return printout

@@ -14,11 +14,11 @@ from pathlib import Path
 from dtp_edge.cost.kernels import Kernel, Lowered, fuses_as, lower, op_name
 from dtp_edge.cost.work import products
 from dtp_edge.graph.layers import LayerGraph
-from dtp_edge.measure.printout import Printout, PrintedRow
+from dtp_edge.measure.printout import PrintedRow, Printout
 from dtp_edge.measure.printout_kinds import activates_as, by_name, kind_of, onnx_names, spelt
 from dtp_edge.profiles.profile import Fusion
 
-_MACS_ALIKE = 0.02
+_MACS_ALIKE = 0.15
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,15 @@ def _row_kind(row: PrintedRow) -> str:
 def _pairs(rows: Sequence[PrintedRow], free: Sequence[int], macs: Sequence[float]) -> dict[int, int]:
     """Return {id of row: kernel}."""
     counted = [row.macs for row in rows]
-    if all(counted) and all(macs):
-        return _by_macs(rows, free, macs)
-    if len(rows) == len(free):
+    known = all(counted) and all(macs)
+    if len(rows) == len(free) and (not known or _alike(counted, macs)):
         return {id(row): index for row, index in zip(rows, free, strict=True)}
-    return {}
+    return _by_macs(rows, free, macs) if known else {}
+
+
+def _alike(counted: Sequence[float | None], macs: Sequence[float]) -> bool:
+    """Tools count biases and activations too, which is more beside few channels."""
+    return all(abs((count or 0.0) / own - 1.0) < _MACS_ALIKE for count, own in zip(counted, macs, strict=True))
 
 
 def _by_macs(rows: Sequence[PrintedRow], free: Sequence[int], macs: Sequence[float]) -> dict[int, int]:

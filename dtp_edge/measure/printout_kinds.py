@@ -11,6 +11,7 @@ from dtp_edge.files import require_regular
 from dtp_edge.graph.layers import Layer
 
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (  # the first whose word is in a name says its kind
+    ("other", ("subgraph",)),
     ("layout", ("convert", "reorder", "quantize", "packing", "formatting", "copynode", "transposenhw")),
     ("conv", ("conv", "dwconv", "igemm")),
     ("linear", ("fullyconnected", "innerproduct", "gemm", "dense", "linear", "matmul", "addmm")),

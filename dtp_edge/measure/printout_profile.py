@@ -61,10 +61,10 @@ class Setting:
     """What a printout does not say of the device, and the person who imports it does."""
 
     name: str
+    precision: str | None = None
     chip: str = "unknown"
     clock_mhz: float | None = None
     threads: int = 1
-    precision: str = "fp32"
     version: str = "unknown"
 
 
@@ -82,7 +82,9 @@ def profile_of(joined: Sequence[Joined], fusion: Fusion, setting: Setting) -> Pr
 
     **Raises:** `InputError` if no convolution or product was joined.
     """
-    rows = [row for number, one in enumerate(joined) for row in _rows(one, number, setting.precision)]
+    rows = [
+        row for number, one in enumerate(joined) for row in _rows(one, number, setting.precision or "fp32")
+    ]
     if not any(row.key in _COMPUTING for row in rows):
         raise InputError(
             "no convolution or product could be joined to a layer", where=joined[0].printout.path, hint=HINT
@@ -103,6 +105,8 @@ def _rows(joined: Joined, number: int, precision: str) -> list[_Row]:
     )
     found = []
     for index, ms in joined.ms.items():
+        if ms <= 0:  # below the profiler's clock
+            continue
         kernel = joined.lowered.kernels[index]
         features = _features(kernel, joined.layers, precision) | {"network_bytes": held}
         found.append(_Row(_key(kernel), features, 1e3 * ms * raised, number, index))
@@ -198,7 +202,7 @@ def _document(
             "clock_mhz": clock or 1.0,
         },
         "runtime": {"name": first.runtime, "version": setting.version},
-        "precision": setting.precision,
+        "precision": setting.precision or "fp32",
         "threads": setting.threads,
         "limits": {},
         "memory_bytes_per_second": bandwidth,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
+from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 
 def recognises(content: Content) -> bool:

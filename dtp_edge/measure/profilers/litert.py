@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
+from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 _REGULAR, _ORDER, _INSIDE = "Regular Benchmark Runs", "= Run Order =", "Delegate internal"
 _COLUMNS = ("node type", "avg_ms", "times called", "name")
@@ -156,7 +156,7 @@ READER = Reader(
     made_by="benchmark_model --graph=F.tflite --enable_op_profiling=true "
     "--op_profiling_output_mode=csv|proto --op_profiling_output_file=FILE",
     fixture="litert.csv",
-    fixture_from="",
+    fixture_from="written from the documented format: LiteRT's packages bring no benchmark_model",
     recognises=recognises,
     read=read,
 )

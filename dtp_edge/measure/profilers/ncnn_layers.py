@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
+from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 _LINE = re.compile(r"^(\S+)\s+(\S.*?)\s+(\d+\.\d+)ms(?:\s+\|.*)?$")
 
@@ -39,7 +39,7 @@ READER = Reader(
     title="ncnn layer benchmark (text)",
     made_by="a program built with -DNCNN_BENCHMARK=ON; its stderr",
     fixture="ncnn.txt",
-    fixture_from="written from src/benchmark.cpp: ncnn's packages are built without NCNN_BENCHMARK",
+    fixture_from="written from src/benchmark.cpp: its packages are built without NCNN_BENCHMARK",
     recognises=recognises,
     read=read,
 )

@@ -1,4 +1,4 @@
-"""ONNX Runtime's profile: a Chrome printout, one event a kernel and call (`SessionOptions.enable_profiling`).
+"""ONNX Runtime's profile: a Chrome trace, one event a kernel and call (`SessionOptions.enable_profiling`).
 
 A kernel's name is the output of the last node in it, or the node's own name, with what the runtime made of it
 behind (`_nchwc`). The first call warms up and does not count, if there are others.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
+from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 _END = "_kernel_time"
 _ROUNDING_US = 0.5  # whole microseconds, rounded down

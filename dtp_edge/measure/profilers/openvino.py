@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
+from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 _HEAD = ("layerName", "execStatus", "layerType", "execType")
 _TIME = "realTime (ms)"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
+from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 
 def recognises(content: Content) -> bool:

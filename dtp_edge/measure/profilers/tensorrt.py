@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
+from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 _ONNX = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _MARKS = re.compile(r"^(?:PWN|Reformatting CopyNode for \w+ Tensor \d+ to)\(?|[()]")

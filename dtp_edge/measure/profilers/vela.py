@@ -5,7 +5,9 @@ The names are those of the TFLite file: order and MACs join them.
 
 from __future__ import annotations
 
-from dtp_edge.measure.printout import Content, Reader, Printout, PrintedRow
+from dataclasses import replace
+
+from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 
 def recognises(content: Content) -> bool:
@@ -13,16 +15,22 @@ def recognises(content: Content) -> bool:
 
 
 def read(content: Content, summary: Content | None) -> Printout:
-    rows = []
+    rows: list[PrintedRow] = []
+    before = ""
     for number, cells in content.table(1, ","):
+        source = cells.get("Original Operator", "")
         row = PrintedRow(
             tuple(part for part in cells["Name"].split(";") if part),
-            cells["NNG Operator"],
+            source if source != "None" else cells["NNG Operator"],
             content.number(cells["Op Cycles"], number),
             macs=content.number(cells.get("MAC Count"), number),
             unit=cells.get("Target", ""),
         )
-        rows.append(row)
+        if source == before and source != cells["NNG Operator"]:  # a further part of the same operator
+            rows[-1] = replace(rows[-1], time=rows[-1].time + row.time)
+        else:
+            rows.append(row)
+        before = source
     told = {} if summary is None else next((cells for _, cells in summary.table(1, ",")), {})
     clock = summary.number(told.get("core_clock"), 2, low=1.0) if summary is not None else None
     return Printout(
