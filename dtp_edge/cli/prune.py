@@ -24,11 +24,13 @@ MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
 --device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
 Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --keep 50% (of all channels) each=50% (of every group) GROUP=40%
+               --energy 5mJ (where the profile knows the board's power)
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
+               --on ssh://USER@HOST: time dense and pruned on that board
 Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
 
 Examples
@@ -56,10 +58,10 @@ the dense network (60%); all of them hold.
               recalibrate_batches refit_images"""
 
 GROUPS = {
-    "Budget": ("latency", "ram", "flash", "macs", "params", "keep"),
+    "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
     "Network": ("device", "weights", "input_shape", "exclude"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
-    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "as_json", "quiet", "verbose"),
+    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
 }
 
@@ -104,6 +106,9 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 @click.option("--ram", metavar="X", help="RAM budget: 256KiB or 60%.")
 @click.option("--flash", metavar="X", help="Flash budget: 1MiB or 60%.")
 @click.option("--macs", metavar="X", help="MACs budget: 300e6 or 50%.")
+@click.option(
+    "--energy", metavar="X", help="Energy budget an inference, where the profile knows power: 5mJ or 60%."
+)
 @click.option("--params", metavar="X", help="Parameter budget: 1e6 or 50%.")
 @click.option("--keep", metavar="X", multiple=True, help="Channels: 50%, each=50% or GROUP=40% (repeatable).")
 @click.option(
@@ -151,6 +156,9 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     metavar="DIR",
     shell_complete=folders,
     help="Folder for the results  [default: runs/MODEL-DEVICE]",
+)
+@click.option(
+    "--on", metavar="PLACE", help="Time dense and pruned there: ssh://USER@HOST[:PORT] or adb:SERIAL."
 )
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")
@@ -212,7 +220,7 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
     request["budget"] = {name: request[name] for name in GROUPS["Budget"] if request[name]}
     if not request["budget"]:
         raise InputError(
-            "name a budget", hint="At least one of --latency --ram --flash --macs --params --keep."
+            "name a budget", hint="At least one of --latency --ram --flash --macs --params --energy --keep."
         )
     if "," in request["device"] and not request["plan"]:
         raise InputError(

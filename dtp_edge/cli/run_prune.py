@@ -28,6 +28,12 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     from dtp_edge.transport import Budget
 
     budget = budget_of(request, Budget)
+    if request["on"]:
+        from dtp_edge.measure import board_hello
+        from dtp_edge.remote import remote_of
+
+        progress.stage(f"asking {request['on']}")
+        board_hello(remote_of(request["on"]))  # now, not after hours of training
     torch.manual_seed(request["seed"])
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     data = _data(request)
@@ -54,6 +60,7 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         dynamic_batch=request["dynamic_batch"],
         opset=request["opset"],
         tensorboard=request["tensorboard"],
+        on=request["on"],
         origin=origin,
     )
     return prune(module, inputs, options, Listener(progress, progress.stage))

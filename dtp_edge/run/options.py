@@ -52,7 +52,8 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training.
+    curves are written to `out/tensorboard` while training. `on` names a board, as `ssh://USER@HOST`, where
+    dense and pruned are timed in place of here.
     """
 
     budget: Budget
@@ -71,6 +72,7 @@ class Options:
     opset: int = OPSET
     measure: bool = True
     tensorboard: bool = False
+    on: str | None = None
     origin: Origin = Origin()
 
     def profile(self) -> Profile:

@@ -67,6 +67,12 @@ class Task:
         **Raises:** `InputError` where the profile cannot cost a layer, or a share names no group.
         """
         cost = NetworkCost(network.layers, profile)
+        if budget.energy is not None and profile.power is None:
+            raise InputError(
+                f"profile {profile.name} does not know what the board draws, so energy cannot be predicted",
+                where="budget energy",
+                hint="Name a latency, which energy follows, or a profile with a power: `dtp-edge devices`.",
+            )
         limits = budget.limits(cost.evaluate(cost.dense_sizes()))
         shares = budget.layer_shares([group.name for group in network.groups])
         return cls(network, cost, limits, shares, checks, dense_sha256)
