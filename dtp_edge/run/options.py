@@ -52,7 +52,8 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training.
+    curves are written to `out/tensorboard` while training. `shared` is the folder of what several runs have in
+    common (`training.shared`, the dense file), if this is one of several.
     """
 
     budget: Budget
@@ -71,6 +72,7 @@ class Options:
     opset: int = OPSET
     measure: bool = True
     tensorboard: bool = False
+    shared: Path | None = None
     origin: Origin = Origin()
 
     def profile(self) -> Profile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,10 +66,13 @@ class Task:
 
         **Raises:** `InputError` where the profile cannot cost a layer, or a share names no group.
         """
-        cost = NetworkCost(network.layers, profile)
-        limits = budget.limits(cost.evaluate(cost.dense_sizes()))
-        shares = budget.layer_shares([group.name for group in network.groups])
-        return cls(network, cost, limits, shares, checks, dense_sha256)
+        return cls(network, NetworkCost(network.layers, profile), {}, {}, checks, dense_sha256).within(budget)
+
+    def within(self, budget: Budget) -> Task:
+        """Return this task for another budget. Raises `InputError` where a share names no group."""
+        limits = budget.limits(self.cost.evaluate(self.cost.dense_sizes()))
+        shares = budget.layer_shares([group.name for group in self.network.groups])
+        return replace(self, limits=limits, layer_keep=shares)
 
     @classmethod
     def trace(

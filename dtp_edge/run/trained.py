@@ -65,6 +65,7 @@ def _train(
         checkpoint_dir=options.out / "checkpoint" if options.out is not None else None,
         resume=options.resume,
         seed=options.seed,
+        shared=options.shared,
         identity={
             "device": task.cost.profile.name,
             "limits": dict(task.limits),
