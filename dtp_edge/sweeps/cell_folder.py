@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows, where one machine runs the cells one after another
     fcntl = None
 
-__all__ = ["CHECKPOINT", "Progressed", "cell_folder", "held", "outcome_of", "progress_of", "write_outcome"]
+__all__ = ["CHECKPOINT", "Progressed", "cell_folder", "forget_progress", "held", "outcome_of", "progress_of", "write_outcome"]
 
 CHECKPOINT = "checkpoint"
 _OUTCOME, _PROGRESS, _LOCK = "outcome.json", "progress.json", ".running"
@@ -108,6 +108,11 @@ def write_outcome(folder: Path, outcome: Mapping[str, Any]) -> None:
     """Write how a cell ended. A disk that is full is no reason to lose it: the driver is told, too."""
     with suppress(DtpEdgeError):
         write_text(folder / _OUTCOME, json.dumps(outcome, indent=1))
+    forget_progress(folder)
+
+
+def forget_progress(folder: Path) -> None:
+    """Take away what says how far a cell is: nobody is at it."""
     with suppress(OSError):
         (folder / _PROGRESS).unlink(missing_ok=True)
 

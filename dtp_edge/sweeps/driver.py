@@ -23,6 +23,7 @@ from dtp_edge.report import SWEEP_JSON
 from dtp_edge.run.inputs import ExampleInputs
 from dtp_edge.run.options import Listener, Options, source_of
 from dtp_edge.run.outputs import refuse_finished
+from dtp_edge.sweeps.cell_folder import cell_folder, forget_progress
 from dtp_edge.sweeps.common import Common, Maker, Subject, profile_path
 from dtp_edge.sweeps.engines import Engine, InTurn, Work
 from dtp_edge.sweeps.grid import USUAL, Cell, Grid
@@ -160,6 +161,8 @@ def _run(work: Work, common: Common, ledger: Ledger, how: How, listener: Any) ->
     """Share, run the cells that are left, and keep the table whatever happens."""
     show = _Shown(ledger, listener)
     open_ids = ledger.open_ids()
+    for name in open_ids:
+        forget_progress(cell_folder(work.folder, name))  # of a driver that was killed
     work = Work(
         [cell for cell in work.cells if cell.id in open_ids],
         work.make, work.grid, work.folder, work.threads, work.deadline,
