@@ -1,6 +1,6 @@
 """A sweep against separate runs: what sharing saves, and that nothing else changes.
 
-    python -m benchmarks.sweep_cost --data cifar10:DIR --weights DIR/resnet20.safetensors [--separate 4] [--out DIR]
+    python -m benchmarks.sweep_cost --data cifar10:DIR --weights DIR/resnet20.safetensors --separate 4
 
 ResNet-20 for three devices and four latencies on a part of CIFAR-10 at short schedules, once as a sweep of
 twelve cells and once as separate runs of `prune_for_device`, each in a process of its own on one thread. With
@@ -59,7 +59,11 @@ def as_sweep(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         cores=1, warm=options.warm,
     )  # fmt: skip
     return [
-        {"device": row["device"], "latency": LATENCIES[row["level"]], **found_in(folder / "cells" / row["id"])}
+        {
+            "device": row["device"],
+            "latency": LATENCIES[row["level"]],
+            **found_in(folder / "cells" / row["id"]),
+        }
         for row in done.rows
     ]
 
@@ -105,9 +109,8 @@ def child(arguments: list[str]) -> tuple[float, list[dict[str, Any]]]:
 
 def chosen(count: int) -> list[tuple[str, str]]:
     """Return that many cells, spread over devices and latencies."""
-    cells = [(d, l) for j in range(len(LATENCIES)) for i, d in enumerate(DEVICES)
-             for l in [LATENCIES[(i + j) % len(LATENCIES)]]]  # fmt: skip
-    return cells[:count]
+    turns = [(i, (i + j) % len(LATENCIES)) for j in range(len(LATENCIES)) for i in range(len(DEVICES))]
+    return [(DEVICES[i], LATENCIES[j]) for i, j in turns[:count]]
 
 
 def whole_page() -> str:
@@ -123,7 +126,8 @@ def whole_page() -> str:
     lines = [
         "# A sweep against separate runs",
         "",
-        f"Written by `python -m benchmarks.sweep_cost`, {total['date']}, {total['machine']}, torch {total['torch']}.",
+        f"Written by `python -m benchmarks.sweep_cost`, {total['date']}, {total['machine']}, "
+        f"torch {total['torch']}.",
         "",
         f"ResNet-20, {TRAIN} training and {TEST} test images of CIFAR-10, {MASK_STEPS} steps of masks and "
         f"{TUNE_STEPS} of fine-tune, one thread; {len(cells)} cells.",
@@ -140,9 +144,10 @@ def whole_page() -> str:
     alone = {key(row): row for row in apart}
     for row in cells:
         other = alone.get(key(row))
+        apart_text = "" if other is None else f"{100 * other['accuracy']:.2f} %"
         lines.append(
             f"| {row['device']} | {row['latency']} | {100 * row['accuracy']:.2f} % | "
-            f"{'' if other is None else f'{100 * other["accuracy"]:.2f} %'} | {100 * row['control']:.2f} % |"
+            f"{apart_text} | {100 * row['control']:.2f} % |"
         )
     return "\n".join([*lines, ""])
 
@@ -162,7 +167,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.child is not None:
         folder = Path(options.child[0])
-        found = separately(options, *options.child[1:], folder) if options.child[1:] else as_sweep(options, folder)
+        found = (
+            separately(options, *options.child[1:], folder)
+            if options.child[1:]
+            else as_sweep(options, folder)
+        )
         print(json.dumps(found))
         return
     with tempfile.TemporaryDirectory() as temporary:

@@ -257,9 +257,10 @@ def _stopped(stop: BaseException, request: dict[str, Any]) -> Interrupted:
     if not _checkpoints(request):
         return Interrupted(f"{what}; nothing was written", hint="The same command starts anew.")
     command = request["command"].removesuffix(" --resume")
+    kept = request["out"] if request["many"] else f"{request['out']}/checkpoint"
     return Interrupted(
         what,
-        hint=f"{request['out']}{'' if request['many'] else '/checkpoint'} holds all that was learned; go on with\n  {command} --resume",
+        hint=f"{kept} holds all that was learned; go on with\n  {command} --resume",
     )
 
 

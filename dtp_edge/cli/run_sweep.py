@@ -48,7 +48,9 @@ def plan_sweep_table(request: dict[str, Any], *, as_json: bool) -> None:
     else:
         click.echo(_plan_text(rows))
     if not planned.cells:
-        raise BudgetError("no cell of this sweep can be had", hint="Raise the budgets, or name other devices.")
+        raise BudgetError(
+            "no cell of this sweep can be had", hint="Raise the budgets, or name other devices."
+        )
 
 
 def show_sweep(rows: list[dict[str, Any]], out: Path) -> None:
@@ -80,7 +82,7 @@ def end_of(rows: list[dict[str, Any]]) -> None:
 
 
 def _asked(request: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
-    """Return what makes the subject, the grid and the profiles, as they were typed and as the file has them."""
+    """Return what makes the subject, the grid and the profiles, as typed and as the file has them."""
     from dtp_edge.measure import load_profile
     from dtp_edge.sweeps.grid import USUAL, Grid
     from dtp_edge.sweeps.grid_file import read_grid
@@ -95,7 +97,9 @@ def _asked(request: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
     budgets = chosen or [Budget(**one) for one in from_file.get("budgets", [])]
     if not devices or not budgets:
         what = "budget" if devices else "device"
-        raise InputError(f"the sweep names no {what}", hint=f"Give --{what if not devices else 'latency'}, or in the file.")
+        raise InputError(
+            f"the sweep names no {what}", hint=f"Give --{what if not devices else 'latency'}, or in the file."
+        )
     recipes = from_file.get("recipes") or {USUAL: {}}
     if request["data"] is None and not request["plan"] and any(recipes.values()):
         raise InputError("recipes need --data", where=str(request["sweep"]), hint="They say how to train.")
@@ -124,7 +128,9 @@ def _plan_text(rows: list[dict[str, Any]]) -> str:
     text = table(["device", "budget", "recipe", "asked", "can be had", ""], lines, whole=(4,))
     refused = [row for row in rows if row["state"] == "refused"]
     reasons = list(dict.fromkeys(row["reason"] for row in refused))[:10]
-    more = [] if len(rows) <= _MOST_LINES else [f"… and {len(rows) - _MOST_LINES} more cells (--json has all)"]
+    more = (
+        [] if len(rows) <= _MOST_LINES else [f"… and {len(rows) - _MOST_LINES} more cells (--json has all)"]
+    )
     last = f"{len(rows)} cells, {len(refused)} of them cannot be had."
     return "\n".join([text, *more, last, *(wrapped("no:", reason, indent=2) for reason in reasons)])
 

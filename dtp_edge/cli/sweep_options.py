@@ -25,12 +25,21 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--sweep", metavar="FILE", shell_complete=files, help="Devices, budgets and recipes in TOML."
             ),
             click.option(
-                "--jobs", type=click.IntRange(1), metavar="N", help="Cells at a time, in processes of their own."
+                "--jobs",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Cells at a time, in processes of their own.",
             ),
-            click.option("--ray", metavar="ADDRESS", help="Run cells on a Ray cluster that sees --out; auto."),
-            click.option("--within", metavar="TIME", help="Stop after 90min or 2h; coarse to fine till then."),
+            click.option(
+                "--ray", metavar="ADDRESS", help="Run cells on a Ray cluster that sees --out; auto."
+            ),
+            click.option(
+                "--within", metavar="TIME", help="Stop after 90min or 2h; coarse to fine till then."
+            ),
             click.option("--per-cell", metavar="X", help="Of each cell: cores=2,gpus=0.5."),
-            click.option("--warm", is_flag=True, help="Begin a cell with the next looser one's masks and weights."),
+            click.option(
+                "--warm", is_flag=True, help="Begin a cell with the next looser one's masks and weights."
+            ),
         )
     ):
         command = option(command)
@@ -45,7 +54,7 @@ def is_many(request: Mapping[str, Any]) -> bool:
 
 
 def axes(request: Mapping[str, Any]) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the devices that were typed, and every budget: all combinations of what was typed of each metric."""
+    """Return the devices that were typed, and every budget: what was typed of each metric, combined."""
     devices = [name.strip() for name in (request["device"] or "").split(",") if name.strip()]
     lists = {
         name: [part.strip() for part in text.split(",") if part.strip()]
@@ -78,6 +87,4 @@ def per_cell(text: str | None) -> dict[str, float]:
 
 
 def _budgets(request: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: request[name] for name in ("latency", "ram", "flash", "macs", "params") if request[name]
-    }
+    return {name: request[name] for name in ("latency", "ram", "flash", "macs", "params") if request[name]}

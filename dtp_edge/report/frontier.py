@@ -64,7 +64,15 @@ def devices_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     for device in document["devices"]:
         own = rows.get(device["name"], [])
         best = front([row for row in own if row["state"] == "done"])
-        found.append({**dict.fromkeys(("title", "runtime", "error_text")), **device, "rows": own, "front": [row["id"] for row in best], "knee": knee(best)})
+        found.append(
+            {
+                **dict.fromkeys(("title", "runtime", "error_text")),
+                **device,
+                "rows": own,
+                "front": [row["id"] for row in best],
+                "knee": knee(best),
+            }
+        )
     return found
 
 

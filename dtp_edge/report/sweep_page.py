@@ -146,7 +146,8 @@ def _chart(device: Mapping[str, Any]) -> dict[str, Any]:
             continue
         low, high = interval_of(row) or (None, None)
         points.append(
-            {"id": row["id"], "x": _digits(x), "y": _digits(value), "low": _digits(low), "high": _digits(high),
+            {"id": row["id"], "x": _digits(x), "y": _digits(value), "low": _digits(low),
+             "high": _digits(high),
              "measured": _digits(row.get("measured_ms")), "front": row["id"] in device["front"],
              "knee": row["id"] == knee, "text": words.short(f"{row['budget']}, {row['recipe']}", 60)}
         )  # fmt: skip

@@ -125,13 +125,11 @@ def _metadata(cut: Cut, options: Options) -> dict[str, str]:
 
 
 def export_dense(network: PrunableNetwork, folder: Path) -> Path:
-    """Return the dense network as `dense.onnx` in `folder`, whose time is compared; one that is there stays."""
+    """Return the dense network as `dense.onnx` in `folder`, for its time; one that is there stays."""
     path = folder / DENSE
     if path.is_file():
         return path
-    return export_onnx(
-        network.module, network.example_inputs, path, keep_shape=not network.dynamic_batch
-    )
+    return export_onnx(network.module, network.example_inputs, path, keep_shape=not network.dynamic_batch)
 
 
 def _measure(cut: Cut, pruned: Path, shared: Path | None, *, with_int8: bool) -> dict[str, Any]:

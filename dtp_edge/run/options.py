@@ -15,6 +15,7 @@ from dtp_edge.profiles import Profile
 from dtp_edge.transport import Budget
 
 if TYPE_CHECKING:
+    from dtp_edge.run.warm_start import WarmStart
     from dtp_edge.training import DataSource, Recipe
     from dtp_edge.training.phase import Progress
 
@@ -52,8 +53,8 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training. `shared` is the folder of what several runs have in
-    common (`training.shared`, the dense file), if this is one of several.
+    curves are written to `out/tensorboard` while training. `shared` is the folder of what several runs have
+    in common (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left.
     """
 
     budget: Budget
@@ -73,6 +74,7 @@ class Options:
     measure: bool = True
     tensorboard: bool = False
     shared: Path | None = None
+    warm: WarmStart | None = None
     origin: Origin = Origin()
 
     def profile(self) -> Profile:

@@ -1,4 +1,4 @@
-"""A cell's folder: who is at it, how far it is, how it ended. Files, so that every process and node reads them."""
+"""A cell's folder: who is at it, how far it is, how it ended; files, as every process and node reads them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ try:
 except ImportError:  # Windows, where one machine runs the cells one after another
     fcntl = None
 
-__all__ = ["CHECKPOINT", "Progressed", "cell_folder", "forget_progress", "held", "outcome_of", "progress_of", "write_outcome"]
+__all__ = [
+    "CHECKPOINT",
+    "Progressed",
+    "cell_folder",
+    "forget_progress",
+    "held",
+    "outcome_of",
+    "progress_of",
+    "write_outcome",
+]
 
 CHECKPOINT = "checkpoint"
 _OUTCOME, _PROGRESS, _LOCK = "outcome.json", "progress.json", ".running"
@@ -91,7 +100,9 @@ class Progressed:
     def _write(self, phase: str, done: int, total: int, info: Mapping[str, Any]) -> None:
         loss = info.get("loss")
         state = {"phase": phase, "done": done, "total": total, "loss": loss, "at": time.time()}
-        write_text(self.folder / _PROGRESS, json.dumps(state | {"host": socket.gethostname(), "pid": os.getpid()}))
+        write_text(
+            self.folder / _PROGRESS, json.dumps(state | {"host": socket.gethostname(), "pid": os.getpid()})
+        )
 
 
 def progress_of(folder: Path) -> dict[str, Any]:

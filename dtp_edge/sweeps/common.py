@@ -1,15 +1,16 @@
-"""What the cells of a sweep have in common, once a process: the trace; once a sweep: what is trained dense."""
+"""What the cells of a sweep have in common: the trace, once a process; what is dense, once a sweep."""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,6 +26,7 @@ from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.pipeline import prune_task, seeded
 from dtp_edge.run.result import PruneResult
 from dtp_edge.run.task import traced, weights_sha256
+from dtp_edge.run.warm_start import WarmStart
 from dtp_edge.sweeps.cell_folder import CHECKPOINT, Progressed, cell_folder, held, outcome_of, write_outcome
 from dtp_edge.sweeps.grid import Cell, Grid
 from dtp_edge.sweeps.planning import Traced, refusal
@@ -126,16 +128,17 @@ class Common:
             return failed(error)
 
     def _ended(self, cell: Cell, folder: Path, progress: Progressed) -> Outcome:
-        began = time.monotonic()
+        began, went_on = time.monotonic(), _was_begun(folder)
         try:
             result = self._pruned(cell, folder, progress)
         except (Interrupted, KeyboardInterrupt) as stop:
             if progress.deadline is None or time.time() <= progress.deadline:
                 raise
             return {"state": "stopped", "reason": f"the time was over: {stop}"}
-        except Exception as error:  # noqa: BLE001 - a bug in one cell must not end a sweep of days
+        except Exception as error:
             return failed(error)
-        return {"state": "done", "seconds": time.monotonic() - began} | self._figures(result)
+        took = {"seconds": time.monotonic() - began, "went_on": went_on}
+        return {"state": "done"} | took | self._figures(result)
 
     def _pruned(self, cell: Cell, folder: Path, progress: Progressed) -> PruneResult:
         options = replace(
@@ -144,9 +147,10 @@ class Common:
             device=self.profiles[cell.device],
             recipe=self.grid.recipe(cell, None if self.options.data is None else self.options.schedule()),
             out=folder,
-            resume=any((folder / CHECKPOINT).glob("*.safetensors")),
+            resume=_was_begun(folder),
             force=True,
             shared=self.folder / SHARED,
+            warm=self._warm_start(cell),
         )
         self._begin_anew()
         task = self.traced.task(options.profile(), cell.budget)
@@ -155,13 +159,24 @@ class Common:
             listener = Listener(progress, progress.stage)
             return prune_task(task, options, listener, started=time.monotonic())
 
+    def _warm_start(self, cell: Cell) -> WarmStart | None:
+        """Return what the cell begins with; None if it begins anew, as its looser cell did not end well."""
+        if cell.parent is None or self.options.data is None:
+            return None
+        folder = cell_folder(self.folder, cell.parent)
+        parent = outcome_of(folder)
+        if parent.get("state") != "done":
+            return None
+        return WarmStart(folder / CHECKPOINT, parent["limits"])
+
     def _figures(self, result: PruneResult) -> Outcome:
         """Return what the table of the sweep says of a finished cell."""
         report = result.report
         budgets = {row["metric"]: row for row in report["budgets"]}
-        sizes = self.traced.network.layers.sizes(result.masked.mask.double().numpy())
+        sizes = self.traced.network.layers.sizes(np.asarray(result.masked.get_buffer("mask").double()))
         accuracy = report["accuracy"] or {}
         return {
+            "limits": {m: row["limit"] for m, row in budgets.items() if row["limit"] is not None},
             "predicted": {m: row["pruned_predicted"] for m, row in budgets.items()},
             "measured_ms": budgets.get("latency_ms", {}).get("pruned_measured"),
             "on_devices": {name: cost.evaluate(sizes) for name, cost in self._costs.items()},
@@ -183,11 +198,13 @@ class Common:
             parameter.grad = None
 
 
+def _was_begun(folder: Path) -> bool:
+    return any((folder / CHECKPOINT).glob("*.safetensors"))
+
+
 def failed(error: BaseException) -> Outcome:
     """Return the outcome of a cell that an error ended; of one that is not ours with where it came from."""
     if isinstance(error, DtpEdgeError):
         return refusal(error, "failed")
     trace = "".join(traceback.format_exception(error))[-4000:]
     return {"state": "failed", "reason": f"{type(error).__name__}: {error}", "hint": None, "trace": trace}
-
-

@@ -94,7 +94,7 @@ def sweep(
       `recipe`: `{"long": {"epochs": 20}}`; without any there is one.
     - `out`: gets `sweep.html`, `sweep.json` and a folder for each cell in `cells/`, all while it runs.
     - `jobs`: that many processes of this machine; `ray`: the address of a Ray cluster that sees `out`.
-    - `cores`, `gpus`: of each cell; a cell's result depends on the number of its threads, not on where it ran.
+    - `cores`, `gpus`: of each cell; its result depends on the number of its threads, not on where it ran.
     - `within_seconds`: cells that are not done by then are stopped, resumable.
     - `warm`: a cell begins with masks and weights of the next looser one.
 

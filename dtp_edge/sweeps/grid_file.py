@@ -29,10 +29,8 @@ SCHEMA: dict[str, Any] = {
                 "minProperties": 1,
                 "additionalProperties": False,
                 "properties": {
-                    **{name: _AMOUNT for name in ("latency", "ram", "flash", "macs", "params", "keep")},
-                    "layer_keep": {
-                        "anyOf": [_AMOUNT, {"type": "object", "additionalProperties": _AMOUNT}]
-                    },
+                    **dict.fromkeys(("latency", "ram", "flash", "macs", "params", "keep"), _AMOUNT),
+                    "layer_keep": {"anyOf": [_AMOUNT, {"type": "object", "additionalProperties": _AMOUNT}]},
                 },
             },
         },

@@ -1,4 +1,4 @@
-"""The sweep's own table on disk: `sweep.json`, written whole, and `sweep.html` made of it, while it runs too."""
+"""The sweep's table on disk: `sweep.json`, written whole, and `sweep.html` made of it, while it runs too."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ class Ledger:
             if row["state"] in ("waiting", "running"):
                 found = progress_of(cell_folder(self.folder, name))
                 if found:
-                    row |= {"state": "running"} | {k: found.get(k) for k in ("phase", "done", "total", "host")}
+                    row |= {"state": "running"} | {
+                        k: found.get(k) for k in ("phase", "done", "total", "host")
+                    }
 
 
 def device_rows(profiles: Mapping[str, Profile]) -> list[dict[str, Any]]:

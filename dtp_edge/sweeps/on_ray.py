@@ -26,7 +26,9 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise InputError("Ray is not installed", where="--ray", hint='pip install "dtp-edge[sweep]"') from error
+        raise InputError(
+            "Ray is not installed", where="--ray", hint='pip install "dtp-edge[sweep]"'
+        ) from error
     return ray
 
 
@@ -46,7 +48,9 @@ class OnRay:
                 ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(
-                    f"no Ray cluster answers: {error}", where="--ray", hint="Start one with `ray start --head`."
+                    f"no Ray cluster answers: {error}",
+                    where="--ray",
+                    hint="Start one with `ray start --head`.",
                 ) from error
         try:
             yield from self._outcomes(ray, work)

@@ -85,7 +85,7 @@ def _start(work: Work, number: int) -> _Worker:
     return _Worker(process, ours)
 
 
-def _hand_out(worker: _Worker, waiting: list[Cell], ended: set[str | None]) -> None:
+def _hand_out(worker: _Worker, waiting: list[Cell], ended: set[str]) -> None:
     if worker.cell is not None:
         return
     cell = next((c for c in waiting if c.parent is None or c.parent in ended), None)
@@ -135,7 +135,7 @@ def _work(work: Work, line: Connection, number: int) -> None:
             cell = line.recv()
             try:
                 common = work.common() if common is None else common
-            except Exception as error:  # noqa: BLE001 - as the outcome of a cell it is read by someone
+            except Exception as error:
                 line.send(failed(error))
                 continue
             line.send(common.run(cell, deadline=work.deadline))

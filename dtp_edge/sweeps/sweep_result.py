@@ -57,9 +57,9 @@ class Results(Mapping[str, CellResult]):
 class SweepResult:
     """**Attributes:**
 
-    - `rows`: one a cell: `id`, `device`, `budget`, `recipe`, `state` (done, refused, failed, stopped), `reason`,
-      and of finished ones `predicted` (`{metric: value}`), `measured_ms`, `accuracy`, `on_devices`.
-    - `results`: `{cell id: CellResult}` of those that are done; a `CellResult` has `report`, `module`, `onnx`.
+    - `rows`: one a cell: `id`, `device`, `budget`, `recipe`, `state` (done, refused, failed, stopped),
+      `reason`, and of finished ones `predicted` (`{metric: value}`), `measured_ms`, `accuracy`, `on_devices`.
+    - `results`: `{cell id: CellResult}` of those that are done, each with `report`, `module`, `onnx`.
     - `out`: the folder, with `sweep.html` and `sweep.json`.
     """
 

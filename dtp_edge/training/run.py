@@ -88,7 +88,7 @@ def train_base(module: nn.Module, session: Session) -> list[Row]:
 
 
 def learn_masks(learner: Any, session: Session, teacher: nn.Module | None) -> list[Row]:
-    """Learn weights and scores together for `mask_epochs`; `learner` is a `transport.MaskLearner`.
+    """Learn weights and scores together for the learner's `total_steps`; it is a `transport.MaskLearner`.
 
     Its plan is stepped once a batch, after the optimiser.
     """
@@ -102,7 +102,7 @@ def learn_masks(learner: Any, session: Session, teacher: nn.Module | None) -> li
     phase = Phase(
         "masks",
         learner,
-        session.steps(recipe.mask_epochs),
+        learner.total_steps,
         recipe.mask_learning_rate,
         teacher,
         after_step,
@@ -142,6 +142,7 @@ def run_training(
     identity: Mapping[str, Any] | None = None,
     checkpoint_seconds: float = 30.0,
     shared: Path | None = None,
+    mask_share: float = 1.0,
 ) -> TrainingOutcome:
     """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
 
@@ -149,7 +150,7 @@ def run_training(
     `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs.
     The dense `control` starts from the same base and gets the same number of steps with the same loss.
     The test set is read once, at the end. `seed` takes precedence over the recipe's. Base and control are
-    taken from the folder `shared` where `train_shared` left them there.
+    taken from `shared` where `train_shared` left them; a warm start takes `mask_share` of the mask steps.
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     session = open_session(
@@ -165,7 +166,7 @@ def run_training(
     recipe = session.recipe
     base, teacher = _base_and_teacher(model, session)
 
-    learner = make_learner(_mask_steps(session))
+    learner = make_learner(max(1, round(mask_share * _mask_steps(session))))
     learn_masks(learner, session, teacher)
     keep = learner.harden()
 
