@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,6 +32,7 @@ _END_SECONDS = 60.0
 class _Worker:
     process: BaseProcess
     line: Connection
+    number: int
     cell: Cell | None = None
 
 
@@ -45,19 +47,17 @@ class Processes:
         ended = {c.parent for c in waiting if c.parent} - set(lost)
         workers: list[_Worker] = []
         try:
-            workers += [_start(work, number) for number in range(min(self.jobs, len(waiting)))]
             while waiting or any(worker.cell for worker in workers):
-                for worker in workers:
-                    _hand_out(worker, waiting, ended)
+                self._hand_out(work, workers, waiting, ended)
                 ready = wait([w.line for w in workers if w.cell], timeout=_TICK_SECONDS)
                 yield None
-                for number, worker in enumerate(workers):
-                    if worker.line not in ready or worker.cell is None:
-                        continue
+                for worker in [w for w in workers if w.line in ready and w.cell]:
                     cell, outcome = worker.cell, _received(worker)
                     worker.cell = None
+                    if cell is None:
+                        continue
                     if outcome is None:
-                        workers[number] = _start(work, number)
+                        workers.remove(worker)
                         lost[cell.id] += 1
                         if lost[cell.id] < TRIES:
                             waiting.insert(0, cell)
@@ -67,6 +67,21 @@ class Processes:
                     yield cell.id, outcome
         finally:
             _end(workers)
+
+    def _hand_out(self, work: Work, workers: list[_Worker], waiting: list[Cell], ended: set[str]) -> None:
+        """Give each cell that may begin to a process that is free, or to a new one if there may be more."""
+        for cell in [c for c in waiting if c.parent is None or c.parent in ended]:
+            worker = next((w for w in workers if w.cell is None), None)
+            if worker is None and len(workers) < self.jobs:
+                free = set(range(self.jobs)) - {w.number for w in workers}
+                worker = _start(work, min(free))
+                workers.append(worker)
+            if worker is None:
+                return
+            waiting.remove(cell)
+            worker.cell = cell
+            with suppress(OSError):  # it is dead, which the answer will say
+                worker.line.send(cell)
 
 
 def _start(work: Work, number: int) -> _Worker:
@@ -82,20 +97,7 @@ def _start(work: Work, number: int) -> _Worker:
             hint="Give them as FILE.py:CALLABLE to prune-for-device, or run the cells one after another.",
         ) from error
     theirs.close()
-    return _Worker(process, ours)
-
-
-def _hand_out(worker: _Worker, waiting: list[Cell], ended: set[str]) -> None:
-    if worker.cell is not None:
-        return
-    cell = next((c for c in waiting if c.parent is None or c.parent in ended), None)
-    if cell is not None:
-        waiting.remove(cell)
-        worker.cell = cell
-        try:
-            worker.line.send(cell)
-        except OSError:  # it is dead, which the answer will say
-            return
+    return _Worker(process, ours, number)
 
 
 def _received(worker: _Worker) -> Outcome | None:
