@@ -26,8 +26,8 @@ from benchmarks.experiments import EXPERIMENTS
 COST = EXPERIMENTS["sweep_cost"]
 DEVICES = ("rpi4-ncnn-fp32-1t", "rpi5-ncnn-fp16-1t", "stm32h747-cubeai-int8")
 LATENCIES = ("70%", "50%", "35%", "25%")
-TRAIN, TEST, SEED = 10_000, 2_000, 0
-MASK_STEPS, TUNE_STEPS = 32, 48
+TRAIN, TEST, BATCH, SEED = 2_000, 1_000, 64, 0
+MASK_STEPS, TUNE_STEPS = 12, 18
 
 
 def problem(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
@@ -44,8 +44,9 @@ def problem(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     parts = {name: data.split(name).subset(torch.arange(n)) for name, n in first.items()}  # type: ignore[attr-defined]
     data = replace(data, name=f"{TRAIN} images of {data.name}", **parts)
     model, inputs, _ = resolve_model("resnet20", options.weights, data.num_classes, data.input_shape)
-    epoch = TRAIN // Recipe().batch_size
-    return model, inputs, data, Recipe(mask_epochs=MASK_STEPS / epoch, tune_epochs=TUNE_STEPS / epoch)
+    epoch = TRAIN // BATCH
+    recipe = Recipe(batch_size=BATCH, mask_epochs=MASK_STEPS / epoch, tune_epochs=TUNE_STEPS / epoch)
+    return model, inputs, data, recipe
 
 
 def as_sweep(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
@@ -56,13 +57,14 @@ def as_sweep(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     budgets = [Budget(latency=latency) for latency in LATENCIES]
     done = sweep(
         model, inputs, devices=DEVICES, budgets=budgets, out=folder, data=data, recipe=recipe, seed=SEED,
-        cores=1, warm=options.warm,
+        cores=1, warm=options.warm, resume=True, within_seconds=options.within,
     )  # fmt: skip
     return [
         {
             "device": row["device"],
             "latency": LATENCIES[row["level"]],
-            **found_in(folder / "cells" / row["id"]),
+            "state": row["state"],
+            **(found_in(folder / "cells" / row["id"]) if row["state"] == "done" else {}),
         }
         for row in done.rows
     ]
@@ -132,7 +134,7 @@ def whole_page() -> str:
         f"ResNet-20, {TRAIN} training and {TEST} test images of CIFAR-10, {MASK_STEPS} steps of masks and "
         f"{TUNE_STEPS} of fine-tune, one thread; {len(cells)} cells.",
         "",
-        f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU; {len(apart)} separate runs took "
+        f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU in {total['parts']} parts, each resumed; {len(apart)} separate runs took "
         f"{total['separate_cpu_s']:.0f} s, so that all {len(cells)} take {total['all_separate_cpu_s']:.0f} s"
         f"{'' if len(apart) == len(cells) else ' (extrapolated)'}: **{total['ratio']:.2f}** of it",
         f"- of the {len(both)} cells that were run both ways {widths} have the same widths, and {same} the "
@@ -163,6 +165,7 @@ def main() -> None:
     parser.add_argument("--separate", type=int, default=12)
     parser.add_argument("--warm", action="store_true")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--within", type=float, help="run the sweep in parts of so many seconds, resumed")
     parser.add_argument("--child", nargs="*")
     options = parser.parse_args()
     if options.child is not None:
@@ -176,7 +179,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         out = options.out or Path(temporary) / "sweep"
-        sweep_cpu, cells = child(["--child", str(out)])
+        sweep_cpu, cells, parts = 0.0, [{"state": "waiting"}], 0
+        while any(row["state"] not in ("done", "failed", "refused") for row in cells):
+            cpu, cells = child(["--child", str(out)])
+            sweep_cpu, parts = sweep_cpu + cpu, parts + 1
         for row in cells:
             COST.append({"kind": "cell", "run": str(out.name), **row})
         spent = 0.0
@@ -187,7 +193,7 @@ def main() -> None:
         whole = spent * len(cells) / options.separate
         COST.append(
             {"kind": "total", "run": str(out.name), "sweep_cpu_s": sweep_cpu, "separate_cpu_s": spent,
-             "separate": options.separate, "all_separate_cpu_s": whole, "ratio": sweep_cpu / whole}
+             "separate": options.separate, "parts": parts, "all_separate_cpu_s": whole, "ratio": sweep_cpu / whole}
         )  # fmt: skip
     (ROOT / "benchmarks" / "results" / COST.page).write_text(whole_page())
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small_sweep import DEVICES, PointNet, points, small_grid, subject
+from helpers.small_sweep import DEVICES, points, small_grid, subject
 
 import dtp_edge as dtp
 from dtp_edge.files import writing
@@ -18,7 +18,6 @@ from dtp_edge.measure import load_profile
 from dtp_edge.run.options import NOBODY
 from dtp_edge.sweeps.common import SHARED, Common, profile_path
 from dtp_edge.sweeps.grid import Grid
-from dtp_edge.training import Recipe
 
 SAME = ("model.onnx", "model.safetensors", "widths.json", "curve.csv")
 
@@ -136,6 +135,11 @@ def test_a_warm_start_begins_with_the_looser_masks(swept: Any) -> None:
     whole = json.loads((made.folder / "cells" / loose.id / "report.json").read_text())
     assert steps == max(row["step"] for row in whole["curves"] if row["phase"] == "masks") / 2
     first = next(row for row in report["curves"] if row["phase"] == "masks")
-    assert first["target_fraction"] < 0.4  # the budget falls from that of the looser cell, not from the dense cost
-    kept = [json.loads((made.folder / "cells" / n / "widths.json").read_text())["widths"] for n in (loose.id, "warm")]
+    assert (
+        first["target_fraction"] < 0.4
+    )  # the budget falls from that of the looser cell, not from the dense cost
+    kept = [
+        json.loads((made.folder / "cells" / n / "widths.json").read_text())["widths"]
+        for n in (loose.id, "warm")
+    ]
     assert all(kept[1][group][0] <= kept[0][group][0] for group in kept[0])

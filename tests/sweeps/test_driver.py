@@ -37,7 +37,11 @@ def without_linear() -> Profile:
 
 def swept(out: Path, **options: Any) -> Any:
     torch.manual_seed(3)
-    given: dict[str, Any] = {"devices": [DEVICES[0], without_linear()], "budgets": BUDGETS, "cores": 1} | options
+    given: dict[str, Any] = {
+        "devices": [DEVICES[0], without_linear()],
+        "budgets": BUDGETS,
+        "cores": 1,
+    } | options
     return dtp.sweep(PointNet(), torch.zeros(1, 1, 2, 3), out=out, **given)
 
 
@@ -60,7 +64,7 @@ def test_every_cell_has_one_row_that_says_how_it_ended(done: Any) -> None:
     assert read_sweep(out)["state"] == "done"
     page = (out / "sweep.html").read_text()
     assert all(row["id"] in page for row in result.rows)
-    assert "http-equiv=\"refresh\"" not in page
+    assert 'http-equiv="refresh"' not in page
 
 
 def test_results_are_those_that_are_done(done: Any) -> None:

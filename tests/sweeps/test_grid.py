@@ -57,7 +57,10 @@ def test_a_cell_has_a_name_of_its_own_and_its_own_recipe() -> None:
     grid = Grid(("a", "b"), budgets, {"short": {"epochs": 5}, "long": {"epochs": 10, "distill": 0.9}})
     found = grid.cells()
     assert len({cell.id for cell in found}) == len(found) == 12
-    assert all(set(cell.id) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") for cell in found)
+    assert all(
+        set(cell.id) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+        for cell in found
+    )
     recipe = grid.recipe(next(c for c in found if c.recipe == "long"), Recipe(base_epochs=3))
     assert recipe is not None
     assert (recipe.base_epochs, recipe.mask_epochs, recipe.tune_epochs, recipe.distill) == (3, 4, 6, 0.9)

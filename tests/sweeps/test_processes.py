@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 
 def work(folder: Path, acts: dict[str, str], parents: dict[str, str] | None = None) -> Played:
     found = [
-        Cell(name, "a", i, Budget(latency="50%"), parent=(parents or {}).get(name)) for i, name in enumerate("abcd")
+        Cell(name, "a", i, Budget(latency="50%"), parent=(parents or {}).get(name))
+        for i, name in enumerate("abcd")
     ]
     return Played(found, subject, small_grid("50%"), folder, 1, None, acts)
 
