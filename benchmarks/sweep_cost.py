@@ -134,7 +134,8 @@ def whole_page() -> str:
         f"ResNet-20, {TRAIN} training and {TEST} test images of CIFAR-10, {MASK_STEPS} steps of masks and "
         f"{TUNE_STEPS} of fine-tune, one thread; {len(cells)} cells.",
         "",
-        f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU in {total['parts']} parts, each resumed; {len(apart)} separate runs took "
+        f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU in {total['parts']} parts, each resumed; "
+        f"{len(apart)} separate runs took "
         f"{total['separate_cpu_s']:.0f} s, so that all {len(cells)} take {total['all_separate_cpu_s']:.0f} s"
         f"{'' if len(apart) == len(cells) else ' (extrapolated)'}: **{total['ratio']:.2f}** of it",
         f"- of the {len(both)} cells that were run both ways {widths} have the same widths, and {same} the "
@@ -193,7 +194,8 @@ def main() -> None:
         whole = spent * len(cells) / options.separate
         COST.append(
             {"kind": "total", "run": str(out.name), "sweep_cpu_s": sweep_cpu, "separate_cpu_s": spent,
-             "separate": options.separate, "parts": parts, "all_separate_cpu_s": whole, "ratio": sweep_cpu / whole}
+             "separate": options.separate, "parts": parts,
+             "all_separate_cpu_s": whole, "ratio": sweep_cpu / whole}
         )  # fmt: skip
     (ROOT / "benchmarks" / "results" / COST.page).write_text(whole_page())
 

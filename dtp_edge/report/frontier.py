@@ -80,8 +80,9 @@ def for_all(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return an entry a budget: the cell that meets it on all devices, and what it costs against one each.
 
     `cell` is the most accurate of those that meet the limits of every device (None: there is none), `costs`
-    has a row a device: `device`, `accuracy` of its own best cell, `points` lost by the common one,
-    `latency_ms` of both on it. `without` names the devices on which the budget cannot be had at all.
+    has a row a device: `device`, `accuracy` of its own best cell, `points` by which the common one differs,
+    `latency_ms` of both on it; `worst` is the one that loses most. `without` names the devices on which
+    the budget cannot be had at all.
     """
     if len(document["devices"]) < 2:
         return []
@@ -95,10 +96,18 @@ def for_all(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         best = max(fits, key=lambda r: (accuracy_of(r) or 0.0, -(latency_of(r) or 0.0)), default=None)
         own = {name: _best_of(done, name, level) for name in limits}
         costs = [] if best is None else [_cost(best, name, row) for name, row in own.items()]
+        lost = [cost for cost in costs if cost["points"] is not None]
         found.append(
-            {"budget": asked[0]["budget"], "cell": best, "costs": costs, "without": without,
-             "open": sum(row["state"] in ("waiting", "running") for row in asked)}
-        )  # fmt: skip
+            {
+                "budget": asked[0]["budget"],
+                "cell": best,
+                "accuracy": None if best is None else accuracy_of(best),
+                "costs": costs,
+                "worst": min(lost, key=lambda cost: cost["points"], default=None),
+                "without": without,
+                "open": sum(row["state"] in ("waiting", "running") for row in asked),
+            }
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def test_any_beginning_covers_the_line(count: int) -> None:
         seen = sorted(order[:n])
         assert seen[0] == 0
         assert seen[-1] == count - 1
-        gaps.append(max(b - a for a, b in zip(seen, seen[1:], strict=False)))
+        gaps.append(max(b - a for a, b in itertools.pairwise(seen)))
     assert gaps == sorted(gaps, reverse=True)
 
 
