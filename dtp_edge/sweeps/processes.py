@@ -90,7 +90,9 @@ def _start(work: Work, number: int) -> _Worker:
     process = context.Process(target=_work, args=(work, theirs, number), daemon=True)
     try:
         process.start()
-    except (AttributeError, TypeError, ValueError, ImportError) as error:  # pickle's own
+    except OSError:
+        raise
+    except Exception as error:
         raise InputError(
             f"the network or its data cannot be handed to another process ({error})",
             where="jobs",

@@ -71,6 +71,8 @@ class Acted:
             os._exit(9)
         if act == "waits":
             time.sleep(60)
+        while act == "until told" and not (self.folder / "go").exists():
+            time.sleep(0.05)
         return {"state": "done", "pid": os.getpid(), "parent": cell.parent}
 
 

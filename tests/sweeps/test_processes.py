@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.small_sweep import Played, small_grid, subject
+from helpers.waiting import wait_for
 
 from dtp_edge.sweeps import processes
 from dtp_edge.sweeps.grid import Cell
@@ -59,13 +58,6 @@ if __name__ == "__main__":
     work = Played(cells, subject, small_grid("50%"), Path({folder!r}), 1, None, {{"a": "waits"}})
     for _ in Processes(1).run(work): pass
 """
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 def is_alive(pid: int) -> bool:
