@@ -12,6 +12,7 @@ import inspect
 import logging
 import math
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 from dtp_edge.onnx.squeezes import OnlyOnes
 
 IR_VERSION = 10
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _INLINE_LIMIT_BYTES = 2_000_000_000  # of weights: a protobuf message holds less than 2 GiB
 
 
@@ -147,10 +149,9 @@ def _to_proto(
         with TRACING, _quiet(), torch.no_grad(), FlatAttention(), OnlyOnes():
             program = torch.onnx.export(clone, inputs, **options)
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise UnsupportedError(
-            f"the network cannot be written as ONNX ({type(error).__name__}: {reason[0] if reason else ''})",
-            hint="Replace the operator that torch.onnx.export names above.",
+            f"the network cannot be written as ONNX: {_innermost(error)}",
+            hint="Replace the operator that is named there by others, or prune the network without it.",
         ) from error
     if program is None:
         raise UnsupportedError(
@@ -167,6 +168,14 @@ def _to_proto(
     exported = program.exported_program
     spec = None if exported is None else exported.call_spec.out_spec
     return model, None if spec is None else key_names(spec)
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the first line of what an error of the exporter goes back to; its own names no operator."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = _COLOURS.sub("", str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
 
 @contextlib.contextmanager
