@@ -12,7 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils import _pytree as pytree
 
 from dtp_edge.archive.recurrent import GATES, recurrent_fault
@@ -36,7 +40,7 @@ def rehearse(
 ) -> None:
     """Raise `InputError` where `graph` cannot run on inputs of the stored `shape` and `dtype`.
 
-    Not looked at is what comes after an operator whose result depends on values (`nonzero`).
+    Not looked at is what comes after an operator whose result depends on values (`nonzero`, `item`).
     """
     found = [node for node in graph.nodes if node.op == "placeholder"]
     if len(found) > len(
@@ -89,7 +93,7 @@ def _result(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         _check_sizes(node, args)
     try:
         result = node.target(*args, **kwargs)  # type: ignore[operator]
-    except DynamicOutputShapeException as error:
+    except (DynamicOutputShapeException, DataDependentOutputException) as error:
         raise _Depends from error
     for value in pytree.tree_leaves(result):
         if isinstance(value, Tensor) and value.numel() > MOST_ELEMENTS:
