@@ -7,6 +7,7 @@ asked for the shape of its result (PyTorch's fake tensors), with the sizes bound
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,13 +43,14 @@ def rehearse(
 
     Not looked at is what comes after an operator whose result depends on values (`nonzero`, `item`).
     """
-    found = [node for node in graph.nodes if node.op == "placeholder"]
+    found = [leaf for node in graph.nodes if node.op == "placeholder" for leaf in _leaves(node)]
     if len(found) > len(
         inputs
     ):  # an argument that is no tensor is a constant of the graph, which reads no input
         found = [node for node in found if node.users]
     if len(found) != len(inputs):
         raise InputError(f"has {len(found)} inputs, not {len(inputs)}", where=where, hint=hint)
+    opened = {node for leaf in found for node in _above(leaf)}
     shapes = [[int(size) for size in x["shape"]] for x in inputs]  # a schema takes 3.0 for a whole number
     if any(math.prod(shape) > MOST_ELEMENTS for shape in shapes):
         what = f"has an input of more than {MOST_ELEMENTS} values"
@@ -61,7 +63,7 @@ def rehearse(
         held: dict[str, Tensor] = {}
         values = dict(zip(found, made, strict=True))
         for number, node in enumerate(graph.nodes):
-            if node.op in ("placeholder", "output"):
+            if node.op in ("placeholder", "output") or node in opened or node in values:
                 continue
             try:
                 if node.op == "get_attr":
@@ -78,6 +80,24 @@ def rehearse(
                 raise InputError(
                     f"the network cannot run: {node.target}: {text}", where=f"{where}[{number}]", hint=hint
                 ) from error
+
+
+def _leaves(node: fx.Node) -> list[fx.Node]:
+    """Return what an input is taken apart into, in order: itself where it is one tensor."""
+    parts = list(node.users)
+    if not parts or any(user.target is not operator.getitem or user.args[0] is not node for user in parts):
+        return [node]
+    order = {n: i for i, n in enumerate(node.graph.nodes)}
+    return [leaf for part in sorted(parts, key=order.__getitem__) for leaf in _leaves(part)]
+
+
+def _above(leaf: fx.Node) -> list[fx.Node]:
+    """Return the nested values that a leaf was taken out of."""
+    found: list[fx.Node] = []
+    while leaf.op != "placeholder":
+        leaf = leaf.args[0]  # type: ignore[assignment]
+        found.append(leaf)
+    return found
 
 
 def _result(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.utils import _pytree as pytree
 
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.network import PrunableNetwork
@@ -171,7 +172,7 @@ def _differs(
         return f"cut in place it does not run ({_first_line(problem)})"
     if not error <= FLOAT32_LIMIT:
         return f"cut in place it computes another function (relative error {error:.2g})"
-    return _trains(module, graph_module, tuple(_at_least_two(x) for x in inputs)) if trains else None
+    return _trains(module, graph_module, pytree.tree_map(_at_least_two, inputs)) if trains else None
 
 
 def _at_least_two(x: Any) -> Any:
