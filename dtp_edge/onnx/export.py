@@ -37,6 +37,7 @@ from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_ty
 from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
 from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 from dtp_edge.onnx.squeezes import OnlyOnes
+from dtp_edge.onnx.storage import stored_in_half
 
 IR_VERSION = 10
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -88,7 +89,10 @@ def export_onnx(
         name_ports(model, *interface.names())
         restore_types(model, interface)
         metadata = {**interface.metadata, **(metadata or {})}
-    write_onnx(finish_proto(in_opset(model, opset), metadata or {}), path)
+    model = in_opset(model, opset)
+    if interface is not None and interface.half_weights:
+        model = stored_in_half(model)
+    write_onnx(finish_proto(model, metadata or {}), path)
     return path
 
 
