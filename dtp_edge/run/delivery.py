@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from dtp_edge.graph import PrunableNetwork
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.measure import is_this_machine, time_on, time_onnx
 from dtp_edge.onnx import check_onnx, evaluate_onnx, export_onnx
-from dtp_edge.onnx.interface import interface_of
+from dtp_edge.onnx.interface import Interface, interface_of
 from dtp_edge.proof import Check, require
 from dtp_edge.remote import remote_of
 from dtp_edge.run.options import Listener, Options
@@ -74,7 +74,7 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
             dynamic_batch=options.dynamic_batch,
             keep_shape=not network.dynamic_batch,
             metadata=_metadata(cut, options),
-            interface=interface_of(network.module),
+            interface=_interface(cut, options),
             opset=options.opset,
         )
         checks = (*cut.checks, check_onnx(path, cut.compact.module, network.example_inputs))
@@ -89,6 +89,12 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
             listener.begin(f"timing dense and pruned in turns{where}")
             measured = _measure(cut, path, options.shared, with_int8=bool(int8), on=options.on)
         return Delivered(cut, checks, _file_rows(stage), measured, int8)
+
+
+def _interface(cut: Cut, options: Options) -> Interface | None:
+    """Return what the source file had for its readers; int8 is made of float32 weights."""
+    interface = interface_of(cut.task.network.module)
+    return replace(interface, half_weights=False) if interface is not None and options.int8 else interface
 
 
 @contextmanager
