@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import keyword
 import math
+import operator
 import re
 import unicodedata
 from typing import Any
@@ -173,13 +174,25 @@ def _check_arguments(op: str, target: Any, args: tuple[Any, ...], kwargs: dict[s
         fault = misfit(target, args, kwargs)
     elif op == "call_function":
         plain = all(isinstance(a, fx.Node | int | float) for a in args)
-        fault = None if plain and not kwargs and 1 <= len(args) <= 2 else "has arguments that are not sizes"
+        sizes = plain and not kwargs and 1 <= len(args) <= 2
+        fits = sizes or _opens_input(target, args, kwargs)
+        fault = None if fits else "has arguments that are not sizes"
     elif op != "output" and (args or kwargs):
         fault = "has arguments"
     elif op == "output" and (len(args) != 1 or kwargs):
         fault = "must give back one value"
     if fault is not None:
         raise InputError(fault, where=where, hint=HINT)
+
+
+def _opens_input(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a node takes a tensor out of an input that is a dict, by its key."""
+    if target is not operator.getitem or kwargs or len(args) != 2 or not isinstance(args[1], str):
+        return False
+    source = args[0]
+    while isinstance(source, fx.Node) and source.target is operator.getitem:
+        source = source.args[0]
+    return isinstance(source, fx.Node) and source.op == "placeholder"
 
 
 def _target(op: str, name: str, tensor_names: set[str], where: str) -> Any:

@@ -123,6 +123,9 @@ def _speeds(profile: Profile) -> list[str]:
 def _limits(profile: Profile) -> list[str]:
     known = {"RAM": profile.limits.ram_bytes, "flash": profile.limits.flash_bytes}
     lines = [f"  {what}: {_bytes(size)}" for what, size in known.items() if size is not None]
+    if profile.power is not None:
+        spread = f"±{100 * profile.power.relative_spread:.0f} %"
+        lines.append(f"  power: {1e3 * profile.power.watts:.3g} mW, {spread} between networks")
     rate = profile.memory_bytes_per_second / 1e9
     lines.append(f"  memory: {rate:.3g} GB/s; one call: {profile.graph_overhead_ms:.3g} ms")
     if profile.weight_cache is not None:

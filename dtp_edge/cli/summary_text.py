@@ -67,9 +67,10 @@ def _show_measured(report: dict[str, Any]) -> None:
     measured = row.get("measurement")
     if measured:
         threads = f"{measured['threads']} thread{'' if measured['threads'] == 1 else 's'}"
+        where = f"on {measured['place']}" if measured.get("place") else "here"
         fact(
             "measured",
-            f"{digits(row['pruned_measured'])} ms of {digits(row['dense_measured'])} ms here: ratio "
+            f"{digits(row['pruned_measured'])} ms of {digits(row['dense_measured'])} ms {where}: ratio "
             f"{measured['ratio']:.3f} ({measured['ratio_low']:.3f} to {measured['ratio_high']:.3f}), "
             f"{measured['runtime']}, {threads}, timed in turns",
         )

@@ -50,6 +50,11 @@ def render_compare(**context: Any) -> str:
     return _environment().get_template("compare.html.j2").render(**context, **assets())
 
 
+def render_sweep(**context: Any) -> str:
+    """Return the page of a sweep."""
+    return _environment().get_template("sweep.html.j2").render(**context, **assets())
+
+
 @cache
 def assets() -> dict[str, str]:
     """Return the stylesheet and scripts that every page carries, as trusted text of this package."""
@@ -61,6 +66,7 @@ def assets() -> dict[str, str]:
         "kit": "templates/kit.js",
         "charts": "templates/charts.js",
         "compare_charts": "templates/compare.js",
+        "sweep_charts": "templates/sweep.js",
     }
     return {name: files.joinpath(path).read_text(encoding="utf-8") for name, path in names.items()}
 
@@ -85,6 +91,7 @@ def _environment() -> jinja2.Environment:
         digits=words.digits,
         seconds=words.seconds,
         shape=words.shape,
+        points=words.points,
         short=words.short,
         sentence=words.sentence,
     )

@@ -106,27 +106,30 @@ class Store:
 
     def load(self, phase: str) -> PhaseState | None:
         path = self._path(phase)
-        if not path.exists():
-            return None
-        require_file(path, HINT)
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-            if meta.get("format") != _FORMAT:
-                raise ValueError(f"format {meta.get('format')!r}")
-            return PhaseState(tensors=tensors, **json.loads(meta["state"]))
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"the checkpoint cannot be read ({error})",
-                where=str(path),
-                hint="Start again without --resume.",
-            ) from error
+        return read_phase(path) if path.exists() else None
 
     def _path(self, phase: str) -> Path:
         return self.folder / f"{phase}.safetensors"
+
+
+def read_phase(path: Path) -> PhaseState:
+    """Return the state of a phase that `Store.save` wrote. Raises `InputError` where it cannot be read."""
+    require_file(path, HINT)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        if meta.get("format") != _FORMAT:
+            raise ValueError(f"format {meta.get('format')!r}")
+        return PhaseState(tensors=tensors, **json.loads(meta["state"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the checkpoint cannot be read ({error})",
+            where=str(path),
+            hint="Start again without --resume.",
+        ) from error
 
 
 def rng_tensors() -> dict[str, Tensor]:

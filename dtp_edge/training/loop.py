@@ -35,7 +35,7 @@ def run_phase(phase: Phase, session: Session) -> list[Row]:
     Raises `InputError` when the loss does not stay finite, `Interrupted` (after a checkpoint) on Ctrl-C.
     """
     loop = _Loop(phase, session)
-    found = session.store.load(phase.name) if session.store else None
+    found = loop.store.load(phase.name) if loop.store else None
     try:
         if found is not None:
             loop.restore(found)
@@ -46,7 +46,7 @@ def run_phase(phase: Phase, session: Session) -> list[Row]:
         loop.save(done=False)
         raise Interrupted(
             f"interrupted in phase {phase.name} at step {loop.step} of {phase.steps}",
-            hint="Continue with --resume." if session.store else None,
+            hint="Continue with --resume." if loop.store else None,
         ) from stop
     finally:
         loop.close()
@@ -64,6 +64,7 @@ class _Loop:
         self.step, self.rows, self.best_accuracy, self.seconds = 0, [], -1.0, 0.0
         self.best: dict[str, Tensor] = {}
         runtime = session.runtime
+        self.store = session.store_of(phase.name)
         move(phase.module, runtime.device)
         arrange_weights(phase.module, self.recipe.channels_last, runtime.device)
         if phase.teacher is not None:
@@ -240,7 +241,7 @@ class _Loop:
             self.average.copy_into(self.phase.module)
 
     def save(self, done: bool) -> None:
-        if self.session.store is None:
+        if self.store is None:
             return
         state = {k: v for k, v in self.parts.read().items() if not done or k.startswith("module.")}
         odd = next((k for k in named("module.", state) if not isinstance(state[f"module.{k}"], Tensor)), None)
@@ -256,7 +257,7 @@ class _Loop:
             state |= kept | {f"best.{k}": t for k, t in self.best.items()}
         tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
         numbers = {k: v for k, v in state.items() if k not in tensors}
-        self.session.store.save(
+        self.store.save(
             self.phase.name,
             PhaseState(
                 self.step, done, tensors, self.rows, self.best_accuracy, self.seconds, numbers,

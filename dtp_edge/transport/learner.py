@@ -17,6 +17,7 @@ from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
 from dtp_edge.transport.plan_mask import PlanMask
 from dtp_edge.transport.scores import initial_scores
+from dtp_edge.transport.warm import Warm
 
 __all__ = ["MaskLearner"]
 
@@ -37,6 +38,7 @@ class MaskLearner(nn.Module):
     - `cost`, `limits`: `{metric: limit}`; refused with `BudgetError` if they cannot be reached.
     - `total_steps`: number of `step()` calls until the masks are hard (they are then 0 or 1 for good).
     - `scores`: `[n_atoms]` start, any scale (standardised here); None: `initial_scores(network)`.
+    - `warm`: what a learner for a looser budget left: log-odds to begin with, and the budget to fall from.
     - `logit_scale`: log-odds per standard deviation of the scores at the end; sets epsilon.
     - `ramp`: share of the steps over which the budget falls from dense to its target.
     - `min_keep`: share of every group that stays whatever its scores.
@@ -60,6 +62,7 @@ class MaskLearner(nn.Module):
         total_steps: int,
         *,
         scores: np.ndarray | None = None,
+        warm: Warm | None = None,
         logit_scale: float = 100.0,
         ramp: float = 0.5,
         min_keep: float = MIN_KEEP,
@@ -87,7 +90,10 @@ class MaskLearner(nn.Module):
             self.floors = np.minimum(self.floors, self.caps)
         self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
         start = initial_scores(network) if scores is None else np.asarray(scores, dtype=np.float64)
+        self.begin = {} if warm is None else dict(warm.limits)
         self._register(_spread(start))
+        if warm is not None:
+            self.log_odds.copy_(torch.as_tensor(warm.log_odds))
         self._solve()
 
     def _register(self, start: np.ndarray) -> None:
@@ -220,9 +226,9 @@ class MaskLearner(nn.Module):
         }
 
     def limits_now(self) -> dict[str, float]:
-        """The falling budget: from the dense cost to the limit, linear over the first `ramp` of the steps."""
+        """The falling budget: from the dense cost, or a warm start's, to the limit, linear within `ramp`."""
         share = min(1.0, (int(self.steps_done) + 1) / max(1.0, self.ramp * self.total_steps))
-        dense = self.meter.dense
+        dense = self.meter.dense | self.begin
         return {m: max(v, dense[m] + share * (v - dense[m])) for m, v in self.limits.items()}
 
     def slope_after(self, steps: int) -> float:
@@ -273,11 +279,8 @@ class MaskLearner(nn.Module):
     def _store(self, plan: Plan, history: np.ndarray, before: float) -> None:
         high = np.where(np.isfinite(plan.high), plan.high, 0.0)
         memory = np.concatenate([[plan.dual, before], plan.low, high])
-        for buffer, value in (
-            (self.offset, history + plan.shift),
-            (self.sets, plan.sets),
-            (self.duals, memory),
-        ):
+        values = ((self.offset, history + plan.shift), (self.sets, plan.sets), (self.duals, memory))
+        for buffer, value in values:
             buffer.copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import math
 import pickle
 import zipfile
 import zlib
@@ -29,7 +30,7 @@ _CIFAR_MEAN, _CIFAR_STD = (
     (0.229, 0.224, 0.225),
 )  # what the published ResNets were trained with
 _CIFAR_CLASSES = 10
-_MAX_IDX_BYTES, _MAX_NPZ_BYTES, _MAX_BATCH_BYTES = 1 << 30, 1 << 32, 1 << 28
+_MAX_IDX_BYTES, _MAX_NPZ_BYTES, _MAX_BATCH_BYTES = 1 << 30, 1 << 29, 1 << 28
 
 
 def digits(size: int = 32) -> DataSource:
@@ -155,8 +156,10 @@ def _jpeg_npz(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > _MAX_NPZ_BYTES:
-            raise ValueError(f"it has {size} bytes unpacked, at most {_MAX_NPZ_BYTES} are read")
+            if size > _MAX_NPZ_BYTES:
+                raise ValueError(f"it has {size} bytes unpacked, at most {_MAX_NPZ_BYTES} are read")
+            for member in archive.infolist():
+                _require_whole(archive, member)
         with np.load(path, allow_pickle=False) as file:
             return _decode(file, "train"), _decode(file, "test")
     except InputError:
@@ -165,6 +168,15 @@ def _jpeg_npz(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
         raise InputError(
             f"the file cannot be read ({error})", where=str(path), hint="Copy or download it again."
         ) from error
+
+
+def _require_whole(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raise ValueError where an array declares more than it has: numpy would allocate that."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with archive.open(member) as stream:
+        shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f"{member.filename} declares more values than it has")
 
 
 def _decode(file: Any, part: str) -> tuple[Tensor, Tensor]:
