@@ -13,6 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from dtp_edge.measure.printout import open_content, readers
 from dtp_edge.onnx.reader import load_onnx, registry, supported_operators
 from dtp_edge.onnx.rewriting import run_passes
 from dtp_edge.runtimes.registry import RUNTIMES, Runtime
@@ -76,3 +77,16 @@ def test_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _adapter(runtime: Runtime, folder: Path) -> Path:
     own = folder / f"on_{runtime.name}.py"
     return own if own.exists() else Path(check_runtimes.__code__.co_filename).with_name(own.name)
+
+
+def test_the_reader_of_a_profiler(tmp_path: Path) -> None:
+    reader = run_example(examples("profiler.md")[0])["READER"]
+    (tmp_path / "made_up.csv").write_text("net,layer,kind,microseconds\nn,stem,Conv,12.5\nn,head,Gemm,3\n")
+    content = open_content(tmp_path / "made_up.csv")
+    assert reader.recognises(content)
+    assert not any(other.recognises(content) for other in readers().values())
+    found = reader.read(content, None)
+    assert [(row.names, row.type, row.time) for row in found.rows] == [
+        (("stem",), "Conv", 12.5),
+        (("head",), "Gemm", 3.0),
+    ]

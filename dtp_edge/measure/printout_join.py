@@ -164,7 +164,9 @@ def _pairs(rows: Sequence[PrintedRow], free: Sequence[int], macs: Sequence[float
 
 def _alike(counted: Sequence[float | None], macs: Sequence[float]) -> bool:
     """Tools count biases and activations too, which is more beside few channels."""
-    return all(abs((count or 0.0) / own - 1.0) < _MACS_ALIKE for count, own in zip(counted, macs, strict=True))
+    return all(
+        abs((count or 0.0) / own - 1.0) < _MACS_ALIKE for count, own in zip(counted, macs, strict=True)
+    )
 
 
 def _by_macs(rows: Sequence[PrintedRow], free: Sequence[int], macs: Sequence[float]) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""The network that the profilers' fixtures are of, with names that stay: a stem, a residual block, depthwise, head."""
+"""The network that the profilers' fixtures are of, with names that stay."""
 
 from __future__ import annotations
 
@@ -22,9 +22,16 @@ def profiled_network(path: Path) -> Path:
         stored.append(numpy_helper.from_array(values, name))
         return name
 
-    def conv(name: str, source: str, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> str:
+    def conv(
+        name: str, source: str, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> str:
         inputs = [source, weight(f"{name}.w", cout, cin // groups, kernel, kernel), weight(f"{name}.b", cout)]
-        attributes = {"strides": [stride] * 2, "pads": [kernel // 2] * 4, "kernel_shape": [kernel] * 2, "group": groups}
+        attributes = {
+            "strides": [stride] * 2,
+            "pads": [kernel // 2] * 4,
+            "kernel_shape": [kernel] * 2,
+            "group": groups,
+        }
         nodes.append(helper.make_node("Conv", inputs, [f"/{name}/out"], name=f"/{name}/Conv", **attributes))
         return f"/{name}/out"
 
