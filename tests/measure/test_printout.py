@@ -28,7 +28,7 @@ OF_RESNET8 = (
     "executorch",
     "vela",
 )  # made by tools that were given ResNet-8; the others have the helper's network
-# ms of the helper's kernels in running order as their fixtures print them: stem, conv1, conv2 (and add), dw, pw
+# ms of its convolutions in running order as the fixtures print them: stem, conv1, conv2, dw, pw
 PRINTED = {
     "onnxruntime": None,
     "openvino": [0.019, 0.114, 0.111, 0.003, 0.008],
