@@ -133,7 +133,7 @@ def _limits(profile: Profile) -> list[str]:
         lines.append(f"  a network's weights beyond {beyond} are read at {rate:.3g} GB/s on top")
     if profile.layout is not None:
         lines.append(
-            f"  channels run in blocks of {profile.layout.block}; widths that are no multiple of "
+            f"  channels run in blocks of {profile.layout.block}; widths that are not a multiple of "
             f"{profile.layout.align} run slower"
         )
     return lines
@@ -179,7 +179,7 @@ def conv_graph(cin: int, cout: int, kernel: int, size: int, depthwise: bool = Fa
         "transposed": False,
     }
     layers = (
-        Layer("conv", "conv2d", "conv", ("x", "w", "b"), ("y",), attributes, 0 if depthwise else None),
+        Layer("conv", "conv2d", "conv", ("x", "w", "b"), ("y",), attributes),
         Layer("act", "relu", "act", ("y",), ("z",)),
     )
     return _graph(layers, tensors, cout, "z")

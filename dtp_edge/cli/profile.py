@@ -138,7 +138,7 @@ def _day(date: str | None) -> str:
     try:
         return datetime.date.fromisoformat(date).isoformat()
     except ValueError as error:
-        raise InputError(f"{date!r} is no date", where="--date", hint="Write it as 2026-11-22.") from error
+        raise InputError(f"{date!r} is not a date", where="--date", hint="Write it as 2026-11-22.") from error
 
 
 def _fit_own(table: Path, like: str, layers: str | None, *, name: str, date: str) -> dict[str, Any]:

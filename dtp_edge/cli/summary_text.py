@@ -39,7 +39,7 @@ def _error(device: dict[str, Any]) -> str:
     """How far the profile errs, without how that is known (the report and -v say it)."""
     if device.get("relative_error") is None:
         return "by a profile whose error is unknown; `dtp-edge devices NAME` says why"
-    return f"by a profile that errs by {100 * device['relative_error']:.1f} % (median, held-out networks)"
+    return f"by a profile with an error of {100 * device['relative_error']:.1f} % (median, held-out networks)"
 
 
 def _budget_rows(report: dict[str, Any]) -> list[list[str]]:

@@ -111,9 +111,8 @@ class NetworkCost:
             upstream = np.zeros(len(values))
             upstream[{"flash_bytes": self._flash, "macs": self._macs, "params": self._params}[metric]] = 1.0
         else:
-            raise InputError(
-                f"{metric!r} is no metric", where="metric", hint=f"One of {', '.join(self.metrics)}."
-            )
+            known = ", ".join(self.metrics)
+            raise InputError(f"{metric!r} is not a metric", where="metric", hint=f"One of {known}.")
         return np.maximum(self._terms.vjp(slots, upstream, len(self.layers.widths)), 0.0)
 
     def by_layer(self, sizes: np.ndarray) -> list[LayerCost]:

@@ -22,8 +22,13 @@ def import_printouts(
 ) -> tuple[Profile, list[Joined]]:
     """Return the profile, and what was joined of each printout; `networks` are (MODEL, layers) of each.
 
-    **Raises:** `InputError` for printouts of several runtimes, for cycles without a clock, and where most of
-    a network's time finds no layer: then it is another network's.
+    <<<<<<< HEAD
+        **Raises:** `InputError` for printouts of several runtimes, for cycles without a clock, and where most of
+        a network's time finds no layer: then it is another network's.
+    =======
+        **Raises:** `InputError` for printouts of several runtimes, for cycles without a clock, and where most
+        of a network's time finds no layer: then it is another network's.
+    >>>>>>> main
     """
     runtimes = sorted({printout.runtime for printout in printouts})
     if len(runtimes) > 1:

@@ -165,7 +165,7 @@ def _facts(board: dict[str, Any], where: str) -> dict[str, Any]:
 def _member(holder: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = holder.get(key)
     if not isinstance(value, kind):
-        raise InputError(f"is missing or no {kind.__name__}", where=f"{where}.{key}", hint=HINT)
+        raise InputError(f"is missing or not a {kind.__name__}", where=f"{where}.{key}", hint=HINT)
     return value
 
 

@@ -122,7 +122,8 @@ def interpreter(runtime: Runtime, interpreters: Mapping[str, str] | None = None)
 def _known(name: str) -> Runtime:
     if name not in RUNTIMES:
         close = nearest(name, RUNTIMES)
-        hint = f"Nearest: {', '.join(close)}." if close else f"Known: {', '.join(RUNTIMES)}."
+        known = "; ".join(f"{r.name} ({r.about})" for r in RUNTIMES.values())
+        hint = f"Nearest: {', '.join(close)}." if close else f"Known: {known}."
         raise InputError(f"no runtime is called {name!r}", where="--runtime", hint=hint)
     return RUNTIMES[name]
 
@@ -134,7 +135,7 @@ def _job(path: Path, inputs: Mapping[str, np.ndarray] | None) -> tuple[dict[str,
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:  # protobuf's error classes differ between versions
-        raise InputError("it is no ONNX file", where=str(path), hint=HINT) from error
+        raise InputError("it is not an ONNX file", where=str(path), hint=HINT) from error
     constants = {i.name for i in graph.initializer}
     random = np.random.default_rng(0)
     names, arrays = [], []

@@ -169,5 +169,5 @@ def _share(share: float, value: object, suffix: str, where: str, hint: str) -> t
     if suffix not in ("", "%"):
         raise InputError(f"cannot read {value!r}.", where=where, hint=hint)
     if share > 1:
-        raise InputError(f"{value!r} is more than the dense network.", where=where, hint=hint)
+        raise InputError(f"{value!r} is more than the dense network has.", where=where, hint=hint)
     return share, True

@@ -1,4 +1,4 @@
-"""The network that the profilers' fixtures are of, with names that stay."""
+"""The network that the profilers' fixtures are of; its names stay: stem, residual block, depthwise, head."""
 
 from __future__ import annotations
 
