@@ -22,13 +22,8 @@ def import_printouts(
 ) -> tuple[Profile, list[Joined]]:
     """Return the profile, and what was joined of each printout; `networks` are (MODEL, layers) of each.
 
-    <<<<<<< HEAD
-        **Raises:** `InputError` for printouts of several runtimes, for cycles without a clock, and where most of
-        a network's time finds no layer: then it is another network's.
-    =======
-        **Raises:** `InputError` for printouts of several runtimes, for cycles without a clock, and where most
-        of a network's time finds no layer: then it is another network's.
-    >>>>>>> main
+    **Raises:** `InputError` for printouts of several runtimes, for cycles without a clock, and where most
+    of a network's time finds no layer: then it is another network's.
     """
     runtimes = sorted({printout.runtime for printout in printouts})
     if len(runtimes) > 1:
