@@ -18,25 +18,26 @@ _DEVICES = {"profiles", "cost", "fitting", "measure"}
 ALLOWED: dict[str, set[str]] = {  # each room: the rooms that it may know besides errors, metrics and files
     "files": set(),
     "ops": set(),
+    "remote": set(),
     "graph": {"ops"},
     "profiles": set(),
     "cost": _NETWORK | {"profiles"},
     "fitting": _NETWORK | {"profiles", "cost"},
-    "measure": _NETWORK | {"profiles", "cost", "fitting"},
+    "measure": _NETWORK | {"profiles", "cost", "fitting", "remote"},
     "transport": _NETWORK | {"profiles", "cost"},
     "surgery": _NETWORK,
     "proof": _NETWORK | {"surgery"},
     "onnx": _PROVED,
     "int8": _PROVED | {"onnx"},
     "archive": _PROVED,
-    "runtimes": _PROVED | {"onnx", "archive"},
+    "runtimes": _PROVED | {"onnx", "archive", "remote"},
     "report": set(),
     "training": _NETWORK | {"transport"},
-    "run": _FILES | _DEVICES | {"transport", "training", "report"},
-    "sweeps": _FILES | _DEVICES | {"transport", "training", "report", "run"},
+    "run": _FILES | _DEVICES | {"remote", "transport", "training", "report"},
+    "sweeps": _FILES | _DEVICES | {"remote", "transport", "training", "report", "run"},
     "zoo": _NETWORK | {"onnx"},
     "export": set(),  # a retired name, which says where each of its names is now
-    "cli": _FILES | _DEVICES | {"transport", "training", "report", "run", "sweeps", "zoo"},
+    "cli": _FILES | _DEVICES | {"remote", "transport", "training", "report", "run", "sweeps", "zoo"},
 }
 MODULES = {
     ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p

@@ -25,11 +25,13 @@ MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
 --device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
 Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --keep 50% (of all channels) each=50% (of every group) GROUP=40%
+               --energy 5mJ (where the profile knows the board's power)
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
+               --on ssh://USER@HOST: time dense and pruned on that board
 Many cells     --sweep FILE --jobs N --ray ADDRESS --within 2h --per-cell X --warm
 Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
 
@@ -58,10 +60,10 @@ the dense network (60%); all of them hold.
               recalibrate_batches refit_images"""
 
 GROUPS = {
-    "Budget": ("latency", "ram", "flash", "macs", "params", "keep"),
+    "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
     "Network": ("device", "weights", "input_shape", "exclude"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
-    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "as_json", "quiet", "verbose"),
+    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
     "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
 }
@@ -107,6 +109,9 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 @click.option("--ram", metavar="X", help="RAM budget: 256KiB or 60%.")
 @click.option("--flash", metavar="X", help="Flash budget: 1MiB or 60%.")
 @click.option("--macs", metavar="X", help="MACs budget: 300e6 or 50%.")
+@click.option(
+    "--energy", metavar="X", help="Energy budget an inference, where the profile knows power: 5mJ or 60%."
+)
 @click.option("--params", metavar="X", help="Parameter budget: 1e6 or 50%.")
 @click.option("--keep", metavar="X", multiple=True, help="Channels: 50%, each=50% or GROUP=40% (repeatable).")
 @click.option(
@@ -154,6 +159,9 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     metavar="DIR",
     shell_complete=folders,
     help="Folder for the results  [default: runs/MODEL-DEVICE]",
+)
+@click.option(
+    "--on", metavar="PLACE", help="Time dense and pruned there: ssh://USER@HOST[:PORT] or adb:SERIAL."
 )
 @sweep_options
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
@@ -210,7 +218,7 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
     request["budget"] = {name: request[name] for name in GROUPS["Budget"] if request[name]}
     if not request["budget"] and not request["sweep"]:
         raise InputError(
-            "name a budget", hint="At least one of --latency --ram --flash --macs --params --keep."
+            "name a budget", hint="At least one of --latency --ram --flash --macs --params --energy --keep."
         )
     if request["epochs"] and request["data"] is None:
         raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
@@ -234,7 +242,7 @@ def _refuse_resume(request: dict[str, Any]) -> None:
     if request["data"] is None and not request["many"]:
         raise InputError(
             "--resume needs --data",
-            hint="A run without data trains nothing and takes seconds: start it anew.",
+            hint="A run without data trains nothing and takes seconds: start it again.",
         )
     if request["many"] and (Path(request["out"]) / "sweep.json").is_file():
         return
@@ -255,7 +263,7 @@ def _stopped(stop: BaseException, request: dict[str, Any]) -> Interrupted:
     """Say what a stopped run left behind, and the command that goes on from it."""
     what = stop.what if isinstance(stop, Interrupted) else "stopped"
     if not _checkpoints(request):
-        return Interrupted(f"{what}; nothing was written", hint="The same command starts anew.")
+        return Interrupted(f"{what}; nothing was written", hint="Run the same command to start again.")
     command = request["command"].removesuffix(" --resume")
     kept = request["out"] if request["many"] else f"{request['out']}/checkpoint"
     return Interrupted(

@@ -27,6 +27,12 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     from dtp_edge.run.pipeline import prune
     from dtp_edge.transport import Budget
 
+    if request["on"]:
+        from dtp_edge.measure import board_hello
+        from dtp_edge.remote import remote_of
+
+        progress.stage(f"asking {request['on']}")
+        board_hello(remote_of(request["on"]))  # now, not after hours of training
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     module, inputs, options = asked_for(request, budget_of(request, Budget))
     options = dataclasses.replace(options, device=request["device"], out=Path(request["out"]))
@@ -62,6 +68,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         dynamic_batch=request["dynamic_batch"],
         opset=request["opset"],
         tensorboard=request["tensorboard"],
+        on=request["on"],
         origin=origin,
     )
     return module, inputs, options

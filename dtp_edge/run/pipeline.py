@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from dtp_edge.graph import MaskedNetwork
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.onnx.opsets import refuse_opset
 from dtp_edge.profiles import Profile
+from dtp_edge.proof.precision import in_precision
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
@@ -145,9 +145,10 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
                 from dtp_edge.training import write_csv
 
                 write_csv(stage / "curve.csv", cut.training.curves)
+    module, masked, left = in_precision(network, cut.keep, cut.compact.module, cut.task.precision)
     return PruneResult(
-        module=cut.compact.module,
-        masked=MaskedNetwork(network, cut.keep),
+        module=module,
+        masked=masked,
         widths=network.widths(cut.keep),
         kept=cut.compact.kept,
         frozen=[(f.name, f.reason) for f in network.frozen],
@@ -155,7 +156,7 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
         onnx=None if out is None else out / "model.onnx",
         onnx_int8=out / "model.int8.onnx" if out is not None and options.int8 else None,
         out=out,
-        warnings=[*options.origin.warnings, *cut.warnings],
+        warnings=[*options.origin.warnings, *cut.warnings, *left],
     )
 
 

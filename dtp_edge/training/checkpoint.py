@@ -21,7 +21,7 @@ from torch import Tensor
 from dtp_edge.errors import InputError, require_file
 from dtp_edge.files import read_json, write_bytes, write_text
 
-HINT = "Start anew without --resume."
+HINT = "Start again without --resume."
 _FULL = "Free some space there, then go on with --resume; or name another --out folder."
 _MOST_BYTES = 16 * 2**20  # of a run's description
 
@@ -77,7 +77,7 @@ class Store:
         raise InputError(
             f"the checkpoint belongs to another run: {changes}",
             where=str(self.folder),
-            hint="Resume with the options of the first run, or start anew without --resume.",
+            hint="Resume with the options of the first run, or start again without --resume.",
         )
 
     def save(self, phase: str, state: PhaseState) -> None:
@@ -128,7 +128,7 @@ def read_phase(path: Path) -> PhaseState:
         raise InputError(
             f"the checkpoint cannot be read ({error})",
             where=str(path),
-            hint="Start anew without --resume.",
+            hint="Start again without --resume.",
         ) from error
 
 

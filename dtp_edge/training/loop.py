@@ -247,7 +247,7 @@ class _Loop:
         odd = next((k for k in named("module.", state) if not isinstance(state[f"module.{k}"], Tensor)), None)
         if odd is not None:
             raise DtpEdgeError(
-                "is no tensor, so the state cannot be kept",
+                "is not a tensor, so the state cannot be saved",
                 where=odd,
                 hint="Let the network's state_dict hold tensors only (no get_extra_state).",
             )
@@ -275,7 +275,7 @@ class _Loop:
         except RuntimeError as error:
             raise InputError(
                 f"the checkpoint of phase {self.phase.name} does not fit the network ({error})",
-                hint="Start anew without --resume.",
+                hint="Start again without --resume.",
             ) from error
         backs = [(step, to) for step, to in found.backs]
         if found.done:
