@@ -112,7 +112,7 @@ def _speeds(profile: Profile) -> list[str]:
         except InputError:
             continue
         result = cost.evaluate(cost.dense_sizes())
-        ms = result["latency_ms"] - profile.graph_overhead_ms
+        ms = sum(layer.latency_ms for layer in cost.by_layer(cost.dense_sizes()))
         guess = " *" if cost.extrapolations() else ""
         if ms > 0:
             found.append((result["macs"] / ms / 1e6, what, ms, guess))
@@ -125,6 +125,8 @@ def _limits(profile: Profile) -> list[str]:
     lines = [f"  {what}: {_bytes(size)}" for what, size in known.items() if size is not None]
     rate = profile.memory_bytes_per_second / 1e9
     lines.append(f"  memory: {rate:.3g} GB/s; one call: {profile.graph_overhead_ms:.3g} ms")
+    if profile.input_ns_per_value:
+        lines.append(f"  the host's share: {profile.input_ns_per_value:.3g} ns for each value of the input")
     if profile.weight_cache is not None:
         beyond, rate = _bytes(profile.weight_cache.bytes), profile.weight_cache.bytes_per_second / 1e9
         lines.append(f"  a network's weights beyond {beyond} are read at {rate:.3g} GB/s on top")

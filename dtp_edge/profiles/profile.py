@@ -162,6 +162,8 @@ class HeldOutError:
 
 @dataclass(frozen=True)
 class Profile:
+    """`input_ns_per_value`: what the host does to every value of the inputs, where its time is in the figures."""
+
     name: str
     device: Device
     runtime: Runtime
@@ -177,6 +179,7 @@ class Profile:
     memory: Memory = field(default_factory=Memory)
     layout: Layout | None = None
     weight_cache: WeightCache | None = None
+    input_ns_per_value: float = 0.0
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -260,6 +263,7 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         layout=Layout(**document["layout"]) if "layout" in document else None,
         weight_cache=WeightCache(**document["weight_cache"]) if "weight_cache" in document else None,
         graph_overhead_ms=float(document["graph_overhead_ms"]),
+        input_ns_per_value=float(document.get("input_ns_per_value", 0.0)),
         provenance=Provenance(**document["provenance"]),
         error=HeldOutError(**document["error"]),
         document=dict(document),

@@ -207,6 +207,7 @@ def profile_schema() -> dict[str, Any]:
         weight_cache=_object(("bytes", "bytes_per_second"), bytes=_POSITIVE, bytes_per_second=_POSITIVE),
         memory=_MEMORY,
         graph_overhead_ms=_NON_NEGATIVE,
+        input_ns_per_value=_NON_NEGATIVE,
         provenance=_PROVENANCE,
         error=_ERROR,
     )
