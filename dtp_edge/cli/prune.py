@@ -29,7 +29,7 @@ Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
-Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
+Instead        --plan: what can be had (--device a,b or all)  --demo: two minutes
 
 Examples
   {program} --demo
@@ -98,7 +98,7 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     "--device",
     metavar="NAME",
     shell_complete=device_names,
-    help="Profile name, JSON file, or host; a,b,c with --plan.",
+    help="Profile name, JSON file, or host; a,b,c or all with --plan.",
 )
 @click.option("--latency", metavar="X", help="Latency budget: 25ms or 60%.")
 @click.option("--ram", metavar="X", help="RAM budget: 256KiB or 60%.")
@@ -214,7 +214,8 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         raise InputError(
             "name a budget", hint="At least one of --latency --ram --flash --macs --params --keep."
         )
-    if "," in request["device"] and not request["plan"]:
+    several = "," in request["device"] or request["device"].strip() == "all"
+    if several and not request["plan"]:
         raise InputError(
             "several devices can be planned, one is pruned for",
             where="--device",

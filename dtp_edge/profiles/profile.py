@@ -18,10 +18,14 @@ HOST = "host"
 
 @dataclass(frozen=True)
 class Device:
+    """`kind` is what the figures are of: "cpu", "gpu" or "npu"; `vendor` makes the chip."""
+
     name: str
     chip: str
     cores: str
     clock_mhz: float
+    kind: str = "cpu"
+    vendor: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,12 @@ def entries() -> dict[str, Recipe]:
 
 
 def _entry(device: dict[str, Any]) -> Recipe:
+    facts = {key: device[key] for key in ("name", "chip", "cores", "clock_mhz")}
     return {
         "group": "coral",
         "board": device["board"],
         "description": f"{device['name']}, {device['cores']}, int8; weights beyond 8 MiB come over the bus",
-        "device": {key: device[key] for key in ("name", "chip", "cores", "clock_mhz")},
+        "device": {**facts, "kind": "npu", "vendor": "Google"},
         "runtime": {"name": "TFLite with Edge TPU delegate", "version": "not stated"},
         "precision": "int8",
         "threads": 1,

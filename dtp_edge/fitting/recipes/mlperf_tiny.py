@@ -55,11 +55,12 @@ def _entries() -> dict[str, Recipe]:
 
 def _entry(board: Mapping[str, Any]) -> Recipe:
     name, chip, cores, clock = board["device"]
+    facts = {"name": name, "chip": chip, "cores": cores, "clock_mhz": clock}
     ram, flash = board["limits"]
     return {
         "system": board["system"],
         "description": f"{name}, {cores} at {clock} MHz, MLPerf Tiny 1.3, int8",
-        "device": {"name": name, "chip": chip, "cores": cores, "clock_mhz": clock},
+        "device": {**facts, "kind": "cpu", "vendor": "STMicroelectronics"},
         "runtime": {
             "name": "X-CUBE-AI",
             "version": "as of MLPerf Tiny 1.3",

@@ -43,6 +43,7 @@ _STEPS: dict[str, dict[str, Steps]] = {
     "drpai": {},
 }
 _ASKED = {"jetson": 0.15, "pi-fp16": 0.15, "pi-int8": 0.15}
+_FACTS = ("name", "chip", "cores", "clock_mhz", "kind", "vendor")
 _FEW = "{} networks: no rate of a single kind of layer is certain"
 
 
@@ -73,7 +74,7 @@ def _entry(device: dict[str, Any], group: str) -> Recipe:
         "group": group,
         "board": device["board"],
         "description": f"{device['name']}, {device['cores']}, {runtime}, {device['precision']}",
-        "device": {key: device[key] for key in ("name", "chip", "cores", "clock_mhz")},
+        "device": {key: device[key] for key in _FACTS},
         "runtime": {"name": runtime, "version": device["version"]},
         "precision": device["precision"],
         "threads": 1,

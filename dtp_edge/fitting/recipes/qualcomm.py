@@ -57,13 +57,14 @@ def entries() -> dict[str, Recipe]:
 
 
 def _entry(device: dict[str, Any], precision: str) -> Recipe:
+    facts = {key: device[key] for key in ("name", "chip")}
     runtime = _RUNTIMES[device["runtime"]]
     same = f"; AI Hub's rows of {', '.join(device['also'])} are the same" if "also" in device else ""
     return {
         "group": f"{device['runtime']} {precision}",
         "board": device["board"],
         "description": f"{device['name']}, Hexagon NPU, {runtime}, {precision}{same}",
-        "device": {"name": device["name"], "chip": device["chip"], "cores": "Hexagon NPU", "clock_mhz": 1000},
+        "device": {**facts, "cores": "Hexagon NPU", "clock_mhz": 1000, "kind": "npu", "vendor": "Qualcomm"},
         "runtime": {"name": runtime, "version": "as of qai_hub_models 0.65.0"},
         "precision": precision,
         "threads": 1,

@@ -40,16 +40,12 @@ def entries() -> dict[str, Recipe]:
 
 
 def _entry(device: dict[str, Any]) -> Recipe:
+    facts = {key: device[key] for key in ("name", "chip", "clock_mhz")}
     return {
         "group": device.get("group", "rknn2"),
         "board": device["board"],
         "description": f"{device['chip']} NPU, one core, RKNN, int8",
-        "device": {
-            "name": device["name"],
-            "chip": device["chip"],
-            "cores": "NPU, one core",
-            "clock_mhz": device["clock_mhz"],
-        },
+        "device": {**facts, "cores": "NPU, one core", "kind": "npu", "vendor": "Rockchip"},
         "runtime": {"name": "RKNN", "version": "as of rknn_model_zoo@bad6c73"},
         "precision": "int8",
         "threads": 1,

@@ -65,12 +65,13 @@ def entries() -> dict[str, Recipe]:
 
 
 def _entry(device: dict[str, Any]) -> Recipe:
+    facts = {key: device[key] for key in ("name", "chip", "cores", "clock_mhz")}
     card = device["shape"] == "card"
     found: Recipe = {
         "group": device["shape"],
         "board": device["board"],
         "description": f"{device['name']}, {device['cores']}, Vitis AI 2.5, int8, end to end",
-        "device": {key: device[key] for key in ("name", "chip", "cores", "clock_mhz")},
+        "device": {**facts, "kind": "npu", "vendor": "AMD"},
         "runtime": {"name": "Vitis AI Runtime", "version": "2.5"},
         "precision": "int8",
         "threads": 1,
