@@ -16,7 +16,7 @@ import numpy as np
 
 from dtp_edge.fitting.rates import Board, HeldOut, Population, RateSpec, design, fit_population
 
-_ROUNDS, _FIRST_ROUNDS = 2, 8
+_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,10 @@ class Form:
     def designs(self) -> list[np.ndarray]:
         return [design(self.spec, board.samples) for board in self.boards]
 
-    def fit(self, warm: Population | None = None, without: frozenset[str] = frozenset()) -> Population:
-        """Fit all boards, families `without` left out, from `warm` where it is given."""
-        rounds = _ROUNDS if warm else _FIRST_ROUNDS
+    def fit(self, without: frozenset[str] = frozenset()) -> Population:
+        """Fit all boards, families `without` left out, from nothing: a start at the fit to all would know them."""
         return fit_population(
-            self.spec,
-            self.boards,
-            rounds=rounds,
-            noise=self.noise,
-            warm=warm,
-            without=without,
-            designs=self.designs,
+            self.spec, self.boards, rounds=_ROUNDS, noise=self.noise, without=without, designs=self.designs
         )
 
 
@@ -58,10 +51,9 @@ class Averaged:
 def fit_averaged(forms: Sequence[Form]) -> Averaged:
     """Fit every form, average theta, and do the same without each family to predict it."""
     boards, designs = forms[0].boards, forms[0].designs
-    warm = [form.fit() for form in forms]
     predicted = [np.zeros(len(board.samples)) for board in boards]
     for family in sorted({s.family for board in boards for s in board.samples}):
-        fits = [form.fit(start, frozenset([family])) for form, start in zip(forms, warm, strict=True)]
+        fits = [form.fit(frozenset([family])) for form in forms]
         for board, matrix, theta, values in zip(boards, designs, _mean(fits), predicted, strict=True):
             index = [i for i, s in enumerate(board.samples) if s.family == family]
             values[index] = matrix[index] @ np.exp(theta)
@@ -69,7 +61,7 @@ def fit_averaged(forms: Sequence[Form]) -> Averaged:
         HeldOut(tuple(s.name for s in b.samples), p, np.array([s.latency_ms for s in b.samples]))
         for b, p in zip(boards, predicted, strict=True)
     )
-    return Averaged(forms[0].spec, boards, _mean(warm), held)
+    return Averaged(forms[0].spec, boards, _mean([form.fit() for form in forms]), held)
 
 
 def _mean(fits: Sequence[Population]) -> tuple[np.ndarray, ...]:
