@@ -36,7 +36,7 @@ from dtp_edge.measure import load_profile
 from dtp_edge.profiles import list_profiles, parse_profile
 
 ROOT = Path(__file__).resolve().parents[2]
-SHAPE = Shape(0.05, 0.2, 0.3, 2e5, input=1.0)
+SHAPE = Shape(2e11, 6e9, 6e9, 6.0, 2e5, input=1e9)
 
 
 def tables(rng: np.random.Generator, count: int = 10) -> dict[tuple[str, str], list[NetworkKernel]]:

@@ -38,7 +38,7 @@ def fleet(data: Path, group: str) -> Fleet:
 
     read_samples(data / "coral" / "edgetpu_benchmarks.csv", row)
     fastest = {"": dict.fromkeys(("conv", "conv1x1", "linear"), _SYSTOLIC_PEAK)}
-    shape = Shape(0.02, 0.1, 0.1, 2e6, input=1.0)
+    shape = Shape(1e12, 2e10, 5e9, 1.0, 2e6, input=5e8)
     return Fleet(group, "npu", shape, boards, {}, fastest, cache_elements=_SRAM_BYTES, left_out=left)
 
 

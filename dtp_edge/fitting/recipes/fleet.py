@@ -32,7 +32,7 @@ HELD_OUT = (
 _CALL, _COLD, _INPUT = "call", "weights beyond the cache", "input"
 _PRODUCTS = {
     "conv1x1": "conv1x1",
-    "conv3x3": "winograd",
+    "conv3x3": "kernel3x3",
     "conv": "conv",
     "conv_transpose": "conv",
     "grouped": "grouped",
@@ -49,28 +49,32 @@ _MOVERS = {
     "resize": "io_layout",
     "embedding": "io_layout",
 }
-_MEMORY = ("io", "io_depthwise", "io_elementwise", "io_norm", "io_softmax", "io_layout", "io_cat")
+_COMPUTE, _MEMORY, _LAUNCH_US = 1e10, 1.25e9, 20.0  # what a `Rate.start` of 1 stands for
+_MOVING = ("io", "io_depthwise", "io_elementwise", "io_norm", "io_softmax", "io_layout", "io_cat")
 _SLOW_OPS = {op: "io_slow" for op in ("silu", "hardswish", "sigmoid", "hardsigmoid", "tanh")}
 _SLOW_OPS |= {
     "gelu": "io_gelu",
     "mish": "io_gelu",
 }  # their exact forms take an erf, or two transcendental functions
-_SDS, _NOISES = ((0.15, 0.3), (0.15, 0.8), (0.3, 0.3), (0.3, 0.8), (0.8, 0.8)), (0.1, 0.2)
+_SDS, _NOISES = ((0.15, 0.3), (0.15, 0.8), (0.3, 0.3), (0.3, 0.8), (0.8, 0.8)), (0.15, 0.3)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of a family of devices before any measurement: relative speeds, in `Rate.start`'s units.
+    """What data sheets say of a family of devices before any measurement; what counts is how they compare.
 
-    `input`: that the host prepares each value of the input, within the time that was measured; 0 if it does not.
+    `macs`: MACs a second that dense convolutions may reach. `values`: activations a second between kernels, in the
+    memory that they stay in; `dram`: values a second of weights, and of activations beyond `spill_elements`.
+    `launch_us`: a kernel's own time. `input`: values a second that the host prepares within the time that was
+    measured; 0 if it does not.
     """
 
-    compute: float
-    memory: float
-    launch: float
+    macs: float
+    values: float
+    dram: float
+    launch_us: float
     spill_elements: float
     input: float = 0.0
-    winograd: float = 1.0
     level_sd: float = 2.5
 
 
@@ -111,19 +115,18 @@ def channel_steps(step: int, *, inputs: bool = True, depthwise: bool = True) -> 
 
 def rate_spec(shape: Shape, compute_sd: float, sd: float) -> RateSpec:
     """Return the form: rates differ from their like by `compute_sd` (MACs) and `sd` (all else), in log."""
-    c, m = shape.compute, shape.memory
-    rates = [Rate(name, "compute", c, compute_sd) for name in ("conv1x1", "conv", "linear", "matmul")]
-    rates += [Rate("winograd", "compute", shape.winograd * c, compute_sd)]
-    rates += [Rate("grouped", "compute", 2 * c, sd), Rate("depthwise", "compute", 5 * c, sd)]
-    rates += [Rate(name, "memory", m, sd) for name in _MEMORY]
-    rates += [Rate("io_slow", "memory", 2 * m, sd), Rate("io_gelu", "memory", 4 * m, sd)]
-    rates += [
-        Rate(name, "memory", size * m, sd) for name, size in (("weights", 2), ("cold", 2), ("spill", 1))
-    ]
-    rates += [Rate(name, "overhead", shape.launch, sd) for name in ("launch", "launch_mover", "launch_cat")]
-    rates += [Rate(_CALL, "overhead", 5 * shape.launch, 1.0)]
+    compute, memory, dram = _COMPUTE / shape.macs, _MEMORY / shape.values, _MEMORY / shape.dram
+    launch = shape.launch_us / _LAUNCH_US
+    rates = [Rate(name, "compute", compute, compute_sd) for name in ("conv1x1", "conv", "linear", "matmul")]
+    rates += [Rate("kernel3x3", "compute", compute, compute_sd), Rate("grouped", "compute", 2 * compute, sd)]
+    rates += [Rate("depthwise", "compute", 5 * compute, sd)]
+    rates += [Rate(name, "memory", memory, sd) for name in _MOVING]
+    rates += [Rate("io_slow", "memory", 2 * memory, sd), Rate("io_gelu", "memory", 4 * memory, sd)]
+    rates += [Rate(name, "memory", dram, sd) for name in ("weights", "cold", "spill")]
+    rates += [Rate(name, "overhead", launch, sd) for name in ("launch", "launch_mover", "launch_cat")]
+    rates += [Rate(_CALL, "overhead", 5 * launch, 1.0)]
     if shape.input:
-        rates += [Rate(_INPUT, "memory", shape.input, 1.0)]
+        rates += [Rate(_INPUT, "memory", _MEMORY / shape.input, 1.0)]
     kernels = {key: KernelRates(r, "io", "weights", "launch", "spill") for key, r in _PRODUCTS.items()}
     kernels["depthwise"] = KernelRates("depthwise", "io_depthwise", "weights", "launch", "spill")
     kernels |= {key: KernelRates("", r, "", "launch_mover", "spill") for key, r in _MOVERS.items()}

@@ -19,6 +19,7 @@ _BLOCK, _VTCM_BYTES = 32, 4 * 1024 * 1024
 _RUNTIMES = {"tflite": "TFLite with QNN delegate", "qnn_dlc": "Qualcomm QNN"}
 # TFLite's delegate has no 3-D convolution: its rows are 20 to 160 times QNN's for the same networks
 _THREE_DIMENSIONS = ("resnet_2plus1d", "resnet_3d", "resnet_mixed")
+_MACS = {"fp16": 5e12, "w8a8": 1.5e13}  # half of what 45 TOPS in int8 would be, and a third of that in fp16
 _ASKED = {"fp16": 0.25, "w8a8": 0.2}
 
 
@@ -44,7 +45,7 @@ def fleet(data: Path, group: str) -> Fleet:
     found, left = read_fleet_table(data / "qai_hub_0.65" / "perf.csv", _TABLE["networks"], "npu", row)
     spill = _VTCM_BYTES / {"fp16": 2, "w8a8": 1}[precision]
     steps = {"": channel_steps(_BLOCK)}
-    return Fleet(group, "npu", Shape(0.01, 0.02, 0.15, spill), found, steps, left_out=left)
+    return Fleet(group, "npu", Shape(_MACS[precision], 5e11, 4e10, 1.0, spill), found, steps, left_out=left)
 
 
 def entries() -> dict[str, Recipe]:

@@ -31,7 +31,7 @@ def fleet(data: Path, group: str) -> Fleet:
         **{d: channel_steps(32) for d in found if d.startswith(("RK3588", "RK3576"))},
     }
     fastest = {d["board"]: dict.fromkeys(_PEAKED, d["peak"]) for d in _TABLE["devices"]}
-    return Fleet(group, "npu", Shape(0.03, 0.3, 0.5, 262_144), found, steps, fastest, left_out=left)
+    return Fleet(group, "npu", Shape(5e11, 1e10, 1e10, 5.0, 262_144), found, steps, fastest, left_out=left)
 
 
 def entries() -> dict[str, Recipe]:
