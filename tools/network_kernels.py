@@ -1,8 +1,8 @@
 """Write the kernels of the networks that fits know: `python tools/network_kernels.py [NAME ...]`.
 
 Traces every network of `tools/networks/catalogue.py` (torchvision, timm, ultralytics and transformers must be
-installed) and appends what `cost` would run, under each fusion of `fitting/networks.py`, to its table. A network
-that is there already is passed over; one that cannot be traced is named, and left out.
+installed) and appends what `cost` would run, under each fusion of `fitting/networks.py`, to its table. A
+network that is there already is passed over; one that cannot be traced is named, and left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(names: list[str]) -> None:
         start = time.monotonic()
         try:
             found = traced(name)
-        except Exception as error:  # noqa: BLE001  a package's own error: say it, and go on with the others
+        except Exception as error:
             print(f"{name:28s} left out: {type(error).__name__}: {str(error)[:140]}", flush=True)
             continue
         rows = [row for row in rows if row.network != name] + found

@@ -46,8 +46,8 @@ def device_rows(
     vendor: str | None = None,
     text: str | None = None,
 ) -> list[DeviceRow]:
-    """Return the shipped profiles, optionally of one precision, runtime (part of its name), kind ("cpu", "gpu",
-    "npu") or vendor (part of its name), or that have a text in any of their names.
+    """Return the shipped profiles, optionally of one precision, runtime (part of its name), kind ("cpu",
+    "gpu", "npu") or vendor (part of its name), or that have a text in any of their names.
 
     Raises `InputError` for filters that nothing passes.
     """

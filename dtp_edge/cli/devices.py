@@ -59,7 +59,9 @@ def devices(
 
 
 def _is_text(name: str, filtered: bool) -> bool:
-    """Whether a name is a text to look for: no profile and no file has it, and some profile's names contain it."""
+    """Whether a name is a text to look for: no profile and no file has it, and some profile's names contain
+    it.
+    """
     from dtp_edge.cli.device_text import device_rows
     from dtp_edge.profiles import list_profiles
 

@@ -206,7 +206,9 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _named_devices(text: str) -> list[str]:
-    """Return the devices of a list such as "rpi4-ncnn-fp32-1t,host"; `all` stands for every shipped profile."""
+    """Return the devices of a list such as "rpi4-ncnn-fp32-1t,host"; `all` stands for every shipped
+    profile.
+    """
     from dtp_edge.profiles import list_profiles
 
     given = [name.strip() for name in text.split(",") if name.strip()]

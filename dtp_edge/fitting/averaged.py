@@ -1,9 +1,9 @@
 """Rates under several priors, averaged: nothing is chosen, so the held-out error flatters nobody.
 
 How tight a prior should be, and how noisy a measurement is, cannot be known from a dozen networks: chosen by
-cross-validation, the choice changes with every network that is left out, and the error of the best of ten is too
-good to be true (Varma and Simon, "Bias in error estimation when using cross-validation for model selection",
-2006). So all of them are fitted, and a rate is the geometric mean of what they give.
+cross-validation, the choice changes with every network that is left out, and the error of the best of ten is
+too good to be true (Varma and Simon, "Bias in error estimation when using cross-validation for model
+selection", 2006). So all of them are fitted, and a rate is the geometric mean of what they give.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _ROUNDS = 8
 
 @dataclass(frozen=True)
 class Form:
-    """A prior and a noise, with all boards' samples; forms that are averaged have the same rates and boards."""
+    """A prior and a noise, with all boards' samples; forms that are averaged have the same rates and
+    boards.
+    """
 
     spec: RateSpec
     boards: tuple[Board, ...]
@@ -32,7 +34,9 @@ class Form:
         return [design(self.spec, board.samples) for board in self.boards]
 
     def fit(self, without: frozenset[str] = frozenset()) -> Population:
-        """Fit all boards, families `without` left out, from nothing: a start at the fit to all would know them."""
+        """Fit all boards, families `without` left out, from nothing: a start at the fit to all would know
+        them.
+        """
         return fit_population(
             self.spec, self.boards, rounds=_ROUNDS, noise=self.noise, without=without, designs=self.designs
         )
@@ -40,7 +44,9 @@ class Form:
 
 @dataclass(frozen=True)
 class Averaged:
-    """theta of every board (see `RateSpec`), and the predictions of families held out on all boards at once."""
+    """theta of every board (see `RateSpec`), and the predictions of families held out on all boards at
+    once.
+    """
 
     spec: RateSpec
     boards: tuple[Board, ...]

@@ -182,7 +182,8 @@ def stated_error(error: np.ndarray, latency_us: np.ndarray) -> dict[str, Any]:
     if small.any():
         middle, most = np.median(error[small]), np.percentile(error[small], 90)
         found["notes"] = (
-            f"networks under {1e-3 * SMALL_US:g} ms: ±{middle:.1%} (median of {small.sum()}, 90 % within {most:.0%})"
+            f"networks under {1e-3 * SMALL_US:g} ms: ±{middle:.1%} "
+            f"(median of {small.sum()}, 90 % within {most:.0%})"
         )
     return found
 

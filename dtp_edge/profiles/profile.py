@@ -166,7 +166,9 @@ class HeldOutError:
 
 @dataclass(frozen=True)
 class Profile:
-    """`input_ns_per_value`: what the host does to every value of the inputs, where its time is in the figures."""
+    """`input_ns_per_value`: what the host does to every value of the inputs, where its time is in the
+    figures.
+    """
 
     name: str
     device: Device

@@ -25,8 +25,8 @@ def feasibility(
     *,
     exclude: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Return one entry a device: `device, feasible, rows, error_text, expected, widths`; one of several devices
-    that cannot cost the network has the reason as `refused`.
+    """Return one entry a device: `device, feasible, rows, error_text, expected, widths`; one of several
+    devices that cannot cost the network has the reason as `refused`.
 
     `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
     scores choose (training moves channels between layers, the budget stays).
@@ -41,7 +41,9 @@ def feasibility(
         except InputError as error:
             if len(profiles) == 1:
                 raise
-            entries.append(_refused(profile, error))  # one that cannot cost the network does not hide the others
+            entries.append(
+                _refused(profile, error)
+            )  # one that cannot cost the network does not hide the others
             continue
         cost, rows = task.cost, task.feasibility()
         feasible = all(bool(row["feasible"]) for row in rows)

@@ -1,4 +1,6 @@
-"""Fleets: the error that is stated is that of families the fit has not seen; the cost of a profile is the fit's."""
+"""Fleets: the error that is stated is that of families the fit has not seen; the cost of a profile is the
+fit's.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +46,20 @@ def tables(rng: np.random.Generator, count: int = 10) -> dict[tuple[str, str], l
     found = {}
     for index in range(count):
         kernels = [PlainKernel("input", "input", 1, 1, 1, 1, 0.0, float(rng.integers(1000, 200_000)), 0.0)]
-        for family, op in (("conv1x1", "conv2d"), ("conv3x3", "conv2d"), ("depthwise", "conv2d"), ("layout", "cat")):
+        for family, op in (
+            ("conv1x1", "conv2d"),
+            ("conv3x3", "conv2d"),
+            ("depthwise", "conv2d"),
+            ("layout", "cat"),
+        ):
             cin, cout, pixels = (int(v) for v in rng.integers(3, 200, size=3))
             macs = 0.0 if family == "layout" else float(cin * cout * pixels)
             sides = (1, 1) if family == "layout" else (cin, cout)
             moved, held = float((cin + cout) * pixels), float(cin * cout) * bool(macs)
             kernels.append(PlainKernel(family, op, *sides, 9, pixels, macs, moved, held))
-        found[f"n{index}", "npu"] = [NetworkKernel(f"n{index}", "npu", k, int(rng.integers(1, 9))) for k in kernels]
+        found[f"n{index}", "npu"] = [
+            NetworkKernel(f"n{index}", "npu", k, int(rng.integers(1, 9))) for k in kernels
+        ]
     return found
 
 
@@ -66,7 +75,9 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Fleet:
         ]
         for name, speed in (("slow", 3.0), ("fast", 0.5))
     }
-    return Fleet("g", "npu", SHAPE, boards, {"": channel_steps(16), "fast": channel_steps(8)}, cache_elements=3e4)
+    return Fleet(
+        "g", "npu", SHAPE, boards, {"": channel_steps(16), "fast": channel_steps(8)}, cache_elements=3e4
+    )
 
 
 def test_the_stated_error_is_that_of_a_fit_without_the_family(fleet, monkeypatch):
@@ -115,7 +126,8 @@ def test_one_form_averaged_is_that_form(fleet):
     spec = rate_spec(SHAPE, 0.3, 0.5)
     made = fleet_module.shipped_networks()
     samples = tuple(
-        Sample(m.name, m.family, rows_of(made[m.network, "npu"], {}), m.latency_ms) for m in fleet.boards["slow"]
+        Sample(m.name, m.family, rows_of(made[m.network, "npu"], {}), m.latency_ms)
+        for m in fleet.boards["slow"]
     )
     form = Form(spec, (Board("slow", "g", samples),), 0.1)
     alone, twice = fit_averaged([form]), fit_averaged([form, form])
@@ -195,7 +207,13 @@ def test_recipe_kinds_are_found_by_themselves():
 def test_a_fleet_of_a_few_lines_becomes_a_profile(tmp_path):
     """The Rockchip recipe on a table of the vendor's form, three networks of two families."""
     lines = ["device,demo,model,input_shape,precision,fps,latency_ms"]
-    nets = {"mobilenetv2-12": 2.0, "yolov8n": 14.0, "yolov8s": 27.0, "yolo11n": 17.0, "nobody_ships_this": 3.0}
+    nets = {
+        "mobilenetv2-12": 2.0,
+        "yolov8n": 14.0,
+        "yolov8s": 27.0,
+        "yolo11n": 17.0,
+        "nobody_ships_this": 3.0,
+    }
     lines += [f'RK3562,x,{net},"[1, 3, 640, 640]",INT8,0,{ms}' for net, ms in nets.items()]
     folder = tmp_path / "rknn"
     folder.mkdir()
@@ -220,7 +238,9 @@ def test_networks_that_no_package_ships_are_counted(tmp_path, fleet):
     assert left == ["strange"]
     path.write_text("board,model,ms\nb,known,0\n")
     with pytest.raises(InputError, match="is no latency"):
-        read_fleet_table(path, {"known": ["n1", "f"]}, "npu", lambda line: ("b", line["model"], float(line["ms"])))
+        read_fleet_table(
+            path, {"known": ["n1", "f"]}, "npu", lambda line: ("b", line["model"], float(line["ms"]))
+        )
 
 
 def test_the_network_table_reads_back_what_was_written(tmp_path):
@@ -240,4 +260,6 @@ def test_the_shipped_networks_have_the_published_sizes():
     for name, (gmacs, millions) in published.items():
         rows = shipped[name, "npu"]
         assert sum(r.kernel.macs * r.count for r in rows) / 1e9 == pytest.approx(gmacs, rel=0.02)
-        assert sum(r.kernel.weight_elements * r.count for r in rows) / 1e6 == pytest.approx(millions, rel=0.02)
+        assert sum(r.kernel.weight_elements * r.count for r in rows) / 1e6 == pytest.approx(
+            millions, rel=0.02
+        )

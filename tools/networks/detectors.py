@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -77,11 +79,11 @@ class UNet(nn.Module):
         super().__init__()
         widths = [64, 128, 256, 512, 1024]
         self.first = _double(3, 64)
-        self.downs = nn.ModuleList(_double(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.downs = nn.ModuleList(_double(a, b) for a, b in itertools.pairwise(widths))
         self.pool = nn.MaxPool2d(2)
         back = widths[::-1]
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, 2) for a, b in zip(back, back[1:], strict=False))
-        self.merges = nn.ModuleList(_double(a, b) for a, b in zip(back, back[1:], strict=False))
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, 2) for a, b in itertools.pairwise(back))
+        self.merges = nn.ModuleList(_double(a, b) for a, b in itertools.pairwise(back))
         self.last = nn.Conv2d(64, 2, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

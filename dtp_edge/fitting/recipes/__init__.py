@@ -1,8 +1,8 @@
 """Shipped profiles as recipes: which data, which form, which settings. One command regenerates one profile.
 
-Every module of this folder that has `KINDS` is found by itself (see `kind.py`); `recipes.json` names profiles and
-device facts. `build` fits one from a data folder and returns the finished document;
-`python tools/fit_profiles.py DATA` writes all of them.
+Every module of this folder that has `KINDS` is found by itself (see `kind.py`); `recipes.json` names profiles
+and device facts. `build` fits one from a data folder and returns the finished document; `python
+tools/fit_profiles.py DATA` writes all of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Google's Edge TPU from Coral's benchmark page: 13 networks, int8.
 
-8 MiB of SRAM hold a network's weights between calls; what is beyond comes over the bus each time (Coral's compiler
-documentation), which is why VGG16 takes 300 ms and ResNet-50 50.
+8 MiB of SRAM hold a network's weights between calls; what is beyond comes over the bus each time (Coral's
+compiler documentation), which is why VGG16 takes 300 ms and ResNet-50 50.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Devices of one maker, measured on networks that packages ship, fitted together: NPUs, GPUs, CPU runtimes.
 
-One additive form for all: MACs by kind of product (channels rounded up to the step that the vendor's documents
-give), activations by kind of kernel, weights, launches, what leaves the fast memory, and a call. Boards share a
-prior that is learned from them; several tightnesses of it are averaged (see `averaged.py`).
+One additive form for all: MACs by kind of product (channels rounded up to the step that the vendor's
+documents give), activations by kind of kernel, weights, launches, what leaves the fast memory, and a call.
+Boards share a prior that is learned from them; several tightnesses of it are averaged (see `averaged.py`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _MOVERS = {
 }
 _COMPUTE, _MEMORY, _LAUNCH_US = 1e10, 1.25e9, 20.0  # what a `Rate.start` of 1 stands for
 _MOVING = ("io", "io_depthwise", "io_elementwise", "io_norm", "io_softmax", "io_layout", "io_cat")
-_SLOW_OPS = {op: "io_slow" for op in ("silu", "hardswish", "sigmoid", "hardsigmoid", "tanh")}
+_SLOW_OPS = dict.fromkeys(("silu", "hardswish", "sigmoid", "hardsigmoid", "tanh"), "io_slow")
 _SLOW_OPS |= {
     "gelu": "io_gelu",
     "mish": "io_gelu",
@@ -63,10 +63,10 @@ _SDS, _NOISES = ((0.15, 0.3), (0.15, 0.8), (0.3, 0.3), (0.3, 0.8), (0.8, 0.8)), 
 class Shape:
     """What data sheets say of a family of devices before any measurement; what counts is how they compare.
 
-    `macs`: MACs a second that dense convolutions may reach. `values`: activations a second between kernels, in the
-    memory that they stay in; `dram`: values a second of weights, and of activations beyond `spill_elements`.
-    `launch_us`: a kernel's own time. `input`: values a second that the host prepares within the time that was
-    measured; 0 if it does not.
+    `macs`: MACs a second that dense convolutions may reach. `values`: activations a second between kernels,
+    in the memory that they stay in; `dram`: values a second of weights, and of activations beyond
+    `spill_elements`. `launch_us`: a kernel's own time. `input`: values a second that the host prepares within
+    the time that was measured; 0 if it does not.
     """
 
     macs: float
@@ -107,7 +107,9 @@ class Fleet:
 
 
 def channel_steps(step: int, *, inputs: bool = True, depthwise: bool = True) -> dict[str, dict[str, int]]:
-    """Return the step of all products whose channels a device takes in blocks (grouped ones are not known)."""
+    """Return the step of all products whose channels a device takes in blocks (grouped ones are not
+    known).
+    """
     both = {"in_channels": step, "out_channels": step} if inputs else {"out_channels": step}
     steps = {key: dict(both) for key in ("conv1x1", "conv3x3", "conv", "linear")}
     return {**steps, "depthwise": {"out_channels": step}} if depthwise else steps
@@ -142,7 +144,9 @@ def rate_spec(shape: Shape, compute_sd: float, sd: float) -> RateSpec:
 def rows_of(
     kernels: Sequence[NetworkKernel], steps: Steps, cache_elements: float | None = None
 ) -> tuple[KernelRow, ...]:
-    """Return a network's kernels as a fit sees them, channels rounded up as the profile will do, and a call."""
+    """Return a network's kernels as a fit sees them, channels rounded up as the profile will do, and a
+    call.
+    """
     rows = [KernelRow(_CALL, 0.0, 0.0, 0.0)]
     for entry in kernels:
         kernel, count = entry.kernel, entry.count

@@ -1,4 +1,6 @@
-"""What a fitting recipe is: a module of this folder that has a `KIND`, or several `KINDS`. It is found by itself."""
+"""What a fitting recipe is: a module of this folder that has a `KIND`, or several `KINDS`. It is found by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,9 @@ class Parts(NamedTuple):
 class Kind:
     """One way of making profiles.
 
-    `build(recipe, data)` fits one; `how` says what was held out. `entries` returns the kind's recipes by profile
-    name, where they do not stand in `recipes.json`. `fusion` and `memory` are what all its profiles share.
+    `build(recipe, data)` fits one; `how` says what was held out. `entries` returns the kind's recipes by
+    profile name, where they do not stand in `recipes.json`. `fusion` and `memory` are what all its profiles
+    share.
     """
 
     name: str

@@ -104,7 +104,9 @@ def cortex_m4(data: Path, m7: np.ndarray, version: str, framework: str) -> tuple
 
 
 def around_m7(samples: Sequence[Sample], m7: np.ndarray) -> tuple[np.ndarray, HeldOut]:
-    """Fit two constants whose ratio is nearly the M7's; return theta and predictions of each from the others."""
+    """Fit two constants whose ratio is nearly the M7's; return theta and predictions of each from the
+    others.
+    """
     _, covariance = prior(CORTEX_M_SPEC)
     covariance = covariance - np.diag(np.diag(covariance) - 16.0 - 0.2**2)
     precision = np.linalg.inv(covariance)

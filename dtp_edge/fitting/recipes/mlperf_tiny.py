@@ -1,7 +1,7 @@
 """Microcontrollers of MLPerf Tiny 1.3 (closed division): four networks a board, int8.
 
-As for the NUCLEO-L4R5ZI: two constants (MACs, activation bytes) start from the STM32H747's, with a prior that ties
-their ratio, and each network is predicted from the other three.
+As for the NUCLEO-L4R5ZI: two constants (MACs, activation bytes) start from the STM32H747's, with a prior that
+ties their ratio, and each network is predicted from the other three.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def _entry(board: Mapping[str, Any]) -> Recipe:
         "limits": {"ram_bytes": ram, "flash_bytes": flash},
         "memory_bytes_per_second": clock * 0.15e6,
         "provenance": {
-            "source": "MLPerf Tiny v1.3, closed division, four networks; ratio of MACs to bytes from the STM32H747 fit",
+            "source": "MLPerf Tiny v1.3, closed division, four networks; "
+            "ratio of MACs to bytes from the STM32H747 fit",
             "url": "https://github.com/mlcommons/tiny_results_v1.3",
             "licence": "Apache-2.0",
             "facts": "sourced: latencies (MLPerf Tiny). recalled: core, clock, RAM, flash, bandwidth.",

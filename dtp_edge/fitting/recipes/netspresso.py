@@ -1,8 +1,9 @@
-"""Boards of Nota's NetsPresso device matrix: Jetsons (TensorRT), Raspberry Pis (TFLite), i.MX 93, RZ/V2L, a Xeon.
+"""Boards of Nota's NetsPresso device matrix: Jetsons (TensorRT), Raspberry Pis (TFLite), i.MX 93, RZ/V2L, a
+Xeon.
 
-The networks are that trainer's own; those with the same name in packages stand for them (with 1000 classes for
-its 3, 35 or 4). Channel steps: tensor cores take fp16 in blocks of 8 (NVIDIA's deep learning performance guide),
-GPUs before them pairs; XNNPACK's microkernels make 8 output channels at a time; the Ethos-U65 16.
+The networks are that trainer's own; those with the same name in packages stand for them (with 1000 classes
+for its 3, 35 or 4). Channel steps: tensor cores take fp16 in blocks of 8 (NVIDIA's deep learning performance
+guide), GPUs before them pairs; XNNPACK's microkernels make 8 output channels at a time; the Ethos-U65 16.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from dtp_edge.fitting.recipes.kind import Recipe
 
 _TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 _RUNTIMES = {"tensorrt": "TensorRT", "tflite": "TFLite", "openvino": "OpenVINO", "drpai": "DRP-AI"}
-# data sheets: tensor cores 5 to 40 TMAC/s in fp16 over 68 to 205 GB/s, GPUs before them 0.24 and 0.67 over 26 and 60;
-# four Arm cores 20 to 80 GMAC/s; the Ethos-U65 0.25 TMAC/s
+# data sheets: tensor cores 5 to 40 TMAC/s in fp16 over 68 to 205 GB/s, GPUs before them 0.24 and 0.67 over 26
+# and 60; four Arm cores 20 to 80 GMAC/s; the Ethos-U65 0.25 TMAC/s
 _GROUPS: dict[str, tuple[str, str, Shape]] = {
     "jetson-orin": ("tensorrt", "tensorrt", Shape(4e12, 2e10, 2e10, 10.0, 2e6)),
     "jetson-cuda": ("tensorrt", "tensorrt", Shape(1.5e11, 8e9, 8e9, 15.0, 131_072)),
@@ -88,14 +89,15 @@ def _entry(device: dict[str, Any], group: str) -> Recipe:
             "source": "NetsPresso Trainer, docs/benchmarks/device_matrix (Nota)",
             "url": "https://github.com/Nota-NetsPresso/netspresso-trainer",
             "licence": "Apache-2.0",
-            "facts": "sourced: latencies, precision, JetPack. recalled: chip, cores, clock, RAM, bandwidth, channel step.",
+            "facts": "sourced: latencies, precision, JetPack. "
+            "recalled: chip, cores, clock, RAM, bandwidth, channel step.",
         },
         "notes": "the source does not state threads and warm-up; written here as 1 thread",
     }
     if group in _ASKED:
         found |= {"asked_relative": _ASKED[group], "marked": True}
         found["missed_why"] = (
-            "because 11 to 15 networks a board, each its own family: no rate of a single kind of layer is certain"
+            "because 12 to 15 networks of nine families are too few for the rate of a single kind of layer"
         )
     else:
         found["status"] = "indicative"

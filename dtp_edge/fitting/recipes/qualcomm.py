@@ -1,7 +1,8 @@
-"""Hexagon NPUs from Qualcomm AI Hub's published latencies (qai_hub_models 0.65), float (run as fp16) and w8a8.
+"""Hexagon NPUs from Qualcomm AI Hub's published latencies (qai_hub_models 0.65), float (run as fp16) and
+w8a8.
 
-Channels are taken in blocks of 32, the depth of the HMX unit's tiles in Qualcomm's documents of HTP. Devices whose
-rows are equal to the digit are one measurement, given out for a chip; one profile names them all.
+Channels are taken in blocks of 32, the depth of the HMX unit's tiles in Qualcomm's documents of HTP. Devices
+whose rows are equal to the digit are one measurement, given out for a chip; one profile names them all.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ _ASKED = {"fp16": 0.25, "w8a8": 0.2}
 
 
 def fleet(data: Path, group: str) -> Fleet:
-    """Return all devices of one "runtime precision"."""
+    """Return all devices of one "runtime precision".
+
+    QNN's are those whose profiles are TFLite's as well: they teach the prior what the layers cost each other.
+    """
     runtime, precision = group.split()
     wanted = {"fp16": "float"}.get(precision, precision)
+    runtimes = {runtime, "tflite"}
     boards = {
-        d["board"] for d in _TABLE["devices"] if d["runtime"] == runtime and precision in d["precisions"]
+        d["board"] for d in _TABLE["devices"] if d["runtime"] in runtimes and precision in d["precisions"]
     }
 
     def row(line: Mapping[str, str]) -> Line | None:
@@ -79,7 +84,7 @@ def _entry(device: dict[str, Any], precision: str) -> Recipe:
             "blocks of 32 channels. The NPU's clock is a placeholder that no number depends on.",
         },
         "asked_relative": _ASKED[precision],
-        "missed_why": "because whole networks only, and a few of them: no rate of a single kind of layer is certain",
+        "missed_why": "because whole networks show no single kind of layer, and a few are far off",
         "marked": True,
     }
 

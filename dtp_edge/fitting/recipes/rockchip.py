@@ -55,13 +55,13 @@ def _entry(device: dict[str, Any]) -> Recipe:
             "source": "Rockchip rknn_model_zoo@bad6c73, README",
             "url": "https://github.com/airockchip/rknn_model_zoo",
             "licence": "Apache-2.0",
-            "facts": "sourced: frames a second at the NPU's highest clock, one core. recalled: peak rate (the vendor's "
-            "TOPS), clock, bandwidth, channel step.",
+            "facts": "sourced: frames a second at the NPU's highest clock, one core. "
+            "recalled: peak rate (the vendor's TOPS), clock, bandwidth, channel step.",
         },
         "asked_relative": 0.2,
         "missed_why": "because nearly all networks are YOLO, so that a held-out classifier is far from them",
         "marked": True,
-        "notes": "detectors that the vendor changed for its NPU (ReLU, no box decoding) stand as the package has them",
+        "notes": "detectors that the vendor changed for its NPU (ReLU, no box decoding) are the packages'",
     }
 
 

@@ -1,8 +1,8 @@
 """AMD DPUs from the table of the Vitis AI 2.5 model zoo: frames a second of one thread, end to end.
 
-A frame's time includes what the host does to the picture, so that ratios (a pruned network to its dense one) say
-more than milliseconds. The DPU works on 16 input by 16 output channels at a time (DPUCZDX8G B4096, PG338).
-Networks of packages count only where their MACs agree with those in the zoo's name.
+A frame's time includes what the host does to the picture, so that ratios (a pruned network to its dense one)
+say more than milliseconds. The DPU works on 16 input by 16 output channels at a time (DPUCZDX8G B4096,
+PG338). Networks of packages count only where their MACs agree with those in the zoo's name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dtp_edge.fitting.recipes.fleet import Fleet, Line, Shape, channel_steps, fl
 from dtp_edge.fitting.recipes.kind import Recipe
 
 _TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
-# MACs: 60 % of 2048 a cycle at 300 MHz (B4096); an AI engine array; eleven cores. DDR4: 19 GB/s; HBM on the card
+# MACs: 60 % of 2048 a cycle at 300 MHz (B4096); AI engines; eleven cores. DDR4 19 GB/s; HBM on the card
 _GROUPS = {
     "edge": Shape(4e11, 1.1e10, 1.1e10, 5.0, 1e6, input=5e8),
     "versal": Shape(1.5e13, 1e11, 6e10, 1.0, 1e6, input=5e8),
@@ -82,7 +82,8 @@ def _entry(device: dict[str, Any]) -> Recipe:
             "source": "Vitis AI 2.5 model zoo, performance tables",
             "url": "https://github.com/Xilinx/Vitis-AI/tree/2.5/model_zoo",
             "licence": "Apache-2.0",
-            "facts": "sourced: frames a second, DPU and clock (zoo). recalled: chip, RAM, bandwidth, 16 by 16 channels.",
+            "facts": "sourced: frames a second, DPU and clock (zoo). "
+            "recalled: chip, RAM, bandwidth, 16 by 16 channels.",
         },
         "asked_relative": 0.15,
         "missed_why": "because the host's share of a frame is not in the table",
