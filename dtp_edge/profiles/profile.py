@@ -11,6 +11,7 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.files import write_text
+from dtp_edge.profiles.power import Power
 from dtp_edge.profiles.schema import read_profile_json, validate_document
 
 HOST = "host"
@@ -186,6 +187,7 @@ class Profile:
     layout: Layout | None = None
     weight_cache: WeightCache | None = None
     input_ns_per_value: float = 0.0
+    power: Power | None = None
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -268,6 +270,7 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         memory=Memory(**document.get("memory", {})),
         layout=Layout(**document["layout"]) if "layout" in document else None,
         weight_cache=WeightCache(**document["weight_cache"]) if "weight_cache" in document else None,
+        power=Power(**document["power"]) if "power" in document else None,
         graph_overhead_ms=float(document["graph_overhead_ms"]),
         input_ns_per_value=float(document.get("input_ns_per_value", 0.0)),
         provenance=Provenance(**document["provenance"]),

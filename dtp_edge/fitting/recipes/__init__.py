@@ -13,6 +13,7 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.fitting.rates import HeldOut
+from dtp_edge.fitting.recipes.board_power import power_of
 from dtp_edge.fitting.recipes.kind import Parts, all_recipes, kinds
 
 _KEYS = ("description", "device", "runtime", "precision", "threads", "limits", "memory_bytes_per_second")
@@ -42,7 +43,11 @@ def parts(name: str, data: Path) -> Parts:
     if name not in known:
         close = ", ".join(nearest(name, known)) or ", ".join(sorted(known))
         raise InputError(f"no recipe is called {name!r}", hint=f"Nearest: {close}.")
-    return kinds()[known[name]["kind"]].build(known[name], data)
+    recipe = known[name]
+    made = kinds()[recipe["kind"]].build(recipe, data)
+    if "power" not in recipe:
+        return made
+    return made._replace(more={**made.more, "power": power_of(data, recipe["power"])})
 
 
 def document(name: str, made: Parts, date: str) -> dict[str, Any]:
@@ -57,9 +62,10 @@ def document(name: str, made: Parts, date: str) -> dict[str, Any]:
         "name": name,
         **{key: recipe[key] for key in _KEYS},
         "kernels": made.kernels,
-        **{key: more[key] for key in more if key != "graph_overhead_ms"},
+        **{key: more[key] for key in more if key not in ("graph_overhead_ms", "power")},
         "fusion": dict(kind.fusion),
         "memory": {"in_place": True, **kind.memory},
+        **{key: more[key] for key in ("power",) if key in more},
         "graph_overhead_ms": more.get("graph_overhead_ms", 0.0),
         "provenance": provenance,
         "error": _error(recipe, made.held, kind.how),
