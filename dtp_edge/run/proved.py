@@ -9,7 +9,13 @@ import numpy as np
 
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.onnx.interface import source_checks, source_notes
-from dtp_edge.proof import Check, check_depends_on_input, check_masked_equals_compact, require
+from dtp_edge.proof import (
+    Check,
+    check_depends_on_input,
+    check_masked_equals_compact,
+    require,
+    with_free_sizes,
+)
 from dtp_edge.run.task import Task, refuse_nonfinite
 from dtp_edge.surgery import Compact, compact, put_back
 
@@ -25,7 +31,7 @@ class Cut:
     """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
 
     `training` is what the weights went through, if the run had data, `calibration` how they were fitted
-    without it.
+    without it; `notes` say what the cut cannot do.
     """
 
     task: Task
@@ -33,12 +39,13 @@ class Cut:
     compact: Compact
     checks: tuple[Check, ...]
     training: TrainingOutcome | None = None
+    notes: tuple[str, ...] = ()
     calibration: Calibrated | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the source file, of the tracing and of the training."""
-        notes = (*source_notes(self.task.network.module), *self.task.network.notes)
+        notes = (*source_notes(self.task.network.module), *self.task.network.notes, *self.notes)
         outcomes = (self.training, self.calibration)
         return (*notes, *(text for outcome in outcomes if outcome is not None for text in outcome.warnings))
 
@@ -51,7 +58,9 @@ class Cut:
         """
         refuse_nonfinite(task.network.module)
         compacted, checks = cut_and_prove(task.network, keep)
-        return cls(task, keep, compacted, _all_hold(task, keep, checks))
+        checks = _all_hold(task, keep, checks)
+        free, note = with_free_sizes(task.network, keep, compacted)
+        return cls(task, keep, free, checks, notes=(note,) if note else ())
 
     @classmethod
     def trained(cls, task: Task, outcome: TrainingOutcome, compacted: Compact) -> Cut:
@@ -70,8 +79,9 @@ class Cut:
     def _put_back(cls, task: Task, keep: np.ndarray, compacted: Compact, **outcome: Any) -> Cut:
         refuse_nonfinite(compacted.module)
         put_back(task.network, compacted)
-        checks = prove(task.network, keep, compacted)
-        return cls(task, keep, compacted, _all_hold(task, keep, checks), **outcome)
+        checks = _all_hold(task, keep, prove(task.network, keep, compacted))
+        free, note = with_free_sizes(task.network, keep, compacted)
+        return cls(task, keep, free, checks, notes=(note,) if note else (), **outcome)
 
 
 def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:

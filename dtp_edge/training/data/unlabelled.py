@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dtp_edge.errors import InputError
 from dtp_edge.files import require_regular
@@ -19,7 +20,17 @@ _MOST_BYTES = 1 << 32
 _HINT = "np.savez writes one: an array for each input, samples in their first dimension."
 
 
-def pictures(folder: Path, size: int, workers: int) -> Iterator[Tensor]:
+@dataclass(frozen=True)
+class Batches:
+    """Batches that can be read again: `read` makes an iterator of them."""
+
+    read: Callable[[], Iterator[Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.read()
+
+
+def pictures(folder: Path, size: int, workers: int) -> Batches:
     """Batches of the pictures in `folder` and below, in the order of their names, as `ImageFolder` reads
     them."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -28,10 +39,11 @@ def pictures(folder: Path, size: int, workers: int) -> Iterator[Tensor]:
             "no pictures are in it", where=str(folder), hint="Name a folder of JPEG or PNG files."
         )
     data = ImageFolder([(path, 0) for path in files], size)
-    return (x for x, _ in DatasetSplit(data, torch.arange(len(files)), workers).ordered(_BATCH))
+    split = DatasetSplit(data, torch.arange(len(files)), workers)
+    return Batches(lambda: (x for x, _ in split.ordered(_BATCH)))
 
 
-def arrays(path: Path) -> Iterator[tuple[Tensor, ...]]:
+def arrays(path: Path) -> Batches:
     """Batches of the arrays of an npz file, in the order in which it holds them."""
     require_regular(path, most_bytes=_MOST_BYTES, hint=_HINT)
     try:
@@ -42,4 +54,5 @@ def arrays(path: Path) -> Iterator[tuple[Tensor, ...]]:
     if not found or any(t.dim() == 0 or len(t) != len(found[0]) for t in found):
         raise InputError("its arrays do not hold as many samples each", where=str(path), hint=_HINT)
     found = [t.float() if t.dtype == torch.float64 else t for t in found]
-    return (tuple(t[i : i + _BATCH] for t in found) for i in range(0, len(found[0]), _BATCH))
+    starts = range(0, len(found[0]), _BATCH)
+    return Batches(lambda: (tuple(t[i : i + _BATCH] for t in found) for i in starts))
