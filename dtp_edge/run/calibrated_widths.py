@@ -20,7 +20,7 @@ from dtp_edge.graph import PrunableNetwork, masked_forward, mode_of
 from dtp_edge.run.output_error import compared, outputs_of
 from dtp_edge.run.task import Task
 from dtp_edge.surgery import compact, refit
-from dtp_edge.surgery.curves import curves_of, repaired_without
+from dtp_edge.surgery.error_curves import curves_of, repaired_without
 from dtp_edge.surgery.moments import Moment, moments_of
 from dtp_edge.surgery.obs import Curve
 from dtp_edge.transport import initial_scores

@@ -11,7 +11,7 @@ from torch import fx
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.surgery.readers import NORM
+from dtp_edge.surgery.sequels import NORM
 from dtp_edge.surgery.walk import Walk
 
 __all__ = ["odd_scale"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from dtp_edge.surgery.readers import NORM, inputs_at, takes_up_means, weight_of
 from dtp_edge.surgery.reference import Reference
+from dtp_edge.surgery.sequels import NORM, inputs_at, takes_up_means, weight_of
 from dtp_edge.surgery.walk import Walk
 
 HELD_OUT = 4  # every fourth row judges the fit

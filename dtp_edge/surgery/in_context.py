@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, fx
 
 from dtp_edge.surgery.fitting import HELD_OUT, NOT_BETTER, TOO_FEW, Fitting, Refit, Ridge
-from dtp_edge.surgery.readers import (
+from dtp_edge.surgery.reference import Reference
+from dtp_edge.surgery.sequels import (
     CONV,
     Sequel,
     chosen,
@@ -28,7 +29,6 @@ from dtp_edge.surgery.readers import (
     sequel_of,
     takes_up_means,
 )
-from dtp_edge.surgery.reference import Reference
 
 RECTIFIED = 3  # times that targets below 0 are moved
 GROWTH = 3.0  # of a neuron's weights over those of the dense network, at most

@@ -35,8 +35,8 @@ from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compaction import Compact
 from dtp_edge.surgery.fitting import Fitting, Refit
 from dtp_edge.surgery.in_context import InContext
-from dtp_edge.surgery.readers import groups_of, weight_of
 from dtp_edge.surgery.reference import Reference
+from dtp_edge.surgery.sequels import groups_of, weight_of
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx
 
 from dtp_edge.graph.network import PrunableNetwork
-from dtp_edge.surgery.readers import (
+from dtp_edge.surgery.reference import LEAST_ROWS
+from dtp_edge.surgery.sequels import (
     CONV,
     groups_of,
     inputs_at,
@@ -20,7 +21,6 @@ from dtp_edge.surgery.readers import (
     takes_up_means,
     weight_of,
 )
-from dtp_edge.surgery.reference import LEAST_ROWS
 from dtp_edge.surgery.walk import Walk
 
 __all__ = ["Moment", "moments_of"]

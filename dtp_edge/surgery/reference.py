@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx
 
-from dtp_edge.surgery.readers import CONV, chosen, positions, sequel_of, weight_of
+from dtp_edge.surgery.sequels import CONV, chosen, positions, sequel_of, weight_of
 from dtp_edge.surgery.walk import Walk
 
 ROWS_PER_INPUT = 24  # patches read per unknown of a neuron, at least

@@ -9,9 +9,9 @@ from helpers.export_structures import cbr
 from torch import Tensor, nn
 
 from dtp_edge.graph import MaskedNetwork, masked_forward, trace_network
-from dtp_edge.surgery import curves
+from dtp_edge.surgery import error_curves
 from dtp_edge.surgery.compaction import named_tensors
-from dtp_edge.surgery.curves import curves_of, repaired_without
+from dtp_edge.surgery.error_curves import curves_of, repaired_without
 from dtp_edge.surgery.moments import Moment, moments_of
 
 
@@ -49,7 +49,7 @@ def twice() -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize("make", [flattened, twice])
 def test_repaired_outputs_have_the_error_of_the_curve(make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The readers make the output, so the network's own error is the curve's, positions being all read."""
-    monkeypatch.setattr(curves, "RIDGE", 1e-9)
+    monkeypatch.setattr(error_curves, "RIDGE", 1e-9)
     torch.manual_seed(0)
     net, x = make()
     network = trace_network(net, (x[:2],))
