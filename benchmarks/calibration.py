@@ -136,11 +136,6 @@ def rows_of(options: Any) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def whole_page() -> str:
-    """The page of the committed rows."""
-    return page(EXPERIMENTS["calibration"].read())
-
-
 def page(rows: list[dict[str, Any]]) -> str:
     """A table a network: mean over the seeds, and their spread."""
     lines = [
