@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 from dtp_edge.cli.device_text import describe_profile, device_rows
+from dtp_edge.cli.devices import devices
 from dtp_edge.errors import InputError
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import list_profiles
@@ -18,6 +20,35 @@ def test_rows_cover_every_shipped_profile_and_filter():
     assert all("ncnn" in row.runtime.lower() for row in device_rows(runtime="ncnn"))
     with pytest.raises(InputError, match="no device profile passes"):
         device_rows(precision="fp32", runtime="abacus")
+
+
+def test_rows_are_found_by_kind_vendor_and_text():
+    assert {row.kind for row in device_rows(kind="npu")} == {"npu"}
+    assert {row.vendor for row in device_rows(vendor="nvid")} == {"NVIDIA"}
+    jetsons = device_rows(text="JETSON")
+    assert {row.name for row in jetsons} >= {"orin-nano-gpu-tensorrt-fp16", "jetson-nano-cpu-ncnn-fp32-1t"}
+    assert all("jetson" in " ".join(row.texts()).lower() for row in jetsons)
+    assert len(device_rows(kind="cpu")) + len(device_rows(kind="gpu")) + len(device_rows(kind="npu")) == len(
+        list_profiles()
+    )
+    with pytest.raises(InputError, match="no device profile passes"):
+        device_rows(kind="gpu", vendor="rockchip")
+
+
+@pytest.mark.parametrize("words", [[], ["--npu"], ["--vendor", "qualcomm"], ["jetson"]])
+def test_the_table_of_devices_fits_80_columns(words):
+    done = CliRunner().invoke(devices, words)
+    assert done.exit_code == 0
+    assert max(len(line) for line in done.output.splitlines()) <= 80
+    assert ("kv260-dpu-int8" in done.output) == (words in ([], ["--npu"]))
+
+
+def test_a_text_is_looked_for_and_a_misspelt_name_is_told():
+    assert "rk3588-npu-rknn-int8" in CliRunner().invoke(devices, ["rk3588"]).output
+    page = CliRunner().invoke(devices, ["rk3588-npu-rknn-int8"]).output
+    assert "Channel staircase" in page
+    missed = CliRunner().invoke(devices, ["rpi4-ncnn-fp32-1x"])
+    assert isinstance(missed.exception, InputError)
 
 
 @pytest.mark.parametrize("name", list_profiles())
