@@ -23,6 +23,7 @@ from dtp_edge.transport import Budget, MaskLearner
 
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource
+    from dtp_edge.training.distil import BlockDistillation
 
 __all__ = ["TransportPruner"]
 
@@ -97,6 +98,17 @@ class TransportPruner(MaskLearner):
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run the masked network, called as it is itself; masks are differentiable until they are hard."""
         return super().forward(*(in_order(self.module, *inputs, **named) if named else inputs))
+
+    def blocks(self, teacher: nn.Module) -> BlockDistillation | None:
+        """Return what compares the outputs of this network's blocks with those of `teacher`, the dense one.
+
+        `teacher` is a network like the one given, not this pruner's own: `model` itself, if the loop leaves it
+        alone. After `pruner(x)`, `blocks(x)` is a term for the loss: the squared distance at the channels that
+        the masks keep, over the teacher's own square, mean over blocks. None where no block can be compared.
+        """
+        from dtp_edge.training.distil import BlockDistillation
+
+        return BlockDistillation.of_masked(self.network, self.mask, teacher)
 
     def finish(self, out: str | Path | None = None) -> PruneResult:
         """Cut the network to the learned widths, prove it, export it and report.

@@ -22,6 +22,7 @@ from dtp_edge.training import (
     check_compatible,
     run_training,
 )
+from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.phase import Progress
 
 SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
@@ -43,14 +44,20 @@ def _train(
     task: Task, data: DataSource, options: Options, progress: Progress | None
 ) -> tuple[TrainingOutcome, Compact]:
     """Return what training left, and the compact network that was tuned in it."""
-    network, cuts = task.network, []
+    network, cuts, keeps = task.network, [], []
 
     def cut(keep: np.ndarray) -> nn.Module:
+        keeps.append(keep)
         cuts.append(cut_and_prove(network, keep)[0])
         return cuts[-1].module
 
     def fit(dense: nn.Module, images: torch.Tensor) -> None:
         refit(network, cuts[-1], dense.state_dict(), (images,), seed=options.seed)
+
+    def compare(teacher: nn.Module) -> BlockDistillation | None:
+        compacted = cuts[-1]
+        in_graph = compacted.kind == "graph"
+        return BlockDistillation.of_compact(network, keeps[-1], compacted.module, teacher, in_graph=in_graph)
 
     outcome = run_training(
         network.module,
@@ -61,6 +68,7 @@ def _train(
         ),
         cut=cut,
         refit=fit,
+        compare=compare,
         progress=progress,
         checkpoint_dir=options.out / "checkpoint" if options.out is not None else None,
         resume=options.resume,

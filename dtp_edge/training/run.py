@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dtp_edge.errors import InputError
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource
+from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.evaluate import evaluate
 from dtp_edge.training.loop import run_phase
 from dtp_edge.training.phase import Phase, Progress, Row, Session
@@ -110,11 +111,20 @@ def fine_tune(
     *,
     name: str = "fine-tune",
     epochs: float | None = None,
+    blocks: BlockDistillation | None = None,
 ) -> list[Row]:
-    """Train a network in place with a fresh schedule; what does best on the hold-out remains."""
+    """Train a network in place with a fresh schedule; what does best on the hold-out remains.
+
+    With `blocks` the outputs of its blocks are compared with the dense network's; it is closed behind it.
+    """
     recipe = session.recipe
     steps = session.steps(recipe.tune_epochs if epochs is None else epochs)
-    return run_phase(Phase(name, module, steps, recipe.tune_learning_rate, teacher, keep_best=True), session)
+    phase = Phase(name, module, steps, recipe.tune_learning_rate, teacher, keep_best=True, blocks=blocks)
+    try:
+        return run_phase(phase, session)
+    finally:
+        if blocks is not None:
+            blocks.close()
 
 
 def run_training(
@@ -125,6 +135,7 @@ def run_training(
     make_learner: Callable[[int], Any],
     cut: Callable[[np.ndarray], nn.Module],
     refit: Callable[[nn.Module, Tensor], Any] | None = None,
+    compare: Callable[[nn.Module], BlockDistillation | None] | None = None,
     progress: Progress | None = None,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
@@ -136,7 +147,8 @@ def run_training(
     """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
 
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
-    `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs.
+    `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs,
+    and `compare(teacher)` say which outputs of its blocks are compared with those of the dense teacher.
     The dense `control` starts from the same base and gets the same number of steps with the same loss.
     The test set is read once, at the end. `seed` takes precedence over the recipe's.
     """
@@ -154,7 +166,7 @@ def run_training(
     if recipe.base_epochs:
         train_base(model, session)
     base = copy.deepcopy(model)
-    teacher = _frozen(copy.deepcopy(base)) if recipe.distill else None
+    teacher = _frozen(copy.deepcopy(base)) if recipe.distill or recipe.block_distill else None
 
     learner = make_learner(_mask_steps(session))
     learn_masks(learner, session, teacher)
@@ -165,7 +177,10 @@ def run_training(
         _fit_to(base, refit, session)
     recalibrate(compact, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed)
     at_cut = copy.deepcopy(compact)
-    fine_tune(compact, session, teacher)
+    blocks = (
+        compare(teacher) if compare is not None and teacher is not None and recipe.block_distill else None
+    )
+    fine_tune(compact, session, teacher, blocks=blocks)
 
     dense = copy.deepcopy(base) if control else None
     if dense is not None:
