@@ -8,7 +8,8 @@ atoms are always the k of largest score, so what is searched is one count a grou
 2. fill: add one atom, or enough to complete the device's channel step, where value per budget is best
 3. exchange: take a few atoms from one group and give others what that frees, while the value rises
 
-Every candidate is priced on the true cost of the whole network, so staircases need no model.
+Every candidate is priced on the true cost of the whole network, so staircases need no model. Branches are
+searched for around this (`_branch_search`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.transport._branch_search import BranchSearch
 from dtp_edge.transport._search import Search
 from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Segments, floors_of, solve_plan
@@ -50,13 +52,36 @@ def harden(
     widths: np.ndarray | None = None,
     max_evaluations: int = 4_000,
 ) -> np.ndarray:
-    """Return which atoms stay, bool `[n_atoms]`: within every limit, of the largest total value found.
+    """Return which atoms stay, bool `[n_atoms]`: within every limit, of the largest total value found."""
+    return choices(
+        scores, network, cost, limits,
+        values=values, min_keep=min_keep, caps=caps, widths=widths, max_evaluations=max_evaluations,
+    )[0]  # fmt: skip
+
+
+def choices(
+    scores: np.ndarray,
+    network: PrunableNetwork,
+    cost: CostModel,
+    limits: Mapping[str, float],
+    *,
+    values: np.ndarray | None = None,
+    min_keep: float = MIN_KEEP,
+    caps: np.ndarray | None = None,
+    widths: np.ndarray | None = None,
+    max_evaluations: int = 4_000,
+) -> list[np.ndarray]:
+    """Return keep vectors `[n_atoms]` within every limit, that of the largest total value first.
+
+    Without branches there is one. With them the others are what the search began with: all branches open,
+    and fewer and fewer, in settled form (nothing kept in a closed branch).
 
     **Arguments:**
 
     - `scores`: `[n_atoms]`, any real numbers, higher stays; compared within and across groups.
     - `limits`: `{metric: limit}` in the units of `cost.evaluate`.
-    - `values`: `[n_atoms]` >= 0, what keeping each atom is worth; None: marginal cost x score.
+    - `values`: `[n_atoms]` >= 0, what keeping each atom is worth; None: marginal cost x score. A gate's is
+      what its branch is worth besides the channels within.
     - `min_keep`: share of every group that stays whatever its scores (never fewer than one atom); it is
       lowered where the budget cannot afford it.
     - `caps`: `[n_groups]` most atoms a group may keep (layer-wise keep ratios; see `caps_of`).
@@ -68,7 +93,7 @@ def harden(
     scores = np.asarray(scores, dtype=np.float64)
     if network.n_atoms == 0 or (not limits and caps is None):
         require_feasible(network, cost, limits)
-        return np.ones(network.n_atoms, dtype=bool)
+        return [np.ones(network.n_atoms, dtype=bool)]
     require_feasible(network, cost, limits)
     meter = Meter(network, cost, limits)
     floors = floors_of(network.groups, min_keep, meter)
@@ -80,7 +105,21 @@ def harden(
     density = density + _tie_break(network, ranked) * 1e-6 * (np.abs(density).max() or 1.0)
     steps = steps_of(network, cost) if "latency_ms" in limits else np.ones_like(most)
     search = Search(network, meter, ranked, worth, density, floors, most, steps, near=values is None)
-    return search.run(max_evaluations, widths)
+    if not network.branches:
+        return [search.run(max_evaluations, widths)]
+    search.left = max_evaluations
+    start = search.threshold() if widths is None else search.rounded(widths)
+    branches = BranchSearch(search, _lower(floors), max_evaluations)
+    found = branches.run(start[branches.gates])
+    return [network.settled(search.mask(k).astype(bool)) for k in found]
+
+
+def _lower(floors: np.ndarray) -> list[np.ndarray]:
+    """The floors, and lower ones for more open branches than they can afford."""
+    found = [floors]
+    while (found[-1] > 1).any():
+        found.append(np.where(found[-1] > 1, -(-found[-1] // 2), found[-1]))
+    return found
 
 
 def _worth(

@@ -14,21 +14,21 @@ gain per cost is above the shared dual), so that less of it is left to learn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
 
 __all__ = ["METHODS", "initial_scores"]
 
 METHODS = ("l2", "rms", "layer_l2", "taylor", "uniform")
 BLOCK = 2**15  # float64 numbers that stay in a core's cache while they are summed twice
-LossFunction = Callable[[Any, Any], Tensor]
 
 
 def initial_scores(
@@ -120,11 +120,12 @@ def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction
     module = network.module
     with mode_of(module, training=False):
         for batch in batches:
-            inputs, targets = _split(batch)
+            inputs, targets = split_batch(batch)
             device = next(module.parameters()).device
             mask = torch.ones(network.n_atoms, requires_grad=True, device=device)
-            output = masked_forward(network, module, mask, _to(inputs, device))
-            value = _loss(output, None if targets is None else _to((targets,), device)[0], loss)
+            output = masked_forward(network, module, mask, on_device(inputs, device))
+            wanted = None if targets is None else on_device((targets,), device)[0]
+            value = batch_loss(output, wanted, loss)
             (gradient,) = torch.autograd.grad(value, mask)
             total += gradient.abs().to("cpu", torch.float64).numpy()
             seen += 1
@@ -139,25 +140,6 @@ def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction
             "the gradients are not finite.", where="scores", hint="Check the weights and the data."
         )
     return total / seen
-
-
-def _split(batch: Any) -> tuple[tuple[Any, ...], Any]:
-    if isinstance(batch, (tuple, list)):
-        return (batch[0],), batch[1] if len(batch) > 1 else None
-    return (batch,), None
-
-
-def _to(values: tuple[Any, ...], device: torch.device) -> tuple[Any, ...]:
-    return tuple(v.to(device) if isinstance(v, Tensor) else v for v in values)
-
-
-def _loss(output: Any, targets: Any, loss: LossFunction | None) -> Tensor:
-    if loss is not None:
-        return loss(output, targets)
-    first = output[0] if isinstance(output, (tuple, list)) else output
-    if targets is not None and first.dim() == 2 and not targets.is_floating_point():
-        return nn.functional.cross_entropy(first, targets)
-    return first.float().square().mean()
 
 
 def _log(values: np.ndarray) -> np.ndarray:
