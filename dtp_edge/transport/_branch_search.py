@@ -17,6 +17,9 @@ import numpy as np
 from dtp_edge.transport._search import Search
 
 PAIRS = 400  # most exchanges of one branch for another that are tried at once
+EACH = 20  # a pattern on the way is worth so small a share of the evaluations
+CLIMBS = 3  # starts that gates are turned from
+FINISHED = 4  # patterns whose widths are searched for with all of them
 
 
 class BranchSearch:
@@ -38,11 +41,12 @@ class BranchSearch:
         known = [p for p in self.distinct(map(self.settled, starts)) if self.tried(p) is not None]
         if not known:
             known = [p for p in [self.settled(np.zeros_like(plan))] if self.tried(p) is not None]
-        best = max(known, key=self.worth)
-        best = self.climb(best)
-        found = [self.finished(best), *(self.tried(p)[1] for p in known)]  # type: ignore[index]
-        unique = {k.tobytes(): k for k in found}
-        return list(unique.values())
+        for start in sorted(known, key=self.worth)[-CLIMBS:]:
+            self.climb(start)
+        tried = sorted((v for v in self.worths.values() if v is not None), key=lambda v: -v[0])[:FINISHED]
+        best_of = max((self.finished(k[self.gates]) for _, k in tried), key=self.search.value)
+        found = [best_of, *(k for p in known for _, k in [self.tried(p) or (0.0, best_of)])]
+        return list({k.tobytes(): k for k in found}.values())
 
     def worth(self, pattern: np.ndarray) -> float:
         found = self.tried(pattern)
@@ -84,8 +88,7 @@ class BranchSearch:
         if key not in self.worths:
             found = None
             if self.set(pattern):
-                self.search.left = self.evaluations
-                k = self.search.fill(self.search.threshold())
+                k = self.search.best(self.evaluations // EACH)
                 found = self.search.value(k), k
             self.worths[key] = found
         return self.worths[key]
