@@ -47,7 +47,8 @@ class Meter:
         self.network, self.cost, self.layers = network, cost, network.layers
         self.weight = np.ones(network.n_atoms)
         for group in network.groups:
-            self.weight[group.start : group.stop] = group.channels_per_atom
+            each = 0 if group.kind == "branch" else group.channels_per_atom  # a gate is no channel
+            self.weight[group.start : group.stop] = each
         self.metrics = tuple(limits)
         self.dense = self.costs(np.ones(network.n_atoms))
         # a share <= 1 of the channels is a share; anything above is a count
