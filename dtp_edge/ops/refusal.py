@@ -25,6 +25,10 @@ class Code(StrEnum):
     TIED = "tied"  # its channels could only go all together
     CONSTANT = "constant"  # numbers that no layer makes
     UNREACHED = "unreached"  # a parameter that no prunable channel leads to
+    NEEDED = "needed"  # an operand of an addition that is read elsewhere too
+    FREE = "free"  # a branch that costs nothing
+    INPUT = "input"  # a branch that holds an input of the network
+    LAST = "last"  # without it nothing would be left
 
 
 @dataclass(frozen=True)
