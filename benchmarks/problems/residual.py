@@ -138,7 +138,9 @@ def _latency(costs: dict[str, float]) -> tuple[float, ...]:
 
 def every_cut(network: PrunableNetwork, cost: ResidualCost, values: np.ndarray):  # type: ignore[no-untyped-def]
     """Yield (worth, costs) of every combination of open gates and widths that leaves a network."""
-    totals = [np.concatenate([[0.0], np.cumsum(np.sort(values[g.start : g.stop])[::-1])]) for g in network.groups]
+    totals = [
+        np.concatenate([[0.0], np.cumsum(np.sort(values[g.start : g.stop])[::-1])]) for g in network.groups
+    ]
     count = cost.inners
     for gates in itertools.product((0, 1), repeat=count):
         keep = np.ones(network.n_atoms, dtype=bool)
@@ -154,13 +156,15 @@ def every_cut(network: PrunableNetwork, cost: ResidualCost, values: np.ndarray):
             mask = np.zeros(network.n_atoms)
             for g, w in zip(network.groups, (*widths, *gates), strict=True):
                 mask[g.start : g.start + w] = 1
-            worth = sum(
-                totals[g][w] for g, w in enumerate(widths) if g == 0 or g - 1 not in closed
-            ) + sum(totals[1 + count + i][1] for i in range(count) if i not in closed)
+            worth = sum(totals[g][w] for g, w in enumerate(widths) if g == 0 or g - 1 not in closed) + sum(
+                totals[1 + count + i][1] for i in range(count) if i not in closed
+            )
             yield float(worth), cost.evaluate(network.layers.sizes(mask))
 
 
-def best_worth(network: PrunableNetwork, cost: ResidualCost, limits: dict[str, float], values: np.ndarray) -> float:
+def best_worth(
+    network: PrunableNetwork, cost: ResidualCost, limits: dict[str, float], values: np.ndarray
+) -> float:
     """The optimum, by trying all."""
     fits = (w for w, c in every_cut(network, cost, values) if all(c[m] <= v for m, v in limits.items()))
     return max(fits, default=0.0)

@@ -57,7 +57,7 @@ the dense network (60%); all of them hold.
 
 GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep"),
-    "Network": ("device", "weights", "input_shape", "exclude"),
+    "Network": ("device", "weights", "input_shape", "exclude", "depth"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "opset", "as_json", "quiet", "verbose"),
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
@@ -130,6 +130,11 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     help="Shape of one input, where MODEL does not say; NAME=C,H,W;NAME=… of an ONNX file.",
 )
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
+@click.option(
+    "--depth/--no-depth",
+    default=None,
+    help="Whether whole residual branches may go [default: where there is --data].",
+)
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
 @click.option(

@@ -48,6 +48,7 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         out=Path(request["out"]),
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
+        depth=request["depth"],
         resume=request["resume"],
         force=request["force"],
         int8=request["int8"],
@@ -188,7 +189,10 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
 
     module, inputs, _ = _network(request, None)
     names = list(dict.fromkeys(name.strip() for name in request["device"].split(",") if name.strip()))
-    plans = feasibility(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
+    depth = request["data"] is not None if request["depth"] is None else request["depth"]
+    plans = feasibility(
+        module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
+    )
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:

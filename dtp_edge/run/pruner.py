@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
 from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, MaskLearner
+from dtp_edge.transport.batch_loss import LossFunction
 
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource
@@ -48,11 +49,14 @@ class TransportPruner(MaskLearner):
     - `total_steps`: how many times the loop calls `step()`.
     - `mask_share`: part of these steps in which masks are learned; in the rest they are hard and the
       kept channels are tuned.
-    - `exclude`: names of modules to leave whole.
+    - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
+    - `batches`: a few batches of training data, `(inputs, targets)` each, that scores start from and that
+      tell what a branch is worth; `loss(output, targets)` where that is no classification.
+    - `depth`: whether whole residual branches may go; None: where there are batches.
     - `int8`: let `finish` write `model.int8.onnx` as well; `data` (a `training.DataSource` or its spec) is
       what it is calibrated and judged on, and is used for nothing else.
     - `dynamic_batch`: export with a free batch size.
-    - `scores`: `[n_atoms]` to start from, any scale; None: those of the weights.
+    - `scores`: `[n_atoms]` to start from, any scale; None: those of the batches, or else of the weights.
     - further options: those of `transport.MaskLearner`.
 
     **Raises:** before any training, `UnsupportedError` (cannot be traced or stored), `InputError`,
@@ -69,6 +73,9 @@ class TransportPruner(MaskLearner):
         total_steps: int,
         mask_share: float = 0.6,
         exclude: Sequence[str] = (),
+        batches: Iterable[Any] | None = None,
+        loss: LossFunction | None = None,
+        depth: bool | None = None,
         int8: bool = False,
         data: DataSource | str | None = None,
         dynamic_batch: bool = False,
@@ -85,6 +92,7 @@ class TransportPruner(MaskLearner):
             device=device,
             data=source_of(data),
             exclude=tuple(exclude),
+            depth=batches is not None if depth is None else depth,
             int8=int8,
             dynamic_batch=dynamic_batch,
             origin=Origin(model_name=type(model).__name__),
@@ -92,7 +100,8 @@ class TransportPruner(MaskLearner):
         inputs = example_arguments(model, example_inputs)
         task = Task.trace(model, inputs, chosen).require_storable()
         steps = max(1, round(mask_share * total_steps))
-        super().__init__(**task.learner_arguments(steps, scores=scores), **options)
+        start = task.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
+        super().__init__(**start, **options)
         self.task, self.options = task, chosen
 
     def forward(self, *inputs: Any, **named: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from dtp_edge.transport import (
     prices,
     require_feasible,
 )
+from dtp_edge.transport.batch_loss import LossFunction
+from dtp_edge.transport.branch_losses import losses_of
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
 
 __all__ = ["Task", "weights_sha256"]
@@ -86,7 +89,7 @@ class Task:
         """
         profile = options.profile()
         listener.begin("tracing the network")
-        network, checks = traced(model, example_inputs, options.exclude)
+        network, checks = traced(model, example_inputs, options.exclude, depth=options.drops_branches)
         dense_sha256 = weights_sha256(model)
         task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
         require_feasible(task.network, task.cost, task.limits)
@@ -103,17 +106,28 @@ class Task:
         """Return the masks that learn to meet the limits in `steps` steps, around the network as it is now.
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
-        from those of the weights. `options` are those of `MaskLearner`.
+        from those of the weights. With batches and branches these also judge what the masks may harden to.
+        `options` are those of `MaskLearner`.
         """
         return MaskLearner(**self.learner_arguments(steps, batches=batches, scores=scores), **options)
 
     def learner_arguments(
-        self, steps: int, *, batches: Iterable[Any] | None = None, scores: np.ndarray | None = None
+        self,
+        steps: int,
+        *,
+        batches: Iterable[Any] | None = None,
+        loss: LossFunction | None = None,
+        scores: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
-        if scores is None and batches is not None:
-            price = prices(self.network, self.cost, self.limits)
-            scores = initial_scores(self.network, "taylor", batches=list(batches), price=price)
+        judge = None
+        if batches is not None:
+            seen, network = list(batches), self.network
+            if scores is None:
+                price = prices(network, self.cost, self.limits)
+                scores = initial_scores(network, "taylor", batches=seen, loss=loss, price=price)
+            if network.branches:
+                judge = partial(losses_of, network, batches=seen, loss=loss)
         return {
             "network": self.network,
             "cost": self.cost,
@@ -121,6 +135,7 @@ class Task:
             "total_steps": steps,
             "scores": scores,
             "layer_keep": self.layer_keep or None,
+            "judge": judge,
         }
 
     def require_storable(self) -> Task:
@@ -190,15 +205,15 @@ class Task:
 
 
 def traced(
-    model: nn.Module, example_inputs: tuple[Any, ...], exclude: Sequence[str] = ()
+    model: nn.Module, example_inputs: tuple[Any, ...], exclude: Sequence[str] = (), *, depth: bool = False
 ) -> tuple[PrunableNetwork, tuple[Check, ...]]:
-    """Trace a copy of the user's network, and prove that the graph is that network.
+    """Trace a copy of the user's network, its branches too with `depth`; prove that the graph is that network.
 
     **Raises:** `UnsupportedError`, `InputError` (weights that are not finite too), `CheckError`.
     """
     own, notes = own_copy(model)
     refuse_nonfinite(own)
-    network = trace_network(own, example_inputs, exclude=exclude)
+    network = trace_network(own, example_inputs, exclude=exclude, depth=depth)
     network.notes = (*notes, *network.notes)
     checks = (check_traced_equals_own(model, network),)
     require(checks)

@@ -78,6 +78,7 @@ def _train(
             "limits": dict(task.limits),
             "layer_keep": task.layer_keep,
             "weights": task.dense_sha256,
+            **({"branches": len(task.network.branches)} if task.network.branches else {}),
         },
     )
     return outcome, cuts[-1]

@@ -14,7 +14,7 @@ searched for around this (`_branch_search`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Segments, floors_of, solve_plan
 from dtp_edge.transport.smallest import steps_of
 
-__all__ = ["MIN_KEEP", "caps_of", "harden"]
+__all__ = ["MIN_KEEP", "Judge", "caps_of", "choices", "harden", "judged"]
+
+Judge = Callable[[np.ndarray], np.ndarray]  # masks [k, n_atoms] -> losses [k]
 
 # least share of a group that stays, if the budget allows it: at 0.1 layers may end narrow and wide in turns
 MIN_KEEP = 0.15
@@ -112,6 +114,13 @@ def choices(
     branches = BranchSearch(search, _lower(floors), max_evaluations)
     found = branches.run(start[branches.gates])
     return [network.settled(search.mask(k).astype(bool)) for k in found]
+
+
+def judged(found: Sequence[np.ndarray], network: PrunableNetwork, judge: Judge | None) -> np.ndarray:
+    """Return the keep vector under which the network's loss is the lowest; without a judge the first one."""
+    if judge is None or len(found) == 1:
+        return found[0]
+    return found[int(np.argmin(judge(np.stack([network.opened(keep) for keep in found]).astype(np.float64))))]
 
 
 def _lower(floors: np.ndarray) -> list[np.ndarray]:

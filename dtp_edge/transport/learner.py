@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dtp_edge.errors import InputError
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.transport.duals import LimitDuals
-from dtp_edge.transport.harden import MIN_KEEP, caps_of, harden
+from dtp_edge.transport.harden import MIN_KEEP, Judge, caps_of, choices, judged
 from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
 from dtp_edge.transport.plan_mask import PlanMask
@@ -41,6 +41,7 @@ class MaskLearner(nn.Module):
     - `ramp`: share of the steps over which the budget falls from dense to its target.
     - `min_keep`: share of every group that stays whatever its scores.
     - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
+    - `judge`: the loss `[k]` under masks `[k, n_atoms]`: it has the last word on which branches go.
     - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step (one dual for all limits).
     - `straight`: how much of the gradient passes a hard mask, 0 (the plan's exact derivative, which is 0
       there, so that early decisions are final) to 1 (all of it).
@@ -70,6 +71,7 @@ class MaskLearner(nn.Module):
         dual: str = "exact",
         accumulation: str = "proximal",
         straight: float = 0.1,
+        judge: Judge | None = None,
     ) -> None:
         super().__init__()
         if total_steps < 1:
@@ -85,7 +87,7 @@ class MaskLearner(nn.Module):
         self.network, self.cost = network, cost
         self.module = network.module
         self.total_steps, self.ramp, self.dual, self.accumulation = total_steps, ramp, dual, accumulation
-        self.min_keep, self.straight = min_keep, straight
+        self.min_keep, self.straight, self.judge = min_keep, straight, judge
         self.tolerance = 1e-4  # relative, on the falling budget; hardening meets the final one exactly
         self.meter = Meter(network, cost, limits)
         self.limits = self.meter.limits
@@ -171,7 +173,7 @@ class MaskLearner(nn.Module):
         """Return which atoms stay, bool `[n_atoms]`, for the scores as averaged so far."""
         if bool(self.hard_mask.any()):
             return self.hard_mask.cpu().numpy().copy()
-        return harden(
+        found = choices(
             self.averaged_scores(),
             self.network,
             self.cost,
@@ -180,6 +182,7 @@ class MaskLearner(nn.Module):
             caps=self.caps,
             widths=self._widths() if self.limit_duals.metrics else None,
         )
+        return judged(found, self.network, self.judge)
 
     def _widths(self) -> np.ndarray:
         """Numbers of atoms in the plan as last solved, `[n_groups]`."""

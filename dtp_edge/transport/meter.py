@@ -50,7 +50,12 @@ class Meter:
             self.weight[group.start : group.stop] = 0 if group.kind == "branch" else group.channels_per_atom
         groups = network.groups
         self.within = [  # of every branch its gate and the atoms within, other gates among them
-            (b.atom, np.concatenate([np.arange(groups[g].start, groups[g].stop) for g in b.groups] or [[]]).astype(int))
+            (
+                b.atom,
+                np.concatenate([np.arange(groups[g].start, groups[g].stop) for g in b.groups] or [[]]).astype(
+                    int
+                ),
+            )
             for b in network.branches
         ]
         self.metrics = tuple(limits)
@@ -110,7 +115,7 @@ def prices(network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float
     """Return what keeping each atom takes of the limits, `[n_atoms]` > 0, for `initial_scores`.
 
     Its marginal cost in the dense network over the limit, summed over the limits of latency and MACs that the
-    dense network exceeds (all 1 if there is none). What costs next to nothing counts as 1 % of the mean, or
+    dense network exceeds (all 1 if there is none, a gate as many as the channels behind it). What costs next to nothing counts as 1 % of the mean, or
     it would outshine every importance. Limits of memory take no part: bytes of weights differ a hundredfold
     between the layers of a network, far more than importance does, and networks trained from scores priced in
     them ended 1.5 to 2.7 points lower (`benchmarks/accuracy/mcu.py`).
@@ -120,7 +125,12 @@ def prices(network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float
     for metric, limit in meter.limits.items():
         if metric in _PRICED and meter.dense[metric] > limit:
             total += meter.marginal(mask, metric) / limit
-    return np.maximum(total, 0.01 * total.mean()) if total.any() else mask
+    if not total.any():
+        total[:] = 1.0
+        for gate, atoms in meter.within:
+            total[gate] = max(1.0, float(meter.weight[atoms].sum()))  # as many as go with it
+        return total
+    return np.maximum(total, 0.01 * total.mean())
 
 
 def feasibility(

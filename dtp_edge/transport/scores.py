@@ -6,6 +6,9 @@
 - `taylor`: log of |d loss / d mask| (first-order change when the atom goes), averaged over a few batches
 - `uniform`: all equal, for comparison
 
+A gate's importance is the measured rise of the loss without its branch (`branch_losses`) where there are
+batches, else the norm of all weights that only the branch reads.
+
 A loss needs labels; without them the change of the network's own output is used. With a `price` the score
 is log(importance / price): atoms are ranked by what they are worth per unit of the budget, the order in
 which a knapsack is filled. It is also where the learning of the masks comes to rest (an atom stays where its
@@ -24,6 +27,7 @@ from torch import Tensor
 from dtp_edge.errors import InputError
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
+from dtp_edge.transport.branch_losses import rises
 
 __all__ = ["METHODS", "initial_scores"]
 
@@ -60,17 +64,29 @@ def _importance(
     if method == "taylor":
         if batches is None:
             raise InputError("Taylor scores need a few batches.", where="scores", hint='Use method="l2".')
-        return _taylor(network, batches, loss)
+        seen = list(batches)
+        found = _taylor(network, seen, loss)
+        if network.branches:
+            found[_gates(network)] = np.maximum(rises(network, seen, loss), 0.0)
+        return found
     if method == "uniform":
         return np.ones(network.n_atoms)
     square, count = _squares(network)
+    named = dict(network.module.named_parameters(remove_duplicate=False)) if network.branches else {}
     if method == "rms":
         return np.sqrt(square / np.maximum(count, 1))
+    for branch in network.branches:
+        within = [t for name in branch.parameters if (t := named.get(name)) is not None]
+        square[branch.atom] = sum(float(t.detach().double().square().sum()) for t in within)
     norm = np.sqrt(square)
     if method == "layer_l2":
         for g in network.groups:
             norm[g.start : g.stop] /= max(norm[g.start : g.stop].mean(), 1e-12)
     return norm
+
+
+def _gates(network: PrunableNetwork) -> list[int]:
+    return [branch.atom for branch in network.branches]
 
 
 def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
