@@ -29,13 +29,13 @@ from dtp_edge.transport import (
     caps_of,
     feasibility,
     harden,
-    initial_scores,
     prices,
     require_feasible,
 )
 from dtp_edge.transport.batch_loss import LossFunction
 from dtp_edge.transport.branch_losses import losses_of
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
+from dtp_edge.transport.scores import importance, scores_of
 
 __all__ = ["Task", "weights_sha256"]
 
@@ -120,12 +120,12 @@ class Task:
         scores: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
-        judge = None
+        judge = worth = None
         if batches is not None:
             seen, network = list(batches), self.network
+            worth = importance(network, "taylor", seen, loss)
             if scores is None:
-                price = prices(network, self.cost, self.limits)
-                scores = initial_scores(network, "taylor", batches=seen, loss=loss, price=price)
+                scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
                 judge = partial(losses_of, network, batches=seen, loss=loss)
         return {
@@ -136,6 +136,7 @@ class Task:
             "scores": scores,
             "layer_keep": self.layer_keep or None,
             "judge": judge,
+            "worth": worth,
         }
 
     def require_storable(self) -> Task:

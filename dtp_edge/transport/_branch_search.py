@@ -16,8 +16,9 @@ import numpy as np
 
 from dtp_edge.transport._search import Search
 
-PAIRS = 400  # most exchanges of one branch for another that are tried at once
-EACH = 20  # a pattern on the way is worth so small a share of the evaluations
+LEAST = 60  # evaluations for a pattern
+PAIRS = 100  # most exchanges of one branch for another that are tried at once
+SEEN = 4  # patterns nearby whose widths are searched for: those that look best at the first threshold
 CLIMBS = 3  # starts that gates are turned from
 FINISHED = 4  # patterns whose widths are searched for with all of them
 
@@ -31,6 +32,8 @@ class BranchSearch:
         self.gates = np.array([b.group for b in self.depth.branches], dtype=np.int64)
         self.full = search.most.copy()
         self.worths: dict[bytes, tuple[float, np.ndarray] | None] = {}
+        self.glances: dict[bytes, float] = {}
+        self.each = max(LEAST, evaluations // (4 * len(self.gates) + 8))
 
     def run(self, plan: np.ndarray) -> list[np.ndarray]:
         """Return counts `[n_groups]` that fit, the best first; `plan` is a pattern to begin with, `[gates]`.
@@ -51,6 +54,13 @@ class BranchSearch:
     def worth(self, pattern: np.ndarray) -> float:
         found = self.tried(pattern)
         return -np.inf if found is None else found[0]
+
+    def glance(self, pattern: np.ndarray) -> float:
+        """A first idea of a pattern's worth: what is kept above the threshold that fits."""
+        key = pattern.tobytes()
+        if key not in self.glances:
+            self.glances[key] = self.search.value(self.search.threshold()) if self.set(pattern) else -np.inf
+        return self.glances[key]
 
     def settled(self, pattern: np.ndarray) -> np.ndarray:
         """The pattern with all gates within a closed branch closed."""
@@ -88,7 +98,7 @@ class BranchSearch:
         if key not in self.worths:
             found = None
             if self.set(pattern):
-                k = self.search.best(self.evaluations // EACH)
+                k = self.search.best(self.each)
                 found = self.search.value(k), k
             self.worths[key] = found
         return self.worths[key]
@@ -125,13 +135,13 @@ class BranchSearch:
     def climb(self, best: np.ndarray) -> np.ndarray:
         """Turn gates, one or two against each other, while the worth rises."""
         while True:
-            near = self.distinct(self.settled(p) for p in self.turned(best))
-            new = max(near, key=self.worth, default=best)
-            if self.worth(new) <= self.worth(best) * (1 + 1e-9) + 1e-12:
-                near = self.distinct(self.settled(p) for p in self.swapped(best))
+            for patterns in (self.turned(best), self.swapped(best)):
+                near = sorted(self.distinct(map(self.settled, patterns)), key=self.glance)[-SEEN:]
                 new = max(near, key=self.worth, default=best)
-                if self.worth(new) <= self.worth(best) * (1 + 1e-9) + 1e-12:
-                    return best
+                if self.worth(new) > self.worth(best) * (1 + 1e-9) + 1e-12:
+                    break
+            else:
+                return best
             best = new
 
     def turned(self, pattern: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,8 +1,11 @@
-"""What a branch is worth: the measured rise of the loss without it.
+"""What branches and channels are worth in one currency: the measured rise of the loss without them.
 
 A gate's first-order term says next to nothing: the branch is far from infinitesimal. So every branch is
 taken out once, on the batches that the Taylor scores are made of, with the batch norms on the statistics of
-those batches, as they would be re-estimated after a cut. One forward a branch and batch, no gradient.
+those batches, as they would be re-estimated after a cut. Nor do first-order terms of channels add up to what
+many of them are worth together: of a residual stream to less, within a block to more. So the lower half of
+every group is taken out once too, and the group's terms are scaled to what that costs. One forward a branch
+or group and batch, no gradient.
 """
 
 from __future__ import annotations
@@ -19,23 +22,42 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dtp_edge.errors import InputError
 from dtp_edge.graph.masking import masked_forward
 from dtp_edge.graph.modes import mode_of
-from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.graph.network import Group, PrunableNetwork
 from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
 
-__all__ = ["losses_of", "rises"]
+__all__ = ["losses_of", "measured"]
+
+LEAST = 1e-3  # of the largest rise: a branch that does no measurable good still has an order among others
+CORRECTION = 8.0  # most that first-order terms of a group are scaled by, either way
 
 
-def rises(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction | None = None) -> np.ndarray:
-    """Return the rise of the mean loss without each branch, `[branches]`; below 0 where one does harm.
+def measured(
+    network: PrunableNetwork, terms: np.ndarray, batches: Iterable[Any], loss: LossFunction | None = None
+) -> np.ndarray:
+    """Return first-order `terms` `[n_atoms]` of the channels scaled to the measured rise, and that of branches.
 
-    Without labels or a loss it is the change of what the loss is made of, number by number, which is never
-    below 0. Raises `InputError` if a loss is not finite.
+    A branch without which the loss falls is worth next to nothing. Raises `InputError` if a loss is not finite.
     """
-    gates = [branch.atom for branch in network.depth.branches]
-    masks = np.ones((1 + len(gates), network.n_atoms))
-    masks[np.arange(1, len(masks)), gates] = 0
-    found = losses_of(network, masks, batches, loss)
-    return found[1:] - found[0]
+    masks, found = [np.ones(network.n_atoms)], np.array(terms, dtype=np.float64)
+    for group in network.groups:
+        mask = np.ones(network.n_atoms)
+        mask[_lower_half(group, terms)] = 0
+        masks.append(mask)
+    losses = losses_of(network, np.stack(masks), batches, loss)
+    rise = losses[1:] - losses[0]
+    least = LEAST * max(float(rise.max(initial=0.0)), np.finfo(np.float64).tiny)
+    for group, value in zip(network.groups, rise, strict=True):
+        if group.kind == "branch":
+            found[group.start] = max(value, least)
+        elif (first := float(terms[_lower_half(group, terms)].sum())) > 0:
+            found[group.start : group.stop] *= np.clip(value / first, 1 / CORRECTION, CORRECTION)
+    return found
+
+
+def _lower_half(group: Group, terms: np.ndarray) -> np.ndarray:
+    """The atoms of a group that matter less, half of them at least one; the gate of a branch."""
+    size = group.stop - group.start
+    return group.start + np.argsort(terms[group.start : group.stop], kind="stable")[: max(1, size // 2)]
 
 
 @torch.no_grad()

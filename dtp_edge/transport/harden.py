@@ -71,12 +71,14 @@ def choices(
     min_keep: float = MIN_KEEP,
     caps: np.ndarray | None = None,
     widths: np.ndarray | None = None,
+    losses: np.ndarray | None = None,
     max_evaluations: int = 4_000,
 ) -> list[np.ndarray]:
     """Return keep vectors `[n_atoms]` within every limit, that of the largest total value first.
 
     Without branches there is one. With them the others are what the search began with: all branches open,
-    and fewer and fewer, in settled form (nothing kept in a closed branch).
+    and fewer and fewer, in settled form (nothing kept in a closed branch). `losses` `[n_atoms]` >= 0 is by
+    how much the loss rises without an atom, of a gate without its branch: it decides between branches.
 
     **Arguments:**
 
@@ -106,6 +108,8 @@ def choices(
     density, worth = _worth(scores, values, network, meter, floors)
     density = density + _tie_break(network, ranked) * 1e-6 * (np.abs(density).max() or 1.0)
     steps = steps_of(network, cost) if "latency_ms" in limits else np.ones_like(most)
+    if losses is not None and network.branches:
+        worth = _recovered(losses, network)
     search = Search(network, meter, ranked, worth, density, floors, most, steps, near=values is None)
     if not network.branches:
         return [search.run(max_evaluations, widths)]
@@ -157,6 +161,23 @@ def _worth(
         return base / mass, base
     height = scores - scores.min() + 0.01 * spread
     return height, height * mass
+
+
+def _recovered(losses: np.ndarray, network: PrunableNetwork) -> np.ndarray:
+    """What each atom adds where a branch as a whole is worth the rise of the loss without it.
+
+    First-order terms of the channels within often sum to more than that: they are then scaled to it, and the
+    gate adds nothing of its own.
+    """
+    found = np.array(losses, dtype=np.float64)
+    for branch in sorted(network.branches, key=lambda b: len(b.nodes)):  # those within before those around
+        groups = [network.groups[g] for g in branch.groups]
+        atoms = np.concatenate([np.arange(g.start, g.stop) for g in groups] or [np.zeros(0)]).astype(int)
+        within, whole = float(found[atoms].sum()), float(losses[branch.atom])
+        if within > whole:
+            found[atoms] *= whole / within
+        found[branch.atom] = max(0.0, whole - within)
+    return found
 
 
 def _tie_break(network: PrunableNetwork, ranked: np.ndarray) -> np.ndarray:

@@ -41,7 +41,8 @@ class MaskLearner(nn.Module):
     - `ramp`: share of the steps over which the budget falls from dense to its target.
     - `min_keep`: share of every group that stays whatever its scores.
     - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
-    - `judge`: the loss `[k]` under masks `[k, n_atoms]`: it has the last word on which branches go.
+    - `worth`: `[n_atoms]` >= 0, by how much the loss rises without an atom at the start, a branch for a gate;
+      `judge`: the loss `[k]` under masks `[k, n_atoms]`. They decide between branches and widths at the end.
     - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step (one dual for all limits).
     - `straight`: how much of the gradient passes a hard mask, 0 (the plan's exact derivative, which is 0
       there, so that early decisions are final) to 1 (all of it).
@@ -72,6 +73,7 @@ class MaskLearner(nn.Module):
         accumulation: str = "proximal",
         straight: float = 0.1,
         judge: Judge | None = None,
+        worth: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         if total_steps < 1:
@@ -87,7 +89,7 @@ class MaskLearner(nn.Module):
         self.network, self.cost = network, cost
         self.module = network.module
         self.total_steps, self.ramp, self.dual, self.accumulation = total_steps, ramp, dual, accumulation
-        self.min_keep, self.straight, self.judge = min_keep, straight, judge
+        self.min_keep, self.straight, self.judge, self.worth = min_keep, straight, judge, worth
         self.tolerance = 1e-4  # relative, on the falling budget; hardening meets the final one exactly
         self.meter = Meter(network, cost, limits)
         self.limits = self.meter.limits
@@ -98,7 +100,8 @@ class MaskLearner(nn.Module):
             self.floors = np.minimum(self.floors, self.caps)
         self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
         start = initial_scores(network) if scores is None else np.asarray(scores, dtype=np.float64)
-        self._register(_spread(start))
+        self._start = _spread(start)
+        self._register(self._start)
         self._solve()
 
     def _register(self, start: np.ndarray) -> None:
@@ -181,8 +184,15 @@ class MaskLearner(nn.Module):
             min_keep=self.min_keep,
             caps=self.caps,
             widths=self._widths() if self.limit_duals.metrics else None,
+            losses=self._losses(),
         )
         return judged(found, self.network, self.judge)
+
+    def _losses(self) -> np.ndarray | None:
+        """What the loss is worth to each atom now: a standard deviation of the scores is a factor e."""
+        if self.worth is None:
+            return None
+        return self.worth * np.exp((self.averaged_scores() - self._start) / SPREAD)
 
     def _widths(self) -> np.ndarray:
         """Numbers of atoms in the plan as last solved, `[n_groups]`."""

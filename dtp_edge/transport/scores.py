@@ -6,8 +6,8 @@
 - `taylor`: log of |d loss / d mask| (first-order change when the atom goes), averaged over a few batches
 - `uniform`: all equal, for comparison
 
-A gate's importance is the measured rise of the loss without its branch (`branch_losses`) where there are
-batches, else the norm of all weights that only the branch reads.
+Where branches can go, importance is measured (`branch_losses`) if there are batches; else a gate's is the norm of
+all weights that only its branch reads.
 
 A loss needs labels; without them the change of the network's own output is used. With a `price` the score
 is log(importance / price): atoms are ranked by what they are worth per unit of the budget, the order in
@@ -27,9 +27,9 @@ from torch import Tensor
 from dtp_edge.errors import InputError
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
-from dtp_edge.transport.branch_losses import rises
+from dtp_edge.transport.branch_losses import measured
 
-__all__ = ["METHODS", "initial_scores"]
+__all__ = ["METHODS", "importance", "initial_scores", "scores_of"]
 
 METHODS = ("l2", "rms", "layer_l2", "taylor", "uniform")
 BLOCK = 2**15  # float64 numbers that stay in a core's cache while they are summed twice
@@ -51,24 +51,30 @@ def initial_scores(
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}.", where="scores", hint=f"Known: {', '.join(METHODS)}.")
-    found = _importance(network, method, batches, loss)
-    if price is not None:
-        return _standardised(_log(found) - np.log(price))
-    return _standardised(found if method in ("layer_l2", "uniform") else _log(found))
+    found = importance(network, method, batches, loss)
+    if price is None and method in ("layer_l2", "uniform"):
+        return _standardised(found)
+    return scores_of(found, price)
 
 
-def _importance(
-    network: PrunableNetwork, method: str, batches: Iterable[Any] | None, loss: LossFunction | None
+def scores_of(worth: np.ndarray, price: np.ndarray | None = None) -> np.ndarray:
+    """Return the logarithm of `worth` (over `price`), standardised."""
+    return _standardised(_log(worth) if price is None else _log(worth) - np.log(price))
+
+
+def importance(
+    network: PrunableNetwork,
+    method: str,
+    batches: Iterable[Any] | None = None,
+    loss: LossFunction | None = None,
 ) -> np.ndarray:
-    """What each atom is worth, `[n_atoms]` >= 0."""
+    """Return what each atom is worth, `[n_atoms]` >= 0: with "taylor" in units of the loss."""
     if method == "taylor":
         if batches is None:
             raise InputError("Taylor scores need a few batches.", where="scores", hint='Use method="l2".')
         seen = list(batches)
         found = _taylor(network, seen, loss)
-        if network.branches:
-            found[_gates(network)] = np.maximum(rises(network, seen, loss), 0.0)
-        return found
+        return measured(network, found, seen, loss) if network.branches else found
     if method == "uniform":
         return np.ones(network.n_atoms)
     square, count = _squares(network)
@@ -83,10 +89,6 @@ def _importance(
         for g in network.groups:
             norm[g.start : g.stop] /= max(norm[g.start : g.stop].mean(), 1e-12)
     return norm
-
-
-def _gates(network: PrunableNetwork) -> list[int]:
-    return [branch.atom for branch in network.branches]
 
 
 def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
