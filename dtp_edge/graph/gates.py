@@ -64,7 +64,7 @@ class _Carriers:
         self._times = Counter(id(tensors[str(n.target)]) for n in reads)
 
     def of(self, node: fx.Node) -> list[str] | None:
-        """Return the parameters that scale the value of `node` and its users' addition; None: there are none."""
+        """Return the parameters that scale the value of `node` and nothing else; None where none do."""
         carried: list[str] = []
         while len(node.users) == 1 and node.op == "call_function":
             name, given = canonical(op_name(node).rstrip("_")), arguments_of(node)

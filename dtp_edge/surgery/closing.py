@@ -17,10 +17,10 @@ aten = torch.ops.aten
 def close_branches(
     network: PrunableNetwork, keep: np.ndarray, graph: fx.Graph, copies: dict[fx.Node, fx.Node]
 ) -> set[str]:
-    """Edit `graph`, the copy of the dense graph, in place; return the names of the tensors that nobody reads now.
+    """Edit `graph`, the copy of the dense graph, in place; return names of the tensors that nobody reads now.
 
-    What stays is copied where someone writes in place to the sum: others may read it. `copies` loses the nodes
-    that go.
+    What stays is copied where someone writes in place to the sum: others may read it. `copies` loses the
+    nodes that go.
 
     Raises `CheckError` for a keep vector that leaves no network (`Depth.fault`).
     """
