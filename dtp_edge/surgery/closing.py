@@ -8,7 +8,7 @@ from torch import fx
 
 from dtp_edge.errors import CheckError
 from dtp_edge.graph.network import PrunableNetwork
-from dtp_edge.graph.writes import written_later, writes
+from dtp_edge.graph.writes import writes, written_later
 from dtp_edge.ops.nodes import lookup
 
 aten = torch.ops.aten

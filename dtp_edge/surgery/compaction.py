@@ -22,8 +22,8 @@ from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.ops.nodes import lookup, op_name
 from dtp_edge.ops.site import Kept, Site
 from dtp_edge.ops.spec import specifications
-from dtp_edge.surgery.compact_graph import CompactGraph, build_graph_module, plain_interface
 from dtp_edge.surgery.closing import close_branches
+from dtp_edge.surgery.compact_graph import CompactGraph, build_graph_module, plain_interface
 from dtp_edge.surgery.cut import cut_all
 from dtp_edge.surgery.kept import KeptIndices
 
