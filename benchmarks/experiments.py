@@ -51,6 +51,7 @@ EXPERIMENTS = {
         (*_ONNX, "torchvision", "timm"),
     ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
+    "random_branches": Experiment("benchmarks.random_branches", "random_branches.json", packages=_ONNX),
     "peer_speed": Experiment(
         "benchmarks.peer_speed",
         "peer_speed.json",

@@ -69,7 +69,8 @@ class Finder:
         if name == "add" and list(node.args[:2]) != pair:
             return False
         values = [n.meta.get("val") for n in (node, *pair)]
-        return all(isinstance(v, torch.Tensor) for v in values) and len({str(v.shape) for v in values}) == 1
+        shapes = {str(v.shape) for v in values if isinstance(v, torch.Tensor)}
+        return all(isinstance(v, torch.Tensor) for v in values) and len(shapes) == 1
 
     def _operands(self, tree: PostDominance, node: fx.Node) -> tuple[list[_Found], list[Refusal]]:
         found, why = [], []
