@@ -171,7 +171,7 @@ def addition(r: random.Random, c: int, depth: int) -> nn.Module:
 
 
 class BranchedNetwork(nn.Module):
-    """Stem, one to four additions, head; input [batch, 3, 4, 4]. `forms` names additions in place of chance."""
+    """Stem, one to four additions (`forms`, else by chance), head; input [batch, 3, 4, 4]."""
 
     def __init__(self, seed: int, forms: tuple[str, ...] = (), depth: int = 2) -> None:
         super().__init__()
