@@ -50,7 +50,7 @@ def close_branches(
 
 
 def _writes_elsewhere(value: fx.Node) -> bool:
-    """Make the only reader of a value, which writes to it, an operator that does not; return whether it is."""
+    """Make the only reader of a value, which writes to it, one that does not; return whether it is so."""
     reader = next(iter(value.users))
     if len(value.users) != 1 or not writes(reader) or reader.args[0] is not value:
         return False
