@@ -1,4 +1,4 @@
-"""What goes with a branch: kernels, storages and weights behind a gate, as factors of the terms that count them.
+"""What goes with a branch: kernels, storages and weights behind a gate, as factors of the terms for them.
 
 A gate is a width of size z in [0, 1], the product of all gates that something runs behind, so that it is one
 more factor of every term: what is behind it costs z times as much, and nested gates multiply. With all gates

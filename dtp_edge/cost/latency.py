@@ -41,8 +41,8 @@ class _TableGroup:
 class LatencyModel:
     """Targets and tables for the kernels of one network; `per_kernel` and `upstream` read all targets.
 
-    `views` (see `kernels.Lowered`) are only needed for a profile with blocked layouts. `known` holds tables of
-    this profile that were made ready already, by key; new ones are added.
+    `views` (see `kernels.Lowered`) are only needed for a profile with blocked layouts. `known` holds tables
+    of this profile that were made ready already, by key; new ones are added.
     """
 
     def __init__(
@@ -209,8 +209,8 @@ class LatencyModel:
         n = len(group.kernels)
         for name, terms in kernel_features(kernel, self._graph, self._precision, step).items():
             target = group.first + FEATURES.index(name) * n + place
-            for coefficient, factors in terms:
-                self._builder.add(target, coefficient, factors)
+            for coefficient, product in terms:
+                self._builder.add(target, coefficient, product)
 
     def _features(self, group: _TableGroup, values: np.ndarray) -> dict[str, np.ndarray]:
         n = len(group.kernels)

@@ -49,8 +49,8 @@ def _is_matrix(tensor: Tensor) -> bool:
 class Storage:
     """What holds a tensor from kernel `start` to kernel `end`; with a `gate`, as far as that is open.
 
-    The sum of an addition takes room of its own only while the addition runs behind an open gate; afterwards it
-    is there in any case, as the sum or as what stays of it: two entries.
+    The sum of an addition takes room of its own only while the addition runs behind an open gate; afterwards
+    it is there in any case, as the sum or as what stays of it: two entries.
     """
 
     tensor: str

@@ -3,10 +3,10 @@
 For `y = add(a, b)` the branch of `b` is what only serves that operand. Without it `y = a`. Branches of one
 network form a forest (`parent`); where both operands of an addition have one they are each other's `twin`.
 
-**How gates are written down.** Each branch is one more group, of kind "branch", with one atom: its gate. These
-groups come after all groups of channels, so a network without branches, or traced without `depth`, has the
-atoms, keep vectors and files that it always had. A mask is `[n_atoms]` as before; `y = a + z b` for the mask z
-of the gate. The floor of such a group is 0 (`Group.floor`), of every other one 1.
+**How gates are written down.** Each branch is one more group, of kind "branch", with one atom: its gate.
+These groups come after all groups of channels, so a network without branches, or traced without `depth`, has
+the atoms, keep vectors and files that it always had. A mask is `[n_atoms]` as before; `y = a + z b` for the
+mask z of the gate. The floor of such a group is 0 (`Group.floor`), of every other one 1.
 
 A gate that is 0 closes its branch and every branch within. Groups that lie wholly within (`Branch.groups`)
 then have no width, whatever their atoms say: `settled` gives the keep vector in its one canonical form (their
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Branch:
-    """One branch. Names are those of the graph's nodes; indices count `PrunableNetwork.branches` and `.groups`.
+    """One branch. Nodes go by name; indices count `PrunableNetwork.branches` and `.groups`.
 
     **Attributes:**
 
@@ -39,7 +39,8 @@ class Branch:
     - `stays`: the node that takes the addition's place without the branch.
     - `nodes`: what serves the branch alone, parameters too.
     - `repeats`: an activation behind the addition that does nothing to what stays (relu of a relu's output).
-    - `parent`: the smallest branch that this one lies in, None at the top; `twin`: the other operand's branch.
+    - `parent`: the smallest branch that this one lies in, None at the top.
+    - `twin`: the branch of the addition's other operand, None where that has none.
     - `atom`: its gate; `group`: the group of that atom.
     - `groups`: the groups that lie wholly within, gates of branches within among them.
     - `parameters`: names of the parameters and buffers that only it reads.
@@ -91,7 +92,7 @@ class Depth:
         return self._set(keep, groups, False)
 
     def opened(self, keep: np.ndarray, groups: Sequence[Group]) -> np.ndarray:
-        """Return the keep vector (or mask) with all channels within a closed branch kept: none of them counts."""
+        """Return the keep vector (or mask) with all channels in closed branches kept: none of them counts."""
         return self._set(keep, groups, True)
 
     def _set(self, keep: np.ndarray, groups: Sequence[Group], value: bool) -> np.ndarray:

@@ -39,7 +39,7 @@ def trace_network(
     - `model`: traced in eval mode and left as it was found. Where it computes weights from others (weight
       norm and other parametrizations, masks of `nn.utils.prune`), a copy with plain weights takes its place.
     - `example_inputs`: the positional inputs of its forward; a batch of one is enough.
-    - `exclude`: names of modules or parameters whose channels must all stay, and no branch with one of them goes.
+    - `exclude`: names of modules or parameters whose channels must all stay, and every branch that holds one.
     - `depth`: find branches as well, what additions can do without; each is a group of one atom, its gate.
 
     Raises `UnsupportedError` if torch.export cannot trace the network, `InputError` for a name in

@@ -1,7 +1,7 @@
 """Find the branches of a traced network: which operands of its additions it can do without.
 
-An operand counts if what serves it alone (`post_dominance`) costs something, if what stays depends on an input
-of the network, and if the graph stays right without it; else there is a `Refusal`.
+An operand counts if what serves it alone (`post_dominance`) costs something, if what stays depends on an
+input of the network, and if the graph stays right without it; else there is a `Refusal`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Finder:
         if name == "add" and list(node.args[:2]) != pair:
             return False
         values = [n.meta.get("val") for n in (node, *pair)]
-        return all(isinstance(v, torch.Tensor) for v in values) and len({str(v.shape) for v in values}) == 1
+        shapes = {str(v.shape) for v in values if isinstance(v, torch.Tensor)}
+        return all(isinstance(v, torch.Tensor) for v in values) and len(shapes) == 1
 
     def _operands(self, tree: PostDominance, node: fx.Node) -> tuple[list[_Found], list[Refusal]]:
         found, why = [], []
@@ -186,11 +187,10 @@ def _live(graph: fx.Graph) -> dict[fx.Node, None]:
     """Return the nodes that hold what is computed from an input, in order."""
     found: dict[fx.Node, None] = {}
     for node in graph.nodes:
-        if node.op == "placeholder" or (
-            node.op == "call_function" and any(n in found for n in node.all_input_nodes)
-        ):
-            if not isinstance(node.meta.get("val"), (int, float, bool, torch.SymInt, torch.SymFloat)):
-                found[node] = None
+        reads = node.op == "call_function" and any(n in found for n in node.all_input_nodes)
+        number = isinstance(node.meta.get("val"), (int, float, bool, torch.SymInt, torch.SymFloat))
+        if (reads or node.op == "placeholder") and not number:
+            found[node] = None
     return found
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import fx, nn
 
 from dtp_edge.graph.branches import Branch
@@ -42,10 +41,7 @@ def gate_sites(
     others: list[NodeSite] = []
     for branch in branches:
         atoms = np.array([[branch.atom]], dtype=np.int32)
-        addition = nodes[branch.addition]
-        source = addition.args[branch.operand]
-        assert isinstance(source, fx.Node)
-        found = carriers.of(source)
+        found = carriers.of(nodes[branch.addition].all_input_nodes[branch.operand])
         if found is None:
             others.append(NodeSite(branch.addition, "multiply", branch.operand, 0, atoms))
             continue
@@ -64,7 +60,7 @@ class _Carriers:
         self._times = Counter(id(tensors[str(n.target)]) for n in reads)
 
     def of(self, node: fx.Node) -> list[str] | None:
-        """Return the parameters that scale the value of `node` and its users' addition; None: there are none."""
+        """Return the parameters that scale the value of `node` and nothing else; None where none do."""
         carried: list[str] = []
         while len(node.users) == 1 and node.op == "call_function":
             name, given = canonical(op_name(node).rstrip("_")), arguments_of(node)
@@ -115,8 +111,9 @@ class _Carriers:
         if not isinstance(node, fx.Node) or node.op != "get_attr" or len(node.users) != 1:
             return None
         tensor = self._parameters.get(str(node.target))
-        alone = tensor is not None and tensor.dim() > 0 and self._times[id(tensor)] == 1
-        return str(node.target) if alone and torch.is_floating_point(tensor) else None
+        if tensor is None or not tensor.dim() or not tensor.is_floating_point():
+            return None
+        return str(node.target) if self._times[id(tensor)] == 1 else None
 
 
 def _affine(name: str, given: Mapping[str, object]) -> list[object] | None:

@@ -34,7 +34,7 @@ class LayerList:
         self._products: dict[frozenset[int], np.ndarray] = {}
 
     def build(
-        self, labels: Mapping[str, Any], parts: Mapping[str, list[Any]], n_atoms: int, depth: Depth = Depth()
+        self, labels: Mapping[str, Any], parts: Mapping[str, list[Any]], n_atoms: int, depth: Depth
     ) -> LayerGraph:
         """`labels` by node name (parameters too); `parts` the labels of the outputs of nodes with several."""
         inputs: list[str] = []

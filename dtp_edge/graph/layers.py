@@ -40,8 +40,8 @@ class Layer:
     `module` the name of the nn.Module that owns it, `attributes` its literal arguments
     (for convolutions always: kernel_size, stride, padding, dilation, groups, transposed).
     `groups_width`: for a grouped convolution whose number of groups shrinks with pruning
-    (depthwise), the Width index that counts its groups. `gate`: for a layer that goes with a branch, the Width
-    index whose size is the product of the gates that it runs behind.
+    (depthwise), the Width index that counts its groups. `gate`: for a layer that goes with a branch, the
+    Width index whose size is the product of the gates that it runs behind.
     """
 
     name: str
@@ -58,8 +58,8 @@ class Layer:
 class Gate:
     """The gate of one branch: `width` is the Width index of its product with the gates around it.
 
-    `around` is that of the gates around it, None at the top. Closed, the layers `gone` do not run, and the tensors
-    in `same` are others under another name.
+    `around` is that of the gates around it, None at the top. Closed, the layers `gone` do not run, and the
+    tensors in `same` are others under another name.
     """
 
     name: str

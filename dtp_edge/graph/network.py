@@ -10,7 +10,7 @@ dimension (a flattened `heads x inner` axis), and so on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,9 @@ TensorLabels = tuple["IndexAtoms | None", ...]  # one entry a dimension; None: n
 class Group:
     """Atoms `start..stop-1`: the alternatives that one decision ranges over.
 
-    `kind` is "channels", "heads", "inner" or "branch" (one atom, a gate: see `branches`). `channels_per_atom` is how many channels of the owning
-    layer go when one atom goes (g for a convolution in g groups, which loses one offset in each).
-    `members` names every (parameter or buffer, dimension) that is cut with the group.
+    `kind` is "channels", "heads", "inner" or "branch" (one atom, a gate: see `branches`). `channels_per_atom`
+    is how many channels of the owning layer go when one atom goes (g for a convolution in g groups, which
+    loses one offset in each). `members` names every (parameter or buffer, dimension) that is cut with it.
     """
 
     name: str
@@ -144,7 +144,7 @@ class PrunableNetwork:
     node_sites: tuple[NodeSite, ...]
     layers: LayerGraph = _AtFirstUse()  # type: ignore[assignment]  # what costs are computed from
     dynamic_batch: bool = True
-    depth: Depth = Depth()
+    depth: Depth = field(default_factory=Depth)
     notes: tuple[str, ...] = ()  # what differs from what the user may expect, for the report's warnings
 
     @property

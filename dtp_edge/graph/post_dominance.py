@@ -33,7 +33,7 @@ class PostDominance:
         self._inside: list[list[int]] = [[] for _ in order]
         for i in range(len(order) - 1, -1, -1):
             what = order[i]
-            followers = [what[0]] if isinstance(what, tuple) else _readers(what, split)
+            followers: list[fx.Node | Edge] = [what[0]] if isinstance(what, tuple) else _readers(what, split)
             places = [-1 if f.op == "output" else self._place[f] for f in _nodes(followers)]
             places += [self._place[f] for f in followers if isinstance(f, tuple)]
             self._parent[i] = self._meeting(places)

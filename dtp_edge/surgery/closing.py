@@ -8,8 +8,8 @@ from torch import fx
 
 from dtp_edge.errors import CheckError
 from dtp_edge.graph.network import PrunableNetwork
-from dtp_edge.graph.writes import written_later, writes
-from dtp_edge.ops.nodes import lookup
+from dtp_edge.graph.writes import writes, written_later
+from dtp_edge.ops.nodes import lookup, op_name
 
 aten = torch.ops.aten
 
@@ -17,10 +17,10 @@ aten = torch.ops.aten
 def close_branches(
     network: PrunableNetwork, keep: np.ndarray, graph: fx.Graph, copies: dict[fx.Node, fx.Node]
 ) -> set[str]:
-    """Edit `graph`, the copy of the dense graph, in place; return the names of the tensors that nobody reads now.
+    """Edit `graph`, the copy of the dense graph, in place; return names of the tensors that nobody reads now.
 
-    What stays is copied where someone writes in place to the sum: others may read it. `copies` loses the nodes
-    that go.
+    Who wrote in place to the sum would now write to what stays, which others may read: such an operator gives
+    way to its twin that writes elsewhere, or what stays is copied. `copies` loses the nodes that go.
 
     Raises `CheckError` for a keep vector that leaves no network (`Depth.fault`).
     """
@@ -37,7 +37,7 @@ def close_branches(
             continue  # it goes with the branch around it
         last = dense[(branch.addition, *branch.repeats)[-1]]
         stays = copies[dense[branch.addition]].args[1 - branch.operand]
-        if written_later(last):
+        if written_later(last) and not _writes_elsewhere(copies[last]):
             with graph.inserting_after(copies[dense[branch.addition]]):
                 stays = graph.call_function(aten.clone.default, (stays,))
         copies[last].replace_all_uses_with(stays)  # type: ignore[arg-type]
@@ -47,6 +47,25 @@ def close_branches(
         if old.name in gone or (idle and not writes(old)):
             graph.erase_node(copies.pop(old))
     return _unread(network.graph_module, {old.name for old in copies})
+
+
+def _writes_elsewhere(value: fx.Node) -> bool:
+    """Make the only reader of a value, which writes to it, one that does not; return whether it is so."""
+    reader = next(iter(value.users))
+    if len(value.users) != 1 or not writes(reader) or reader.args[0] is not value:
+        return False
+    if not isinstance(reader.target, torch._ops.OpOverload):
+        return False
+    packet = getattr(aten, op_name(reader).rstrip("_"), None)
+    overload = getattr(packet, reader.target._overloadname, None)
+    if overload is None or _arguments(overload) != _arguments(reader.target):
+        return False
+    reader.target = overload
+    return True
+
+
+def _arguments(overload: torch._ops.OpOverload) -> list[tuple[str, str]]:
+    return [(a.name, str(a.type)) for a in overload._schema.arguments]
 
 
 def _unread(graph_module: fx.GraphModule, left: set[str]) -> set[str]:

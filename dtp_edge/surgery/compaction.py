@@ -22,8 +22,8 @@ from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.ops.nodes import lookup, op_name
 from dtp_edge.ops.site import Kept, Site
 from dtp_edge.ops.spec import specifications
-from dtp_edge.surgery.compact_graph import CompactGraph, build_graph_module, plain_interface
 from dtp_edge.surgery.closing import close_branches
+from dtp_edge.surgery.compact_graph import CompactGraph, build_graph_module, plain_interface
 from dtp_edge.surgery.cut import cut_all
 from dtp_edge.surgery.kept import KeptIndices
 
@@ -43,8 +43,8 @@ class Compact:
 
     `module` trains and runs: the user's own class cut in place (`kind` "module") or `graph_module` (`kind`
     "graph", with the `reason`). Both hold the same tensors until one is converted or moved; see `sync`.
-    `kept` is `{tensor name: {dimension: kept indices}}`; a tensor that went with a branch has `{0: []}`. `branches`
-    names the branches that went, with the addition and the operand that each was.
+    `kept` is `{tensor name: {dimension: kept indices}}`; a tensor that went with a branch has `{0: []}`.
+    `branches` are the ones that went, with the addition and the operand that each was.
     """
 
     module: nn.Module
@@ -134,7 +134,7 @@ def graph_tensors(network: PrunableNetwork) -> dict[str, torch.Tensor]:
 def cut_tensors(
     network: PrunableNetwork, kept: KeptIndices, gone: Collection[str] = ()
 ) -> dict[str, torch.Tensor]:
-    """Return copies of all tensors but those `gone`, cut along labelled dimensions. Shared tensors stay shared."""
+    """Return copies of all tensors but the `gone`, cut along labelled dimensions. Shared ones stay shared."""
     dense = graph_tensors(network)
     dead = {id(dense[name]) for name in gone}
     wanted: dict[tuple[int, tuple[bytes | None, ...]], tuple[torch.Tensor, list[Kept]]] = {}

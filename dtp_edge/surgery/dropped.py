@@ -1,4 +1,4 @@
-"""Closed branches in the user's own module: a block that returns its input becomes `nn.Identity`, or is skipped.
+"""Closed branches in the user's own module: a block that returns its input becomes `nn.Identity`.
 
 A module of which nothing is left in the graph, the addition included, is an identity. Where its forward does
 more, the last module of the branch gives 0 instead, which is added to what stays (exporters drop that), and
@@ -27,7 +27,7 @@ class Skipped(nn.Module):
 
 
 def drop_modules(module: nn.Module, network: PrunableNetwork, keep: np.ndarray) -> str | None:
-    """Replace what closed branches ran in `module`, in place; return why that cannot be done, None if it was."""
+    """Replace what closed branches ran in `module`, in place; return why not, None if it was done."""
     closed = set(network.depth.closed(keep))
     if not closed:
         return None

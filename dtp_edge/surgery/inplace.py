@@ -19,8 +19,8 @@ from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, aten
-from dtp_edge.surgery.dropped import drop_modules
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, leaves, random_like, relative_error
+from dtp_edge.surgery.dropped import drop_modules
 from dtp_edge.surgery.kept import KeptIndices
 
 TRAIN_LIMIT = 1e-2  # batch norm over two small samples magnifies rounding
