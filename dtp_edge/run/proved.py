@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,8 @@ __all__ = ["Cut", "cut_and_prove"]
 class Cut:
     """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
 
-    `training` is what the weights went through, if the run had data.
+    `training` is what the weights went through, if the run had data; `rises` how much the loss rose without
+    each branch, by name, where that was measured.
     """
 
     task: Task
@@ -31,6 +33,7 @@ class Cut:
     compact: Compact
     checks: tuple[Check, ...]
     training: TrainingOutcome | None = None
+    rises: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -39,7 +42,7 @@ class Cut:
         return (*notes, *(() if self.training is None else self.training.warnings))
 
     @classmethod
-    def of(cls, task: Task, keep: np.ndarray) -> Cut:
+    def of(cls, task: Task, keep: np.ndarray, rises: Mapping[str, float] | None = None) -> Cut:
         """Cut the network as it is.
 
         **Raises:** `CheckError` if a proof fails or a budget does not hold on the final widths, `InputError`
@@ -47,10 +50,12 @@ class Cut:
         """
         refuse_nonfinite(task.network.module)
         compacted, checks = cut_and_prove(task.network, keep)
-        return cls(task, keep, compacted, _all_hold(task, keep, checks))
+        return cls(task, keep, compacted, _all_hold(task, keep, checks), rises=rises or {})
 
     @classmethod
-    def trained(cls, task: Task, outcome: TrainingOutcome, compacted: Compact) -> Cut:
+    def trained(
+        cls, task: Task, outcome: TrainingOutcome, compacted: Compact, rises: Mapping[str, float]
+    ) -> Cut:
         """Take the network that was fine-tuned after the cut; raises what `of` does.
 
         Its weights are put back into the dense one, so that the masked network computes the same.
@@ -58,7 +63,7 @@ class Cut:
         refuse_nonfinite(compacted.module)
         put_back(task.network, compacted)
         checks = prove(task.network, outcome.keep, compacted)
-        return cls(task, outcome.keep, compacted, _all_hold(task, outcome.keep, checks), outcome)
+        return cls(task, outcome.keep, compacted, _all_hold(task, outcome.keep, checks), outcome, rises)
 
 
 def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:

@@ -130,4 +130,4 @@ class TransportPruner(MaskLearner):
         started = time.monotonic()
         options = replace(self.options, out=None if out is None else Path(out))
         with quiet():
-            return finish(Cut.of(self.task, self.harden()), options, started=started)
+            return finish(Cut.of(self.task, self.harden(), self.branch_rises()), options, started=started)

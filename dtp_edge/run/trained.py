@@ -24,6 +24,7 @@ from dtp_edge.training import (
 )
 from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.phase import Progress
+from dtp_edge.transport import MaskLearner
 
 SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
 
@@ -35,16 +36,21 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     stored (before any training), `CheckError` if a proof fails.
     """
     check_compatible(data, task.network.module, task.network.example_inputs)
-    outcome, compacted = _train(task.require_storable(), data, options, _progress(options, listener))
+    outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
-    return Cut.trained(task, outcome, compacted)
+    return Cut.trained(task, outcome, compacted, rises)
 
 
 def _train(
     task: Task, data: DataSource, options: Options, progress: Progress | None
-) -> tuple[TrainingOutcome, Compact]:
-    """Return what training left, and the compact network that was tuned in it."""
-    network, cuts, keeps = task.network, [], []
+) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
+    """Return what training left, the compact network that was tuned in it, and what branches were worth."""
+    network, cuts, keeps, learners = task.network, [], [], []
+
+    def make_learner(steps: int) -> MaskLearner:
+        batches = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
+        learners.append(task.learner(steps, batches=batches))
+        return learners[-1]
 
     def cut(keep: np.ndarray) -> nn.Module:
         keeps.append(keep)
@@ -63,9 +69,7 @@ def _train(
         network.module,
         data,
         options.schedule(),
-        make_learner=lambda steps: task.learner(
-            steps, batches=itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
-        ),
+        make_learner=make_learner,
         cut=cut,
         refit=fit,
         compare=compare,
@@ -81,7 +85,7 @@ def _train(
             **({"branches": len(task.network.branches)} if task.network.branches else {}),
         },
     )
-    return outcome, cuts[-1]
+    return outcome, cuts[-1], learners[-1].branch_rises()
 
 
 def _progress(options: Options, listener: Listener) -> Progress | None:

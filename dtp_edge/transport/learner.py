@@ -188,11 +188,15 @@ class MaskLearner(nn.Module):
         )
         return judged(found, self.network, self.judge)
 
+    def branch_rises(self) -> dict[str, float]:
+        """How much the loss rose without each branch at the start, by name; {} where it was not measured."""
+        branches = () if self.worth is None else self.network.branches
+        return {branch.name: float(self.worth[branch.atom]) for branch in branches}  # type: ignore[index]
+
     def _losses(self) -> np.ndarray | None:
         """What the loss is worth to each atom now: a standard deviation of the scores is a factor e."""
-        if self.worth is None:
-            return None
-        return self.worth * np.exp((self.averaged_scores() - self._start) / SPREAD)
+        drift = (self.averaged_scores() - self._start) / SPREAD
+        return None if self.worth is None else self.worth * np.exp(np.clip(drift, -4, 4))
 
     def _widths(self) -> np.ndarray:
         """Numbers of atoms in the plan as last solved, `[n_groups]`."""
@@ -223,10 +227,7 @@ class MaskLearner(nn.Module):
         ]
 
     def log(self) -> dict[str, Any]:
-        """Return plain numbers: step, softness, mean mask, costs, share of the budget, lowest width.
-
-        The softness is the sum of m(1-m): 0 when every mask is 0 or 1.
-        """
+        """Plain numbers: step, softness (sum of m(1-m)), mean mask, costs, share of the budget, lowest width."""
         mask = self._mask_values()
         kept = self.segments.sum(mask) / np.maximum(self.segments.counts, 1)
         lowest = int(kept.argmin()) if len(kept) else 0
