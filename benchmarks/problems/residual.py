@@ -66,7 +66,7 @@ def residual_network(
 
 @dataclass
 class ResidualCost:
-    """A kernel of `base` for the stream, two a branch; a latency with an overhead a kernel and a staircase."""
+    """A kernel of `base` for the stream, two a branch; latency has an overhead a kernel and a staircase."""
 
     inners: int
     step: int = 1

@@ -22,7 +22,7 @@ def strip_rows(layers: Sequence[Mapping[str, Any]], gone: set[str]) -> list[list
             continue
         name = layer.get("branch") or layer.get("module") or layer["name"]
         if not blocks or blocks[-1]["name"] != name:
-            blocks.append({"name": name, "dense": 0, "kept": 0, "gone": name in gone, "branch": layer.get("branch")})
+            blocks.append({"name": name, "dense": 0, "kept": 0, "gone": name in gone})
         block, now = blocks[-1], 0 if layer.get("kernel") == "gone" or kept is None else kept
         block["dense"], block["kept"] = block["dense"] + dense, block["kept"] + now
     if not blocks or len(blocks) > MOST:

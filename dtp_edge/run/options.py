@@ -51,8 +51,9 @@ NOBODY = Listener()
 class Options:
     """What the user chose; see `prune_for_device` for each.
 
-    `depth` None stands for: branches may go where there is data. `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training.
+    `depth` None stands for: branches may go where there is data. `int8_method` is one of
+    `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the curves are written to
+    `out/tensorboard` while training.
     """
 
     budget: Budget

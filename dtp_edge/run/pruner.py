@@ -111,9 +111,9 @@ class TransportPruner(MaskLearner):
     def blocks(self, teacher: nn.Module) -> BlockDistillation | None:
         """Return what compares the outputs of this network's blocks with those of `teacher`, the dense one.
 
-        `teacher` is a network like the one given, not this pruner's own: `model` itself, if the loop leaves it
-        alone. After `pruner(x)`, `blocks(x)` is a term for the loss: the squared distance at the channels that
-        the masks keep, over the teacher's own square, mean over blocks. None where no block can be compared.
+        `teacher` is a network like the one given, not this pruner's own: `model` itself, if the loop leaves
+        it alone. After `pruner(x)`, `blocks(x)` is a term for the loss: the squared distance at the channels
+        that the masks keep, over the teacher's own square, mean over blocks. None where none compares.
         """
         from dtp_edge.training.distil import BlockDistillation
 

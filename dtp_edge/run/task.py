@@ -208,7 +208,7 @@ class Task:
 def traced(
     model: nn.Module, example_inputs: tuple[Any, ...], exclude: Sequence[str] = (), *, depth: bool = False
 ) -> tuple[PrunableNetwork, tuple[Check, ...]]:
-    """Trace a copy of the user's network, its branches too with `depth`; prove that the graph is that network.
+    """Trace a copy of the user's network, with `depth` its branches too; prove that the graph is it.
 
     **Raises:** `UnsupportedError`, `InputError` (weights that are not finite too), `CheckError`.
     """

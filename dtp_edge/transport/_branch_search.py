@@ -20,7 +20,7 @@ LEAST = 60  # evaluations for a pattern
 PAIRS = 100  # most exchanges of one branch for another that are tried at once
 SEEN = 4  # patterns nearby whose widths are searched for: those that look best at the first threshold
 CLIMBS = 3  # starts that gates are turned from
-FINISHED = 4  # patterns whose widths are searched for with all of them
+FINISHED = 2  # patterns whose widths are searched for with all of them, besides both extremes
 
 
 class BranchSearch:
@@ -47,7 +47,8 @@ class BranchSearch:
         for start in sorted(known, key=self.worth)[-CLIMBS:]:
             self.climb(start)
         tried = sorted((v for v in self.worths.values() if v is not None), key=lambda v: -v[0])[:FINISHED]
-        best_of = max((self.finished(k[self.gates]) for _, k in tried), key=self.search.value)
+        last = [k[self.gates] for _, k in tried] + [p for p in (starts[1], starts[-1]) if self.tried(p)]
+        best_of = max(map(self.finished, self.distinct(last)), key=self.search.value)
         found = [best_of, *(k for p in known for _, k in [self.tried(p) or (0.0, best_of)])]
         return list({k.tobytes(): k for k in found}.values())
 

@@ -34,9 +34,9 @@ CORRECTION = 8.0  # most that first-order terms of a group are scaled by, either
 def measured(
     network: PrunableNetwork, terms: np.ndarray, batches: Iterable[Any], loss: LossFunction | None = None
 ) -> np.ndarray:
-    """Return first-order `terms` `[n_atoms]` of the channels scaled to the measured rise, and that of branches.
+    """Return first-order `terms` `[n_atoms]` of the channels scaled to the measured rise, and branches' own.
 
-    A branch without which the loss falls is worth next to nothing. Raises `InputError` if a loss is not finite.
+    A branch without which the loss falls is worth next to nothing. `InputError` if a loss is not finite.
     """
     masks, found = [np.ones(network.n_atoms)], np.array(terms, dtype=np.float64)
     for group in network.groups:

@@ -16,7 +16,7 @@ from dtp_edge.transport.harden import MIN_KEEP, Judge, caps_of, choices, judged
 from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
 from dtp_edge.transport.plan_mask import PlanMask
-from dtp_edge.transport.scores import initial_scores
+from dtp_edge.transport.scores import initial_scores, spread
 
 __all__ = ["MaskLearner"]
 
@@ -100,7 +100,7 @@ class MaskLearner(nn.Module):
             self.floors = np.minimum(self.floors, self.caps)
         self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
         start = initial_scores(network) if scores is None else np.asarray(scores, dtype=np.float64)
-        self._start = _spread(start)
+        self._start = spread(start, SPREAD)
         self._register(self._start)
         self._solve()
 
@@ -227,7 +227,7 @@ class MaskLearner(nn.Module):
         ]
 
     def log(self) -> dict[str, Any]:
-        """Plain numbers: step, softness (sum of m(1-m)), mean mask, costs, share of the budget, lowest width."""
+        """Plain numbers: step, softness (sum of m(1-m)), mean mask, costs, budget used, lowest width."""
         mask = self._mask_values()
         kept = self.segments.sum(mask) / np.maximum(self.segments.counts, 1)
         lowest = int(kept.argmin()) if len(kept) else 0
@@ -298,14 +298,3 @@ class MaskLearner(nn.Module):
             (self.duals, memory),
         ):
             buffer.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-
-
-def _spread(scores: np.ndarray) -> np.ndarray:
-    if not np.isfinite(scores).all():
-        raise InputError(
-            "the scores contain NaN or infinity.",
-            where="scores",
-            hint="The training diverged: lower the learning rate.",
-        )
-    deviation = scores.std() if len(scores) else 0.0
-    return SPREAD * (scores - scores.mean()) / deviation if deviation > 1e-12 else np.zeros_like(scores)

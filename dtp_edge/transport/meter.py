@@ -115,10 +115,11 @@ def prices(network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float
     """Return what keeping each atom takes of the limits, `[n_atoms]` > 0, for `initial_scores`.
 
     Its marginal cost in the dense network over the limit, summed over the limits of latency and MACs that the
-    dense network exceeds (all 1 if there is none, a gate as many as the channels behind it). What costs next to nothing counts as 1 % of the mean, or
-    it would outshine every importance. Limits of memory take no part: bytes of weights differ a hundredfold
-    between the layers of a network, far more than importance does, and networks trained from scores priced in
-    them ended 1.5 to 2.7 points lower (`benchmarks/accuracy/mcu.py`).
+    dense network exceeds (all 1 if there is none, a gate as many as the channels behind it). What costs next
+    to nothing counts as 1 % of the mean, or it would outshine every importance. Limits of memory take no
+    part: bytes of weights differ a hundredfold between the layers of a network, far more than importance
+    does, and networks trained from scores priced in them ended 1.5 to 2.7 points lower
+    (`benchmarks/accuracy/mcu.py`).
     """
     meter = Meter(network, cost, limits)
     mask, total = np.ones(network.n_atoms), np.zeros(network.n_atoms)

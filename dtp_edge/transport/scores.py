@@ -6,8 +6,8 @@
 - `taylor`: log of |d loss / d mask| (first-order change when the atom goes), averaged over a few batches
 - `uniform`: all equal, for comparison
 
-Where branches can go, importance is measured (`branch_losses`) if there are batches; else a gate's is the norm of
-all weights that only its branch reads.
+Where branches can go, importance is measured (`branch_losses`) if there are batches; else a gate's is the
+norm of all weights that only its branch reads.
 
 A loss needs labels; without them the change of the network's own output is used. With a `price` the score
 is log(importance / price): atoms are ranked by what they are worth per unit of the budget, the order in
@@ -29,7 +29,7 @@ from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
 from dtp_edge.transport.branch_losses import measured
 
-__all__ = ["METHODS", "importance", "initial_scores", "scores_of"]
+__all__ = ["METHODS", "importance", "initial_scores", "scores_of", "spread"]
 
 METHODS = ("l2", "rms", "layer_l2", "taylor", "uniform")
 BLOCK = 2**15  # float64 numbers that stay in a core's cache while they are summed twice
@@ -167,6 +167,18 @@ def _log(values: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(values, floor))
 
 
+def spread(scores: np.ndarray, deviation: float) -> np.ndarray:
+    """Return scores with mean 0 and that standard deviation; `InputError` for any that is not finite."""
+    if not np.isfinite(scores).all():
+        raise InputError(
+            "the scores contain NaN or infinity.",
+            where="scores",
+            hint="The training diverged: lower the learning rate.",
+        )
+    found = scores.std() if len(scores) else 0.0
+    return deviation * (scores - scores.mean()) / found if found > 1e-12 else np.zeros_like(scores)
+
+
 def _standardised(values: np.ndarray) -> np.ndarray:
-    spread = values.std() if len(values) else 0.0
-    return (values - values.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
+    found = values.std() if len(values) else 0.0
+    return (values - values.mean()) / found if found > 1e-12 else np.zeros_like(values)

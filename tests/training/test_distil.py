@@ -96,7 +96,8 @@ def test_compact_and_masked_are_as_far_from_the_dense_network(case: str) -> None
     cut = compact(network, keep)
     base = copy.deepcopy(model)
     blocks = BlockDistillation.of_compact(network, keep, cut.module, base, in_graph=cut.kind == "graph")
-    assert blocks is not None and blocks.places
+    assert blocks is not None
+    assert blocks.places
     cut.module(x)
     one = blocks(x)
     blocks.close()
