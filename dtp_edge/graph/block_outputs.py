@@ -91,7 +91,8 @@ def _ends_stage(node: fx.Node) -> bool:
     spec = spec_of(op_name(node))
     if spec is not None and spec.training_flag is not None and spec.fuses != "norm":
         return False  # a dropout: noise where the network trains
-    after = [s for s in map(_shape, node.users) if s is not None]
+    users = [u for u in node.users if u.op == "call_function" and op_name(u) != "linear"]
+    after = [s for s in map(_shape, users) if s is not None]
     return any(len(s) != len(shape) or s[2:] != shape[2:] for s in after)
 
 
