@@ -59,6 +59,7 @@ EXPERIMENTS = {
     ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
     "random_branches": Experiment("benchmarks.random_branches", "random_branches.json", packages=_ONNX),
+    "kills": Experiment("benchmarks.kills", "kills.jsonl", packages=_ONNX),
     "peer_speed": Experiment(
         "benchmarks.peer_speed",
         "peer_speed.json",

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.errors import InputError
-from dtp_edge.onnx.session import Batch, as_batches, open_session, run, run_fixed_batch
+from dtp_edge.files.sessions import open_session
+from dtp_edge.onnx.session import Batch, as_batches, run, run_fixed_batch
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from dtp_edge.errors import REPORT, CheckError, UnsupportedError
 from dtp_edge.files import require_spellable, unwritable
 from dtp_edge.graph.as_found import TRACING
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.leaves import batch_one as batch_one
+from dtp_edge.graph.leaves import as_tuple, batch_one
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_types
 from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
@@ -66,7 +66,7 @@ def export_onnx(
     """
     refuse_opset(opset)
     path = Path(path)
-    given = as_inputs(example_inputs)
+    given = as_tuple(example_inputs)
     inputs = given if keep_shape else batch_one(given)
     names = list(input_names) if input_names else forward_names(module, inputs)
     try:
@@ -86,11 +86,6 @@ def export_onnx(
         metadata = {**interface.metadata, **(metadata or {})}
     write_onnx(finish_proto(in_opset(model, opset), metadata or {}), path)
     return path
-
-
-def as_inputs(example_inputs: tuple[Any, ...] | torch.Tensor) -> tuple[Any, ...]:
-    """Return the example inputs as a tuple."""
-    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
 
 
 def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:

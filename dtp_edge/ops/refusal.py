@@ -24,7 +24,6 @@ class Code(StrEnum):
     IN_PLACE = "in-place"  # written through a view that surgery would copy
     TIED = "tied"  # its channels could only go all together
     CONSTANT = "constant"  # numbers that no layer makes
-    UNREACHED = "unreached"  # a parameter that no prunable channel leads to
     NEEDED = "needed"  # an operand of an addition that is read elsewhere too
     FREE = "free"  # a branch that costs nothing
     INPUT = "input"  # a branch that holds an input of the network

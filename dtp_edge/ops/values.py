@@ -24,7 +24,6 @@ class _Unset:
 
 
 UNSET = _Unset()
-DimLabels = "Rows | None | _Unset"
 
 
 @dataclass
@@ -43,6 +42,11 @@ class Value:
     @property
     def rank(self) -> int:
         return len(self.shape)
+
+
+def values_of(out: Any) -> list[Value]:
+    """Return the tensors of an output, which is one or a list; what is no tensor is left out."""
+    return [value for value in (out if isinstance(out, list) else [out]) if isinstance(value, Value)]
 
 
 @dataclass

@@ -13,14 +13,14 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from dtp_edge.errors import UnsupportedError
+from dtp_edge.errors import UnsupportedError, first_line
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.as_found import left_as_found
 from dtp_edge.graph.leaves import call, in_float64, leaves, random_like
 from dtp_edge.graph.own_copy import unwrapped
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.proof.check import Check
-from dtp_edge.proof.equality import MAGNIFIED_LIMIT, copied_network, first_line
+from dtp_edge.proof.equality import MAGNIFIED_LIMIT, copied_network
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 
 NAME = "your network == traced"
@@ -47,13 +47,12 @@ def check_traced_equals_own(model: nn.Module, network: PrunableNetwork) -> Check
                 if number:
                     detail = "the example (the network itself does not run on noise)"
                     break
-                return Check(
-                    NAME, False, float("inf"), FLOAT32_LIMIT, f"your network raises {first_line(error)}"
-                )
+                why = f"your network raises {first_line(error, kind=True)}"
+                return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
             try:
                 found = call(network.graph_module, inputs)
             except Exception as error:  # whatever an operator of the graph raises
-                why = f"the graph raises {first_line(error)}"
+                why = f"the graph raises {first_line(error, kind=True)}"
                 return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
             if why := _other_form(wanted, found):
                 return Check(NAME, False, float("inf"), FLOAT32_LIMIT, why)
@@ -142,7 +141,7 @@ def _in_double(model: nn.Module, network: PrunableNetwork, single: float, detail
         inputs = in_float64(network.example_inputs)
         error = relative_error(leaves(call(double, inputs)), leaves(call(graph, inputs)))
     except Exception as problem:  # source code that names float32: the difference cannot be excused
-        why = f"{detail}; float64 does not run: {first_line(problem)}"
+        why = f"{detail}; float64 does not run: {first_line(problem, kind=True)}"
         return Check(NAME, False, single, FLOAT32_LIMIT, why)
     why = f"{detail}; in float64, because float32 differs by {single:.1e}"
     return Check(NAME, error <= MAGNIFIED_LIMIT, error, MAGNIFIED_LIMIT, why)

@@ -15,11 +15,13 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from dtp_edge.errors import first_line
 from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, aten
-from dtp_edge.surgery.difference import FLOAT32_LIMIT, leaves, random_like, relative_error
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 from dtp_edge.surgery.dropped import drop_modules
 from dtp_edge.surgery.kept import KeptIndices
 
@@ -41,7 +43,7 @@ def cut_in_place(
     try:
         module = _copy_around(network.module, tensors)
     except Exception as error:
-        return None, f"the module cannot be copied: {_first_line(error)}"
+        return None, f"the module cannot be copied: {first_line(error, kind=True)}"
     try:
         reason = drop_modules(module, network, kept.keep)
     except AttributeError as error:  # a module of the graph that is none of the user's any more
@@ -182,7 +184,7 @@ def _differs(
         with torch.no_grad(), hushed():
             error = relative_error(leaves(graph_module(*inputs)), leaves(module(*inputs)))
     except Exception as problem:
-        return f"cut in place it does not run ({_first_line(problem)})"
+        return f"cut in place it does not run ({first_line(problem, kind=True)})"
     if not error <= FLOAT32_LIMIT:
         return f"cut in place it computes another function (relative error {error:.2g})"
     return _trains(module, graph_module, tuple(_at_least_two(x) for x in inputs)) if trains else None
@@ -213,7 +215,7 @@ def _trains(module: nn.Module, graph_module: CompactGraph, inputs: tuple[Any, ..
             if again == 0.0 and len(buffers):
                 return _differs_in_training(outputs, graph_module, inputs)
     except Exception as problem:
-        return f"cut in place it does not train ({_first_line(problem)})"
+        return f"cut in place it does not train ({first_line(problem, kind=True)})"
     finally:
         module.eval()
         graph_module.eval()
@@ -235,8 +237,3 @@ def _differs_in_training(
     if error <= TRAIN_LIMIT:
         return None
     return f"cut in place it computes another function in train mode (relative error {error:.2g})"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

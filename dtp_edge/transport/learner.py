@@ -44,12 +44,9 @@ class MaskLearner(nn.Module):
     - `worth`: `[n_atoms]` >= 0, by how much the loss rises without an atom at the start, a branch for a gate;
       `judge`: the loss `[k]` under masks `[k, n_atoms]`. They decide between branches and widths at the end.
     - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step (one dual for all limits).
-    - `straight`: how much of the gradient passes a hard mask, 0 (the plan's exact derivative, which is 0
-      there, so that early decisions are final) to 1 (all of it).
-    - `accumulation`: "proximal" (the paper's), or for comparison "fixed" (epsilon stays at its last value)
-      and "scheduled" (epsilon falls as 1/step without memory of past scores).
     """
 
+    straight = 0.1  # how much of the gradient passes a hard mask: with 0, early decisions are final
     log_odds: Tensor
     offset: Tensor
     sets: Tensor
@@ -70,8 +67,6 @@ class MaskLearner(nn.Module):
         min_keep: float = MIN_KEEP,
         layer_keep: Mapping[str, float] | None = None,
         dual: str = "exact",
-        accumulation: str = "proximal",
-        straight: float = 0.1,
         judge: Judge | None = None,
         worth: np.ndarray | None = None,
     ) -> None:
@@ -80,16 +75,13 @@ class MaskLearner(nn.Module):
             raise InputError(
                 f"total_steps is {total_steps}.", hint="Give the number of training steps, >= 1."
             )
-        if dual not in ("exact", "single") or accumulation not in ("proximal", "fixed", "scheduled"):
-            raise InputError(
-                f"unknown dual {dual!r} or accumulation {accumulation!r}.",
-                hint="dual: exact, single; accumulation: proximal, fixed, scheduled.",
-            )
+        if dual not in ("exact", "single"):
+            raise InputError(f"unknown dual {dual!r}.", hint="There are exact and single.")
         require_feasible(network, cost, limits)
         self.network, self.cost = network, cost
         self.module = network.module
-        self.total_steps, self.ramp, self.dual, self.accumulation = total_steps, ramp, dual, accumulation
-        self.min_keep, self.straight, self.judge, self.worth = min_keep, straight, judge, worth
+        self.total_steps, self.ramp, self.dual, self.min_keep = total_steps, ramp, dual, min_keep
+        self.judge, self.worth = judge, worth
         self.tolerance = 1e-4  # relative, on the falling budget; hardening meets the final one exactly
         self.meter = Meter(network, cost, limits)
         self.limits = self.meter.limits
@@ -128,8 +120,11 @@ class MaskLearner(nn.Module):
 
     def mask(self) -> Tensor:
         """Return the masks `[n_atoms]`, float32, differentiable in `scores`."""
-        if self._hard:
-            return self.hard_mask.to(torch.float32)
+        if self._hard:  # what lies in a closed branch runs whole, for no norm can run over nothing
+            if not self.network.branches:
+                return self.hard_mask.to(torch.float32)
+            keep = self.network.opened(self.hard_mask.cpu().numpy())
+            return torch.as_tensor(keep, dtype=torch.float32, device=self.hard_mask.device)
         sets = len(self.floors) + 1
         duals = self.limit_duals
         return PlanMask.apply(  # type: ignore[return-value]
@@ -165,8 +160,7 @@ class MaskLearner(nn.Module):
         """Plain copies of what `forward` needs, so that it never waits for a tensor's value."""
         done = int(self.steps_done)
         self._hard = done >= self.total_steps
-        factor = {"proximal": 1.0, "fixed": self.total_steps, "scheduled": done + 1.0}[self.accumulation]
-        self._slope = 2.0 * factor / self.epsilon
+        self._slope = self.slope_after(done)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -208,7 +202,7 @@ class MaskLearner(nn.Module):
     def averaged_scores(self) -> np.ndarray:
         """Return the time average of the scores, which is what the accumulated plan ranks by."""
         done = int(self.steps_done)
-        if done == 0 or self.accumulation != "proximal":
+        if done == 0:
             return self.scores.detach().double().cpu().numpy()
         return (self.log_odds * (self.epsilon / (2.0 * done))).cpu().numpy()
 
@@ -249,13 +243,18 @@ class MaskLearner(nn.Module):
         dense = self.meter.dense
         return {m: max(v, dense[m] + share * (v - dense[m])) for m, v in self.limits.items()}
 
-    def _history(self) -> Tensor:
-        return self.log_odds if self.accumulation == "proximal" else torch.zeros_like(self.log_odds)
+    def slope_after(self, steps: int) -> float:
+        """Return what the present scores weigh in the log-odds: 2 / epsilon, whatever step it is."""
+        return 2.0 / self.epsilon
+
+    def history(self) -> Tensor:
+        """Return the log-odds that past scores left, `[n_atoms]`: the previous plan of the Bregman term."""
+        return self.log_odds
 
     def _solve(self) -> None:
         """Solve the duals for the present scores and store them with what the gradient needs."""
         self._refresh()
-        history = self._history().cpu().numpy()
+        history = self.history().cpu().numpy()
         z = history + self._slope * self.scores.detach().double().cpu().numpy()
         caps = self.caps_now()
         limits = self.limits_now()

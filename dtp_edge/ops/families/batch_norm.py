@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtp_edge.ops.moments import affine, weighted_moments, weights_of
 from dtp_edge.ops.spec import Spec, T, example, register
-from dtp_edge.ops.values import Arguments, Context, Value
+from dtp_edge.ops.values import Arguments, Context, Value, values_of
 
 
 def batch_norm(ctx: Context, a: Arguments, out: Any) -> None:
@@ -34,7 +34,7 @@ def instance_norm(ctx: Context, a: Arguments, out: Value) -> None:
 def _per_channel(ctx: Context, a: Arguments, x: Value, out: Any) -> None:
     """Decomposed forms also return the statistics that they used, empty in evaluation."""
     labels = [ctx.read(x, d) for d in range(x.rank)]
-    first, *statistics = out if isinstance(out, list) else [out]
+    first, *statistics = values_of(out)
     first.labels[:] = labels
     for value in statistics:
         if value.shape == (x.shape[1],):

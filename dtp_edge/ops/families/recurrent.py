@@ -9,7 +9,7 @@ import numpy as np
 from dtp_edge.ops.labels import Rows
 from dtp_edge.ops.refusal import NotCovered
 from dtp_edge.ops.spec import Example, Spec, T, Work, example, register
-from dtp_edge.ops.values import Arguments, Context, Value, concatenate
+from dtp_edge.ops.values import Arguments, Context, Value, concatenate, values_of
 
 CELLS = {"lstm_cell": 4, "gru_cell": 3, "rnn_tanh_cell": 1, "rnn_relu_cell": 1}
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -71,7 +71,7 @@ def cell(ctx: Context, a: Arguments, out: Any) -> None:
     for state in states:
         ctx.bind(state, state.rank - 1, hidden)
     _one_cell(ctx, weights, ctx.read(x, x.rank - 1), hidden, CELLS[ctx.op])
-    for value in out if isinstance(out, list) else [out]:
+    for value in values_of(out):
         value.labels[-1] = hidden
 
 
