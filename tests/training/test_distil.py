@@ -108,7 +108,7 @@ def test_compact_and_masked_are_as_far_from_the_dense_network(case: str) -> None
     other = masked(x)
     masked.close()
     if case != "masks on activations":  # there the graph runs, which has outputs that are no module's
-        assert masked.places.keys() >= blocks.places.keys()
+        assert {p.theirs for p in masked.places} >= {p.theirs for p in blocks.places}
         assert float(one.detach()) > 1e-3
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     one.backward()
@@ -252,3 +252,22 @@ def run(recipe: Recipe, folder: Path | None, stop: int | None = None):  # type: 
 def test_a_negative_weight_is_refused() -> None:
     with pytest.raises(InputError, match="block_distill"):
         Recipe(block_distill=-1.0)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_follows_a_block_that_went_is_compared_with_what_it_gave(in_place: bool) -> None:
+    torch.manual_seed(0)
+    model, x = randomised(Residual()), torch.randn(4, 1, 8, 8)
+    network = trace_network(model, (x,), depth=True)
+    keep = np.ones(network.n_atoms, dtype=bool)
+    keep[next(b.atom for b in network.branches if b.name == "blocks.1")] = False
+    cut = compact(network, network.settled(keep), in_place=in_place)
+    assert (cut.kind == "module") == in_place
+    blocks = BlockDistillation.of_compact(network, keep, cut.module, model, in_graph=not in_place)
+    assert blocks is not None
+    cut.module(x)
+    found = float(blocks(x).detach())
+    with torch.no_grad():
+        first = model.blocks[0](model.stem(x))
+        second = model.blocks[1](first)
+    assert found == pytest.approx(float(((first - second) ** 2).sum() / (second**2).sum()), rel=1e-4)
