@@ -52,7 +52,9 @@ def result(folder: Path) -> dict[str, object]:
     """What the run left: digests of its files, groups, accuracies."""
     run = folder / "run"
     report = json.loads((run / "report.json").read_text())
-    digests = {n: hashlib.sha256((run / n).read_bytes()).hexdigest() for n in ("model.onnx", "model.safetensors")}
+    digests = {
+        n: hashlib.sha256((run / n).read_bytes()).hexdigest() for n in ("model.onnx", "model.safetensors")
+    }
     return {"groups": report["groups"], "accuracy": report["accuracy"], **digests}
 
 
@@ -93,7 +95,10 @@ def main() -> None:
             same = not there.startswith("exit") and result(folder) == expected
             equal += same
             KILLS.append({"moment": moment, "at": round(at_s / length_s, 3), "there": there, "equal": same})
-            print(f"{moment}: killed at {at_s / length_s:.2f} of the run, left {there}, equal: {same}", flush=True)
+            print(
+                f"{moment}: killed at {at_s / length_s:.2f} of the run, left {there}, equal: {same}",
+                flush=True,
+            )
     print(f"{equal} of {given.moments} equal")
 
 

@@ -26,6 +26,7 @@ Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --keep 50% (of all channels) each=50% (of every group) GROUP=40%
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
+               --depth/--no-depth: may whole blocks go? (with --data yes)
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
@@ -51,7 +52,7 @@ the dense network (60%); all of them hold.
   optimizer   optimizer (sgd adamw) learning_rate (or base_ mask_ tune_ score_
               learning_rate) momentum weight_decay gradient_clip warmup
               schedule (cosine linear step onecycle constant)
-  loss        distill (0: labels only) temperature label_smoothing
+  loss        distill (0: labels only) block_distill temperature label_smoothing
   otherwise   mixed_precision (no bf16 fp16) channels_last ema
               recalibrate_batches refit_images"""
 

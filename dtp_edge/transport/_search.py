@@ -189,7 +189,7 @@ class Search:
         while improved and self.left > 0:
             improved = False
             alive = self.alive(k)
-            for a in np.flatnonzero(alive):
+            for a in np.flatnonzero(alive).tolist():
                 for n in self.removals(a, int(k[a] - least[a]), int(k[a])):
                     less = k.copy()
                     less[a] -= n
