@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from dtp_edge.graph.own_copy import own_copy
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
 from dtp_edge.proof import Check, check_traced_equals_own, require
+from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.options import NOBODY, Listener, Options
 from dtp_edge.surgery import compact
 from dtp_edge.transport import (
@@ -33,7 +33,6 @@ from dtp_edge.transport import (
     require_feasible,
 )
 from dtp_edge.transport.batch_loss import LossFunction
-from dtp_edge.transport.branch_losses import losses_of
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
 from dtp_edge.transport.scores import importance, scores_of
 
@@ -127,7 +126,7 @@ class Task:
             if scores is None:
                 scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
-                judge = partial(losses_of, network, batches=seen, loss=loss)
+                judge = FittedJudge(network, seen, loss)
         return {
             "network": self.network,
             "cost": self.cost,

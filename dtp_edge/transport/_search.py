@@ -99,6 +99,8 @@ class Search:
 
     def threshold(self) -> np.ndarray:
         """Keep what is denser than the lowest threshold that fits (bisection over the atoms' densities)."""
+        if self.within and self.fits(self.most):
+            return self.most.copy()  # on a blocked layout all channels may fit where fewer do not
         levels = np.unique(self.density)[::-1]
         low, high = -1, len(levels) - 1  # number of levels let in, less one: low fits, high may not
         best = self.floors.copy()

@@ -31,6 +31,7 @@ Judge = Callable[[np.ndarray], np.ndarray]  # masks [k, n_atoms] -> losses [k]
 
 # least share of a group that stays, if the budget allows it: at 0.1 layers may end narrow and wide in turns
 MIN_KEEP = 0.15
+WIDE = 0.5  # tried as well where branches can go: what narrow layers save, a branch may save at less loss
 
 
 def caps_of(network: PrunableNetwork, layer_keep: Mapping[str, float] | None) -> np.ndarray | None:
@@ -115,9 +116,13 @@ def choices(
         return [search.run(max_evaluations, widths)]
     search.left = max_evaluations
     start = search.threshold() if widths is None else search.rounded(widths)
-    branches = BranchSearch(search, _lower(floors), max_evaluations)
-    found = branches.run(start[branches.gates])
-    return [network.settled(search.mask(k).astype(bool)) for k in found]
+    found: list[np.ndarray] = []
+    wide = np.minimum(floors_of(network.groups, WIDE, meter), most)
+    for least in [floors] if (wide <= floors).all() else [floors, np.maximum(floors, wide)]:
+        branches = BranchSearch(search, _lower(least), max_evaluations)
+        found += branches.run(start[branches.gates])
+    found.sort(key=search.value, reverse=True)
+    return [network.settled(search.mask(k).astype(bool)) for k in {k.tobytes(): k for k in found}.values()]
 
 
 def judged(found: Sequence[np.ndarray], network: PrunableNetwork, judge: Judge | None) -> np.ndarray:
