@@ -33,6 +33,10 @@ from benchmarks.problems.keeps import random_depth
 from benchmarks.subjects import build, names
 
 NETWORKS = EXPERIMENTS["depth_networks"]
+_HEAVY = (
+    *("large", "base", "101", "152", "161", "16gf", "32gf", "128gf", "8gf", "_l", "_h", "_b4", "_b5", "_b6"),
+    *("_b7", "v2_m", "_b_", "vgg", "swin_s", "swin_b", "v2_s", "wide"),
+)
 PROFILES = ("rpi4-ncnn-fp32-1t", "stm32n6-npu-int8")  # additive, and with saturation and in-place memory
 
 
@@ -226,6 +230,11 @@ def _line(r: dict[str, Any]) -> str:
         f" {r['on_graph']} | {err(r['err64'])} | {err(r['err_onnx'])} | {err(r['cost_gap'])} | {r['kind']} |"
         f" {reasons} |"
     )
+
+
+def _is_heavy(name: str) -> bool:
+    """Networks that take minutes come last: a run that is stopped has seen most of them."""
+    return any(part in name for part in _HEAVY)
 
 
 def main() -> None:

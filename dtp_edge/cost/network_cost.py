@@ -158,16 +158,21 @@ class NetworkCost:
         """
         reduced = self._without_closed(sizes)
         order = {layer.name: i for i, layer in enumerate(self.layers.layers)}
-        rows = self._rows(sizes) if reduced is self else [*reduced._rows(sizes), *self._gone(sizes)]
+        rows = reduced._rows(sizes)
+        if reduced is not self:
+            rows += self._gone(sizes, {row.name for row in rows})
         return sorted(rows, key=lambda row: order[row.name])
 
-    def _gone(self, sizes: np.ndarray) -> list[LayerCost]:
+    def _gone(self, sizes: np.ndarray, left: set[str]) -> list[LayerCost]:
         """Return a row for every layer that closed gates take away."""
-        gone = {n: g.name for g in reversed(self.layers.gates) if sizes[g.width] == 0 for n in g.gone}
+        closed = {n: g.name for g in self.layers.gates if sizes[g.width] == 0 for n in g.gone}
         return [
-            LayerCost(x.name, x.module, "gone", 0.0, 0.0, 0.0, 0.0, 0.0, f"gone with {gone[x.name]}")
+            LayerCost(
+                *(x.name, x.module, "gone", 0.0, 0.0, 0.0, 0.0, 0.0),
+                source=f"gone with {closed.get(x.name, 'the branches that read it')}",
+            )
             for x in self.layers.layers
-            if x.name in gone
+            if x.name not in left
         ]
 
     def _rows(self, sizes: np.ndarray) -> list[LayerCost]:

@@ -96,7 +96,7 @@ class LayerGraph:
         for layer in reversed(self.layers):  # what only closed branches read goes with them
             idle = before.intersection(layer.outputs) and read.isdisjoint(layer.outputs)
             if layer.name not in gone and not idle:
-                left.append(replace(layer, inputs=tuple(map(now, layer.inputs))))
+                left.append(replace(layer, inputs=tuple(dict.fromkeys(map(now, layer.inputs)))))
                 read.update(left[-1].inputs)
         layers = tuple(reversed(left))
         dead = before.union(*(layer.outputs for layer in self.layers)) - {*self.inputs, *read}
