@@ -115,6 +115,12 @@ EXPERIMENTS = {
         "benchmarks.transport_speed", "transport_speed_plan.json", packages=("torch", "pot")
     ),
     "transport_speed_step": Experiment("benchmarks.transport_speed", "transport_speed_step.json"),
+    "sweep_cost": Experiment(
+        "benchmarks.sweep_cost",
+        "sweep_cost.jsonl",
+        "sweep_cost.md",
+        "benchmarks.sweep_cost:whole_page",
+    ),
     "two_processes": Experiment(
         "benchmarks.two_processes",
         "two_processes.json",

@@ -50,7 +50,7 @@ def trace_network(
     for tensor in inputs:
         if isinstance(tensor, torch.Tensor) and tensor.numel() == 0:
             raise InputError(
-                f"an example input of shape {list(tensor.shape)} holds nothing",
+                f"an example input of shape {list(tensor.shape)} is empty",
                 where="example_inputs",
                 hint="Give one whole input, such as torch.randn(1, 3, 224, 224).",
             )

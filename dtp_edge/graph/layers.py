@@ -40,9 +40,8 @@ class Layer:
     `op` is the ATen name without overload ("conv2d", "linear", "add", "batch_norm", "cat", ...),
     `module` the name of the nn.Module that owns it, `attributes` its literal arguments
     (for convolutions always: kernel_size, stride, padding, dilation, groups, transposed).
-    `groups_width`: for a grouped convolution whose number of groups shrinks with pruning
-    (depthwise), the Width index that counts its groups. `gate`: for a layer that goes with a branch, the
-    Width index whose size is the product of the gates that it runs behind.
+    `gate`: for a layer that goes with a branch, the Width index whose size is the product of the gates that
+    it runs behind.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Layer:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, object] = field(default_factory=dict)
-    groups_width: int | None = None
     gate: int | None = None
 
 

@@ -77,7 +77,7 @@ def quantize_onnx(
     """
     if method != "best" and method not in METHODS:
         raise InputError(
-            f"{method!r} is no calibration method",
+            f"{method!r} is not a calibration method",
             where="method",
             hint=f"One of best, {', '.join(METHODS)}.",
         )

@@ -68,7 +68,9 @@ def evaluate_onnx(
             break
     if not total:
         raise InputError(
-            "the loader gave no sample", where="loader", hint="Give (inputs, labels) batches, each time anew."
+            "the loader gave no sample",
+            where="loader",
+            hint="Give (inputs, labels) batches, fresh each time.",
         )
     return right / total
 

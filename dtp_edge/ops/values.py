@@ -91,13 +91,13 @@ class Context:
             return Value((), [])
         found = self.values.get(argument)
         if not isinstance(found, Value):
-            raise NotCovered("an argument that is no single tensor")
+            raise NotCovered("an argument that is not a single tensor")
         return found
 
     def number(self, argument: Any, what: str = "a number") -> int:
         """Return an integer argument; a size that is computed when the network runs is not covered."""
         if isinstance(argument, bool) or not isinstance(argument, int):
-            raise NotCovered(f"{what} that is no whole number of the graph")
+            raise NotCovered(f"{what} that is not a fixed whole number")
         return argument
 
     def dim(self, argument: Any, rank: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from dtp_edge.errors import first_line
 from dtp_edge.graph import MaskedNetwork, mode_of
@@ -153,8 +154,8 @@ def copied_network(network: PrunableNetwork, *, dtype: torch.dtype | None = None
                 value = lookup(graph_module, n.target)
                 if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
                     _assign(graph_module, n.target, value.to(dtype))
-        inputs = tuple(
-            x.to(dtype) if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs
+        inputs = pytree.tree_map_only(
+            torch.Tensor, lambda x: x.to(dtype) if x.is_floating_point() else x, inputs
         )
         module = graph_module
     return dataclasses.replace(network, module=module, graph_module=graph_module, example_inputs=inputs)

@@ -49,7 +49,8 @@ def _train(
 
     def make_learner(steps: int) -> MaskLearner:
         batches = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
-        learners.append(task.learner(steps, batches=batches))
+        begin = {} if options.warm is None else options.warm.begin(task)
+        learners.append(task.learner(steps, **({"batches": batches} | begin)))
         return learners[-1]
 
     def cut(keep: np.ndarray) -> nn.Module:
@@ -70,6 +71,7 @@ def _train(
         data,
         options.schedule(),
         make_learner=make_learner,
+        mask_share=1.0 if options.warm is None else options.warm.mask_share,
         cut=cut,
         refit=fit,
         compare=compare,
@@ -77,12 +79,14 @@ def _train(
         checkpoint_dir=options.out / "checkpoint" if options.out is not None else None,
         resume=options.resume,
         seed=options.seed,
+        shared=options.shared,
         identity={
             "device": task.cost.profile.name,
             "limits": dict(task.limits),
             "layer_keep": task.layer_keep,
             "weights": task.dense_sha256,
             **({"branches": len(task.network.branches)} if task.network.branches else {}),
+            **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
     )
     return outcome, cuts[-1], learners[-1].branch_rises()

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.utils import _pytree as pytree
 
 from dtp_edge.errors import first_line
 from dtp_edge.graph.hush import hushed
@@ -187,7 +188,7 @@ def _differs(
         return f"cut in place it does not run ({first_line(problem, kind=True)})"
     if not error <= FLOAT32_LIMIT:
         return f"cut in place it computes another function (relative error {error:.2g})"
-    return _trains(module, graph_module, tuple(_at_least_two(x) for x in inputs)) if trains else None
+    return _trains(module, graph_module, pytree.tree_map(_at_least_two, inputs)) if trains else None
 
 
 def _at_least_two(x: Any) -> Any:
@@ -211,9 +212,9 @@ def _trains(module: nn.Module, graph_module: CompactGraph, inputs: tuple[Any, ..
             weights = [p for p in module.parameters() if p.requires_grad]
             torch.autograd.grad(total, weights, allow_unused=True)
         with torch.no_grad():
-            again = relative_error(outputs, leaves(module(*inputs)))
-            if again == 0.0 and len(buffers):
-                return _differs_in_training(outputs, graph_module, inputs)
+            reason = _differs_in_training(outputs, graph_module, inputs) if buffers else None
+            if reason is not None and relative_error(outputs, leaves(module(*inputs))) == 0.0:
+                return reason  # else something in it is random, and no two runs agree
     except Exception as problem:
         return f"cut in place it does not train ({first_line(problem, kind=True)})"
     finally:

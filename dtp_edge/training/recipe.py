@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
+
 from dtp_edge.errors import InputError, nearest
 
 
@@ -132,3 +134,9 @@ def _one_of(what: str, value: str, known: Any) -> None:
     if value not in known:
         near = nearest(value, known) or list(known)
         raise InputError(f"there is no {what} '{value}'", hint=f"Did you mean {', '.join(near)}?")
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with another seed; fixes torch's global generator too, so that fresh weights follow it."""
+    torch.manual_seed(seed)
+    return replace(recipe, seed=seed)

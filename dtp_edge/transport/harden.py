@@ -108,7 +108,8 @@ def choices(
     ranked = scores if values is None else values
     density, worth = _worth(scores, values, network, meter, floors)
     density = density + _tie_break(network, ranked) * 1e-6 * (np.abs(density).max() or 1.0)
-    steps = steps_of(network, cost) if "latency_ms" in limits else np.ones_like(most)
+    stepped = {"latency_ms", "energy_mj"} & set(limits)
+    steps = steps_of(network, cost) if stepped else np.ones_like(most)
     if losses is not None and network.branches:
         worth = _recovered(losses, network)
     search = Search(network, meter, ranked, worth, density, floors, most, steps, near=values is None)

@@ -17,6 +17,7 @@ from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
 from dtp_edge.transport.plan_mask import PlanMask
 from dtp_edge.transport.scores import initial_scores, spread
+from dtp_edge.transport.warm import Warm
 
 __all__ = ["MaskLearner"]
 
@@ -37,12 +38,13 @@ class MaskLearner(nn.Module):
     - `cost`, `limits`: `{metric: limit}`; refused with `BudgetError` if they cannot be reached.
     - `total_steps`: number of `step()` calls until the masks are hard (they are then 0 or 1 for good).
     - `scores`: `[n_atoms]` start, any scale (standardised here); None: `initial_scores(network)`.
+    - `warm`: what a learner for a looser budget left: log-odds to begin with, and the budget to fall from.
     - `logit_scale`: log-odds per standard deviation of the scores at the end; sets epsilon.
     - `ramp`: share of the steps over which the budget falls from dense to its target.
     - `min_keep`: share of every group that stays whatever its scores.
     - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
-    - `worth`: `[n_atoms]` >= 0, by how much the loss rises without an atom at the start, a branch for a gate;
-      `judge`: the loss `[k]` under masks `[k, n_atoms]`. They decide between branches and widths at the end.
+    - `worth`: `[n_atoms]` >= 0, by how much the loss rises without an atom (a gate's branch) at the start;
+      `judge`: the loss `[k]` under masks `[k, n_atoms]`. They decide between branches and widths.
     - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step (one dual for all limits).
     """
 
@@ -62,6 +64,7 @@ class MaskLearner(nn.Module):
         total_steps: int,
         *,
         scores: np.ndarray | None = None,
+        warm: Warm | None = None,
         logit_scale: float = 100.0,
         ramp: float = 0.5,
         min_keep: float = MIN_KEEP,
@@ -92,8 +95,11 @@ class MaskLearner(nn.Module):
             self.floors = np.minimum(self.floors, self.caps)
         self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
         start = initial_scores(network) if scores is None else np.asarray(scores, dtype=np.float64)
+        self.begin = {} if warm is None else dict(warm.limits)
         self._start = spread(start, SPREAD)
         self._register(self._start)
+        if warm is not None:
+            self.log_odds.copy_(torch.as_tensor(warm.log_odds))
         self._solve()
 
     def _register(self, start: np.ndarray) -> None:
@@ -120,11 +126,11 @@ class MaskLearner(nn.Module):
 
     def mask(self) -> Tensor:
         """Return the masks `[n_atoms]`, float32, differentiable in `scores`."""
-        if self._hard:  # what lies in a closed branch runs whole, for no norm can run over nothing
-            if not self.network.branches:
-                return self.hard_mask.to(torch.float32)
-            keep = self.network.opened(self.hard_mask.cpu().numpy())
-            return torch.as_tensor(keep, dtype=torch.float32, device=self.hard_mask.device)
+        if self._hard:
+            keep = self.hard_mask
+            if self.network.branches:  # a closed one runs whole, for no norm can run over nothing
+                keep = torch.from_numpy(self.network.opened(keep.cpu().numpy())).to(keep.device)
+            return keep.to(torch.float32)
         sets = len(self.floors) + 1
         duals = self.limit_duals
         return PlanMask.apply(  # type: ignore[return-value]
@@ -184,8 +190,7 @@ class MaskLearner(nn.Module):
 
     def branch_rises(self) -> dict[str, float]:
         """How much the loss rose without each branch at the start, by name; {} where it was not measured."""
-        branches = () if self.worth is None else self.network.branches
-        return {branch.name: float(self.worth[branch.atom]) for branch in branches}  # type: ignore[index]
+        return {b.name: float(self.worth[b.atom]) for b in self.network.branches if self.worth is not None}
 
     def _losses(self) -> np.ndarray | None:
         """What the loss is worth to each atom now: a standard deviation of the scores is a factor e."""
@@ -238,9 +243,9 @@ class MaskLearner(nn.Module):
         }
 
     def limits_now(self) -> dict[str, float]:
-        """The falling budget: from the dense cost to the limit, linear over the first `ramp` of the steps."""
+        """The falling budget: from the dense cost, or a warm start's, to the limit, linear within `ramp`."""
         share = min(1.0, (int(self.steps_done) + 1) / max(1.0, self.ramp * self.total_steps))
-        dense = self.meter.dense
+        dense = self.meter.dense | self.begin
         return {m: max(v, dense[m] + share * (v - dense[m])) for m, v in self.limits.items()}
 
     def slope_after(self, steps: int) -> float:
@@ -291,9 +296,6 @@ class MaskLearner(nn.Module):
     def _store(self, plan: Plan, history: np.ndarray, before: float) -> None:
         high = np.where(np.isfinite(plan.high), plan.high, 0.0)
         memory = np.concatenate([[plan.dual, before], plan.low, high])
-        for buffer, value in (
-            (self.offset, history + plan.shift),
-            (self.sets, plan.sets),
-            (self.duals, memory),
-        ):
+        values = ((self.offset, history + plan.shift), (self.sets, plan.sets), (self.duals, memory))
+        for buffer, value in values:
             buffer.copy_(torch.from_numpy(np.ascontiguousarray(value)))

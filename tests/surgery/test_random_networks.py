@@ -24,7 +24,7 @@ def plans(blocks, low, high):
     )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     image=plans(IMAGE_BLOCKS, 0, 2),
     tokens=plans(TOKEN_BLOCKS, 0, 1),

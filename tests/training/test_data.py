@@ -7,6 +7,9 @@ import io
 import os
 import pickle
 import struct
+import time
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +133,45 @@ def test_damaged_cifar_npz(tmp_path: Path, changes: dict[str, np.ndarray]) -> No
     _write_npz(tmp_path, **changes)
     with pytest.raises(InputError):
         load_data(f"cifar10:{tmp_path}")
+
+
+def _npy(shape: str, data: bytes = b"", padding: int = 0) -> bytes:
+    """An array file whose header may say anything."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}{' ' * padding}\n".encode()
+    return b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + data
+
+
+GIANTS = {
+    "more values than the file": _npy("(10000000000000,)"),
+    "more values than can be counted": _npy(f"({10**40},)"),
+    "a long header": _npy("(1,)", b"0", padding=4_000_000),
+    "many dimensions": _npy(f"({'1,' * 3_000})", b"0"),
+    "a bomb": _npy(f"({1 << 29},)"),  # and as many zeros
+}
+
+
+@pytest.mark.parametrize("name", GIANTS)
+def test_giant_headers_of_cifar_npz(name: str, tmp_path: Path) -> None:
+    _write_npz(tmp_path)
+    with zipfile.ZipFile(tmp_path / "cifar10_jpeg.npz") as archive:
+        members = {m: archive.read(m) for m in archive.namelist()}
+    members["train_labels.npy"] = GIANTS[name]
+    with zipfile.ZipFile(
+        tmp_path / "cifar10_jpeg.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1
+    ) as archive:
+        for member, content in members.items():
+            with archive.open(member, "w") as stream:
+                stream.write(content)
+                for _ in range((1 << 9) * (member == "train_labels.npy" and name == "a bomb")):
+                    stream.write(bytes(1 << 20))
+    assert (tmp_path / "cifar10_jpeg.npz").stat().st_size < 4_000_000
+    tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises(InputError, match=r"cifar10_jpeg\.npz"):
+        load_data(f"cifar10:{tmp_path}")
+    assert time.process_time() - started < 5
+    assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    tracemalloc.stop()
 
 
 def _write_batches(folder: Path) -> np.ndarray:

@@ -27,7 +27,7 @@ def instance_norm(ctx: Context, a: Arguments, out: Value) -> None:
     """Statistics over the spatial dimensions of each channel of each sample."""
     x = ctx.value(a["input"])
     for dim in range(2, x.rank):
-        ctx.freeze(ctx.read(x, dim), f"{ctx.op} over a labelled spatial dimension")
+        ctx.freeze(ctx.read(x, dim), f"{ctx.op} takes it as a spatial dimension")
     _per_channel(ctx, a, x, out)
 
 

@@ -19,7 +19,7 @@ def windows(count: int) -> Callable[[Context, Arguments, Any], None]:
                 if dim < x.rank - count:
                     value.labels[dim] = rows
                 else:
-                    ctx.freeze(rows, f"{ctx.op} over a labelled spatial dimension")
+                    ctx.freeze(rows, f"{ctx.op} takes it as a spatial dimension")
 
     return label
 
