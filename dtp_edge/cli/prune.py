@@ -28,6 +28,7 @@ Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --energy 5mJ (where the profile knows the board's power)
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
+               --depth/--no-depth: may whole blocks go? (with --data yes)
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
@@ -55,13 +56,13 @@ the dense network (60%); all of them hold.
   optimizer   optimizer (sgd adamw) learning_rate (or base_ mask_ tune_ score_
               learning_rate) momentum weight_decay gradient_clip warmup
               schedule (cosine linear step onecycle constant)
-  loss        distill (0: labels only) temperature label_smoothing
+  loss        distill (0: labels only) block_distill temperature label_smoothing
   otherwise   mixed_precision (no bf16 fp16) channels_last ema
               recalibrate_batches refit_images"""
 
 GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
-    "Network": ("device", "weights", "input_shape", "exclude"),
+    "Network": ("device", "weights", "input_shape", "exclude", "depth"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
     "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
@@ -138,6 +139,11 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     help="Shape of one input, where MODEL does not say; NAME=C,H,W;NAME=… of an ONNX file.",
 )
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
+@click.option(
+    "--depth/--no-depth",
+    default=None,
+    help="Whether whole residual branches may go [default: where there is --data].",
+)
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
 @click.option(

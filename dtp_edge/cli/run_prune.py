@@ -62,6 +62,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         epochs=request["epochs"],
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
+        depth=request["depth"],
         resume=request["resume"],
         force=request["force"],
         int8=request["int8"],
@@ -203,7 +204,10 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
 
     module, inputs, _ = _network(request, None)
     names = _named_devices(request["device"])
-    plans = feasibility(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
+    depth = request["data"] is not None if request["depth"] is None else request["depth"]
+    plans = feasibility(
+        module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
+    )
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:

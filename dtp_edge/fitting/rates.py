@@ -10,6 +10,9 @@ what keeps a rate that the data cannot see near a physical value instead of at i
 `fit_population` learns the prior's mean from many boards at once (empirical Bayes), and
 `leave_family_out` holds each network family out on *all* boards, prior included, so that the error it
 reports is for networks that nothing here has seen.
+
+Not `scipy.optimize.least_squares`: `profile fit` is part of the core, which would depend on scipy for one
+function. A test holds the minimum to scipy's.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The schema is code so that it cannot drift from the loader; `hardware_profiles/schema.json` is its
 published copy (a test holds the two equal). Every quantity has its unit in its name, and no unknown
-field passes: a missing unit ("clock" for "clock_mhz") is therefore refused by name.
+field passes: a missing unit ("clock" for "clock_mhz") is therefore refused by name. Not msgspec or pydantic:
+the schema is published as JSON Schema, and classes would describe a profile a second time.
 """
 
 from __future__ import annotations
