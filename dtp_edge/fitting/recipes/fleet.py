@@ -115,6 +115,11 @@ def channel_steps(step: int, *, inputs: bool = True, depthwise: bool = True) -> 
     return {**steps, "depthwise": {"out_channels": step}} if depthwise else steps
 
 
+def at_most(macs_per_second: float, rates: Sequence[str] = ("conv", "conv1x1", "linear")) -> dict[str, float]:
+    """Return the bound of a data sheet for these rates."""
+    return {rate: macs_per_second for rate in rates}  # noqa: C420  fromkeys would not be a dict of str to a checker
+
+
 def rate_spec(shape: Shape, compute_sd: float, sd: float) -> RateSpec:
     """Return the form: rates differ from their like by `compute_sd` (MACs) and `sd` (all else), in log."""
     compute, memory, dram = _COMPUTE / shape.macs, _MEMORY / shape.values, _MEMORY / shape.dram
