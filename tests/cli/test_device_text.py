@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
 from click.testing import CliRunner
+from torch import nn
 
 from dtp_edge.cli.device_text import describe_profile, device_rows
 from dtp_edge.cli.devices import devices
+from dtp_edge.cli.run_prune import _named_devices
 from dtp_edge.errors import InputError
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import list_profiles
+from dtp_edge.run.feasibility import feasibility
+from dtp_edge.transport import Budget
 
 
 def test_rows_cover_every_shipped_profile_and_filter():
@@ -58,3 +65,22 @@ def test_page_names_what_a_reader_needs(name):
     assert all(len(line) <= 80 for line in page.splitlines() if "http" not in line)
     for word in (profile.name, "How right it is", "Channel staircase", profile.provenance.licence.split()[0]):
         assert word in page
+
+
+def test_all_stands_for_every_profile_once():
+    assert _named_devices("all") == list_profiles()
+    assert _named_devices("host, rpi4-ncnn-fp32-1t,all")[:2] == ["host", "rpi4-ncnn-fp32-1t"]
+    assert len(_named_devices("rpi4-ncnn-fp32-1t,all")) == len(list_profiles())
+
+
+def test_a_device_that_cannot_cost_the_network_does_not_hide_the_others(tmp_path):
+    document = dict(load_profile("rpi4-ncnn-fp32-1t").document)
+    document |= {"name": "pools-only", "kernels": {"pool": document["kernels"]["pool"]}}
+    path = tmp_path / "pools.json"
+    path.write_text(json.dumps(document))
+    net, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)), torch.randn(1, 3, 8, 8)
+    plans = feasibility(net, x, [str(path), "rpi4-ncnn-fp32-1t"], Budget(macs="60%"))
+    assert "cannot cost conv2d" in plans[0]["refused"]
+    assert [plan["feasible"] for plan in plans] == [False, True]
+    with pytest.raises(InputError, match="cannot cost conv2d"):
+        feasibility(net, x, [str(path)], Budget(macs="60%"))
