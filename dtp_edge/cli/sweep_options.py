@@ -87,4 +87,8 @@ def per_cell(text: str | None) -> dict[str, float]:
 
 
 def _budgets(request: Mapping[str, Any]) -> dict[str, str]:
-    return {name: request[name] for name in ("latency", "ram", "flash", "macs", "params") if request[name]}
+    return {
+        name: request[name]
+        for name in ("latency", "ram", "flash", "macs", "params", "energy")
+        if request[name]
+    }
