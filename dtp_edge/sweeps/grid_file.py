@@ -12,6 +12,7 @@ from jsonschema.exceptions import best_match
 
 from dtp_edge.errors import InputError
 from dtp_edge.files import check_bounds, read_text
+from dtp_edge.transport import Budget
 
 __all__ = ["read_grid"]
 
