@@ -41,8 +41,8 @@ def front(rows: Sequence[Row]) -> list[Row]:
 def front_gain(row: Row, others: Sequence[Row]) -> float:
     """Return the accuracy of a cell less the best of the others on its device that are at least as fast.
 
-    Below 0 it is on no front. Where none is as fast, it is the mean step from it up the front: the fast end of
-    a front is worth as much as any other part.
+    Below 0 it is on no front. Where none is as fast, it is the mean step from it up the front: the end of
+    a front is worth as much as any other part of it.
     """
     mine, latency = accuracy_of(row) or 0.0, latency_of(row) or 0.0
     rest = [o for o in others if o != row]
