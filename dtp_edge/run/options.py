@@ -97,12 +97,19 @@ class Options:
         return self.data is not None if self.depth is None else self.depth
 
     def schedule(self) -> Recipe:
-        """Return how to train: the recipe that was given, or the usual one for so many epochs."""
-        from dtp_edge.training import Recipe
+        """Return how to train: the recipe that was given, or the usual one for so many epochs.
 
-        if self.recipe is not None:
-            return self.recipe
-        return Recipe() if self.epochs is None else Recipe.for_epochs(self.epochs)
+        Unless it says whether, block outputs are distilled where branches may go.
+        """
+        from dtp_edge.training import Recipe
+        from dtp_edge.training.recipe import BLOCK_DISTILL
+
+        recipe = self.recipe
+        if recipe is None:
+            recipe = Recipe() if self.epochs is None else Recipe.for_epochs(self.epochs)
+        if recipe.block_distill is not None:
+            return recipe
+        return replace(recipe, block_distill=BLOCK_DISTILL if self.drops_branches else 0.0)
 
     def silent(self) -> Options:
         """Return these options for a process that writes and times nothing."""

@@ -50,7 +50,7 @@ def _train(
     def make_learner(steps: int) -> MaskLearner:
         batches = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
         begin = {} if options.warm is None else options.warm.begin(task)
-        learners.append(task.learner(steps, **({"batches": batches} | begin)))
+        learners.append(task.learner(steps, batches=batches, **begin))
         return learners[-1]
 
     def cut(keep: np.ndarray) -> nn.Module:

@@ -135,7 +135,7 @@ class _Loop:
                 loss = training_loss(logits, ys, teacher, recipe)
                 apart = self.phase.blocks.loss() if self.phase.blocks is not None else None
                 if apart is not None:
-                    loss = loss + recipe.block_distill * apart
+                    loss = loss + (recipe.block_distill or 0.0) * apart
                 loss = loss * (len(ys) / len(y))
                 runtime.backward(loss)
             total += float(loss.detach())

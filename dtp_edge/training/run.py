@@ -182,7 +182,7 @@ def run_training(
         _fit_to(base, refit, session)
     recalibrate(compact, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed)
     at_cut = copy.deepcopy(compact)
-    wanted = compare is not None and teacher is not None and recipe.block_distill > 0
+    wanted = compare is not None and teacher is not None and bool(recipe.block_distill)
     fine_tune(compact, session, teacher, blocks=compare(teacher) if wanted else None)  # type: ignore[misc]
 
     dense = _control(base, teacher, session) if control else None

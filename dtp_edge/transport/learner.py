@@ -182,7 +182,7 @@ class MaskLearner(nn.Module):
             self.limits,
             min_keep=self.min_keep,
             caps=self.caps,
-            widths=self._widths() if self.limit_duals.metrics else None,
+            widths=self.segments.sum(self._mask_values()) if self.limit_duals.metrics else None,
             losses=self._losses(),
         )
         return judged(found, self.network, self.judge)
@@ -193,12 +193,8 @@ class MaskLearner(nn.Module):
 
     def _losses(self) -> np.ndarray | None:
         """What the loss is worth to each atom now: a standard deviation of the scores is a factor e."""
-        drift = (self.averaged_scores() - self._start) / SPREAD
-        return None if self.worth is None else self.worth * np.exp(np.clip(drift, -4, 4))
-
-    def _widths(self) -> np.ndarray:
-        """Numbers of atoms in the plan as last solved, `[n_groups]`."""
-        return self.segments.sum(self._mask_values())
+        drift = np.clip((self.averaged_scores() - self._start) / SPREAD, -4, 4)
+        return None if self.worth is None else self.worth * np.exp(drift)
 
     def _mask_values(self) -> np.ndarray:
         return self.mask().detach().double().cpu().numpy()

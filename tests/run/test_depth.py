@@ -124,6 +124,17 @@ def test_killed_and_resumed_is_the_same_run(finished: dtp.PruneResult, tmp_path:
         assert all(torch.equal(state[name], value) for name, value in want.items())
 
 
+def test_block_outputs_are_distilled_where_branches_may_go() -> None:
+    data, budget = load_data("digits", image_size=8), dtp.Budget(macs="50%")
+    weights = {
+        depth: Options(budget=budget, data=data, depth=depth).schedule().block_distill
+        for depth in (None, True, False)
+    }
+    assert weights == {None: 2.0, True: 2.0, False: 0.0}
+    own = Options(budget=budget, data=data, recipe=recipe(block_distill=0.5)).schedule()
+    assert own.block_distill == 0.5
+
+
 def test_one_shot_drops_none_unless_asked() -> None:
     budget = dtp.Budget(macs="50%")
     x = torch.zeros(1, 1, 8, 8)
