@@ -251,9 +251,8 @@ def main() -> None:
     args = parser.parse_args()
     warm_up()
     known = {(r["suite"], r["name"]) for r in NETWORKS.read()} if args.skip_known else set()
-    wanted = (
-        args.only.split(",") if args.only else [n for n in names(args.suite) if (args.suite, n) not in known]
-    )
+    wanted = args.only.split(",") if args.only else sorted(names(args.suite), key=_is_heavy)
+    wanted = [n for n in wanted if (args.suite, n) not in known]
     start = time.perf_counter()
     counts: collections.Counter[str] = collections.Counter()
     for name in wanted:
