@@ -1,4 +1,4 @@
-"""Branches taken away: masked == compact == ONNX Runtime == the archive, and the user's own module where it can."""
+"""Branches taken away: masked == compact == ONNX Runtime == the archive, and the user's own module."""
 
 from __future__ import annotations
 
@@ -50,9 +50,8 @@ def difference(network, keep, cut):
 @pytest.mark.parametrize("name", sorted(BRANCHED))
 def test_each_branch_alone_and_many_at_once_are_cut_exactly(name):
     network = copied_network(deep(name), dtype=torch.float64)
-    keeps = [random_depth(network, share, seed) for seed, share in enumerate((1.0, 0.6, 0.3))]
-    for branch in network.branches[:4]:
-        keeps.append(closing(network, branch.name))
+    keeps = [random_depth(network, share, seed) for seed, share in enumerate((0.6, 0.3))]
+    keeps += [closing(network, branch.name) for branch in network.branches[:3]]
     for keep in keeps:
         assert difference(network, keep, compact(network, keep, in_place=False)) <= 1e-9
 
@@ -113,12 +112,9 @@ class Shortcut(nn.Module):
 IN_PLACE = {  # network, the branches that go, and what stands in their place
     "a block": ("basic", ["body.1"], {"body.1": "Identity"}),
     "behind a projection": ("basic", ["body.2"], {"body.2.conv1": "Identity", "body.2.conv2": "Skipped"}),
-    "an inverted residual": ("inverted", ["features.3", "features.5"], {"features.3": "Identity"}),
-    "attention and mlp": (
-        "vit",
-        ["blocks.0.attn", "blocks.1.mlp", "blocks.1.attn"],
-        {"blocks.1": "Identity"},
-    ),
+    "an inverted residual": ("inverted", ["body.0"], {"body.0": "Identity"}),
+    "attention and mlp": ("vit", ["blocks.1.mlp", "blocks.1.attn"], {"blocks.1": "Identity"}),
+    "the attention": ("vit", ["blocks.0.attn"], {"blocks.0.norm1": "Identity", "blocks.0.attn": "Skipped"}),
     "the mlp": ("vit", ["blocks.0.mlp"], {"blocks.0.norm2": "Identity", "blocks.0.mlp": "Skipped"}),
     "a block with a scale": ("convnext", ["body.0"], {"body.0": "Identity"}),
     "the inner branch": ("nested", ["body.0.inner"], {"body.0.inner": "Skipped"}),
@@ -230,7 +226,7 @@ def test_open_gates_cut_as_without_depth(tmp_path):
     assert str(one.graph_module.graph) == str(other.graph_module.graph)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     forms=st.lists(st.sampled_from(sorted(ADDITIONS)), min_size=1, max_size=2),
     seed=st.integers(0, 999),
