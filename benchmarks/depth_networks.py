@@ -154,7 +154,8 @@ def _onnx(result: Any, inputs: tuple[Any, ...]) -> tuple[float, list[str]]:
 
 def _double(twin: Any, keep: Any, cut: Any) -> tuple[float, float]:
     from dtp_edge.graph import MaskedNetwork
-    from dtp_edge.surgery.difference import leaves, random_like, relative_error
+    from dtp_edge.graph.leaves import leaves, random_like
+    from dtp_edge.surgery.difference import relative_error
 
     inputs = random_like(twin.example_inputs, 5, torch.float64)
     with torch.no_grad():

@@ -59,6 +59,7 @@ EXPERIMENTS = {
     ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
     "random_branches": Experiment("benchmarks.random_branches", "random_branches.json", packages=_ONNX),
+    "kills": Experiment("benchmarks.kills", "kills.jsonl", packages=_ONNX),
     "peer_speed": Experiment(
         "benchmarks.peer_speed",
         "peer_speed.json",
@@ -114,6 +115,12 @@ EXPERIMENTS = {
         "benchmarks.transport_speed", "transport_speed_plan.json", packages=("torch", "pot")
     ),
     "transport_speed_step": Experiment("benchmarks.transport_speed", "transport_speed_step.json"),
+    "sweep_cost": Experiment(
+        "benchmarks.sweep_cost",
+        "sweep_cost.jsonl",
+        "sweep_cost.md",
+        "benchmarks.sweep_cost:whole_page",
+    ),
     "two_processes": Experiment(
         "benchmarks.two_processes",
         "two_processes.json",

@@ -29,11 +29,12 @@ from benchmarks.problems.random_branches import BranchedNetwork
 from benchmarks.problems.random_networks import trace_quickly
 from dtp_edge.errors import DtpEdgeError
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.onnx import check_onnx, export_onnx
 from dtp_edge.proof import check_masked_equals_compact
 from dtp_edge.proof.equality import copied_network, randomise_tensors
 from dtp_edge.surgery.compaction import compact
-from dtp_edge.surgery.difference import leaves, random_like, relative_error
+from dtp_edge.surgery.difference import relative_error
 
 BRANCHES = EXPERIMENTS["random_branches"]
 SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.0)

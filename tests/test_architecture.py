@@ -18,24 +18,26 @@ _DEVICES = {"profiles", "cost", "fitting", "measure"}
 ALLOWED: dict[str, set[str]] = {  # each room: the rooms that it may know besides errors, metrics and files
     "files": set(),
     "ops": set(),
+    "remote": set(),
     "graph": {"ops"},
     "profiles": set(),
     "cost": _NETWORK | {"profiles"},
     "fitting": _NETWORK | {"profiles", "cost"},
-    "measure": _NETWORK | {"profiles", "cost", "fitting"},
+    "measure": _NETWORK | {"profiles", "cost", "fitting", "remote"},
     "transport": _NETWORK | {"profiles", "cost"},
     "surgery": _NETWORK,
     "proof": _NETWORK | {"surgery"},
     "onnx": _PROVED,
     "int8": _PROVED | {"onnx"},
     "archive": _PROVED,
-    "runtimes": _PROVED | {"onnx", "archive"},
+    "runtimes": _PROVED | {"onnx", "archive", "remote"},
     "report": set(),
     "training": _NETWORK | {"transport"},
-    "run": _FILES | _DEVICES | {"transport", "training", "report"},
+    "run": _FILES | _DEVICES | {"remote", "transport", "training", "report"},
+    "sweeps": _FILES | _DEVICES | {"remote", "transport", "training", "report", "run"},
     "zoo": _NETWORK | {"onnx"},
     "export": set(),  # a retired name, which says where each of its names is now
-    "cli": _FILES | _DEVICES | {"transport", "training", "report", "run", "zoo"},
+    "cli": _FILES | _DEVICES | {"remote", "transport", "training", "report", "run", "sweeps", "zoo"},
 }
 MODULES = {
     ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p
@@ -94,6 +96,17 @@ def test_the_rooms_themselves_form_no_circle() -> None:
         below(name)
 
 
+def test_the_guide_lists_the_rooms_from_the_ground_up() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = text.split("## Rooms")[1].split("\n## ")[0].splitlines()
+    listed = [
+        name.strip(" `") for row in rows if row.startswith("| `") for name in row.split("|")[1].split(",")
+    ]
+    assert sorted(listed) == sorted(ALLOWED)
+    for name, below in ALLOWED.items():
+        assert below <= set(listed[: listed.index(name)]), f"{name} stands above what it knows"
+
+
 def test_no_modules_form_a_circle() -> None:
     def reached(start: str) -> set[str]:
         seen: set[str] = set()
@@ -114,7 +127,15 @@ def test_files_are_rooms_and_not_halls() -> None:
     assert not {m: n for m, n in lines.items() if n > 300}
 
 
-DECIDES = ("run", "report", "cli", "transport", "cost", "proof")  # rooms without asserts and parsed prose
+DECIDES = (
+    "run",
+    "sweeps",
+    "report",
+    "cli",
+    "transport",
+    "cost",
+    "proof",
+)  # rooms without asserts and parsed prose
 PROSE = {"reason", "detail", "text", "message", "what", "hint", "source"}
 
 
@@ -152,7 +173,7 @@ def test_nobody_reads_prose_to_decide() -> None:
 def test_no_error_of_the_language_is_caught_as_logic() -> None:
     caught = [
         f"{module}:{node.lineno}"
-        for module, node in nodes_of(("run", "report", "cli", "transport", "cost"))
+        for module, node in nodes_of(("run", "sweeps", "report", "cli", "transport", "cost"))
         if isinstance(node, ast.ExceptHandler)
         and node.type is not None
         and {"AttributeError", "AssertionError"}

@@ -11,12 +11,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from helpers.own_package import install, run_with
 from onnx import TensorProto, helper
 
+from dtp_edge.measure.printout import open_content, readers
 from dtp_edge.onnx.reader import load_onnx, registry, supported_operators
 from dtp_edge.onnx.rewriting import run_passes
-from dtp_edge.runtimes.registry import RUNTIMES, Runtime
-from dtp_edge.runtimes.trial import check_runtimes
 
 PAGES = Path(__file__).parents[1] / "docs" / "contributing"
 X = np.random.default_rng(0).normal(size=(1, 4, 6, 6)).astype(np.float32)
@@ -61,18 +61,25 @@ def test_the_pass() -> None:
     np.testing.assert_allclose(truth(after), truth(before), atol=1e-6)
 
 
-def test_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter, row = examples("runtime.md")
-    (tmp_path / "on_reference.py").write_text(adapter, encoding="utf-8")
-    runtime = eval(row, {"Runtime": Runtime})
-    assert runtime.adapter.name == "on_reference.py"
-    monkeypatch.setitem(RUNTIMES, "reference", runtime)
-    monkeypatch.setattr(Runtime, "adapter", property(lambda r: _adapter(r, tmp_path)))
+def test_the_runtime(tmp_path: Path) -> None:
+    """One file, from a package of one's own."""
+    (adapter,) = examples("runtime.md")
+    install(tmp_path, "dtp_edge.runtimes", "reference = house_runtime", house_runtime=adapter)
     onnx.save(one_node("HardSwish"), tmp_path / "m.onnx")
-    (found,) = check_runtimes(tmp_path / "m.onnx", ["reference"])
-    assert (found.status, found.version) == ("ok", onnx.__version__)
+    use = "from dtp_edge.runtimes import check_runtimes, list_runtimes\n"
+    use += f"(found,) = check_runtimes({str(tmp_path / 'm.onnx')!r}, ['reference'])\n"
+    use += "print(found.status, found.version, list_runtimes()[-1].install)"
+    assert run_with(tmp_path, use).split("\n")[0] == f"ok {onnx.__version__} pip install onnx"
 
 
-def _adapter(runtime: Runtime, folder: Path) -> Path:
-    own = folder / f"on_{runtime.name}.py"
-    return own if own.exists() else Path(check_runtimes.__code__.co_filename).with_name(own.name)
+def test_the_reader_of_a_profiler(tmp_path: Path) -> None:
+    reader = run_example(examples("profiler.md")[0])["READER"]
+    (tmp_path / "made_up.csv").write_text("net,layer,kind,microseconds\nn,stem,Conv,12.5\nn,head,Gemm,3\n")
+    content = open_content(tmp_path / "made_up.csv")
+    assert reader.recognises(content)
+    assert not any(other.recognises(content) for other in readers().values())
+    found = reader.read(content, None)
+    assert [(row.names, row.type, row.time) for row in found.rows] == [
+        (("stem",), "Conv", 12.5),
+        (("head",), "Gemm", 3.0),
+    ]

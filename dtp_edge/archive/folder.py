@@ -26,6 +26,7 @@ from dtp_edge.archive.graph_json import DTYPES, graph_from_json, graph_to_json, 
 from dtp_edge.archive.rehearsal import rehearse
 from dtp_edge.errors import InputError
 from dtp_edge.files import Bounds, read_json, require_regular, write_bytes, write_text
+from dtp_edge.graph.leaves import leaves
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, build_graph_module
 from dtp_edge.surgery.compaction import Compact, named_tensors
@@ -134,8 +135,7 @@ def save_pruned(
         **_branches(network, compact),
         "inputs": [
             {"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")}
-            for x in network.example_inputs
-            if isinstance(x, torch.Tensor)
+            for x in leaves(network.example_inputs)
         ],
         "tensors": table,
         "graph": graph_to_json(module.graph),
@@ -202,7 +202,7 @@ def load_pruned(folder: str | Path, *, any_weights: bool = False) -> nn.Module:
     except InputError as error:
         raise InputError(error.what, where=f"{folder / WIDTHS}: {error.where}", hint=HINT) from error
     except (SyntaxError, RecursionError, ValueError, RuntimeError) as error:  # of the graph's code
-        raise InputError(f"its graph is no program: {error}", where=str(folder), hint=HINT) from error
+        raise InputError(f"its graph is not a program: {error}", where=str(folder), hint=HINT) from error
     return module
 
 

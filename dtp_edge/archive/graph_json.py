@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import keyword
 import math
+import operator
 import re
 import unicodedata
 from typing import Any
@@ -48,7 +49,7 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
     """
     if type(graph._codegen) is not CodeGen:
         raise UnsupportedError(
-            "a network with nested inputs cannot be stored", hint="Give it one tensor an argument."
+            "a network with nested inputs cannot be stored", hint="Let each argument be one tensor."
         )
     return [
         {
@@ -173,13 +174,25 @@ def _check_arguments(op: str, target: Any, args: tuple[Any, ...], kwargs: dict[s
         fault = misfit(target, args, kwargs)
     elif op == "call_function":
         plain = all(isinstance(a, fx.Node | int | float) for a in args)
-        fault = None if plain and not kwargs and 1 <= len(args) <= 2 else "has arguments that are no sizes"
+        sizes = plain and not kwargs and 1 <= len(args) <= 2
+        fits = sizes or _opens_input(target, args, kwargs)
+        fault = None if fits else "has arguments that are not sizes"
     elif op != "output" and (args or kwargs):
         fault = "has arguments"
     elif op == "output" and (len(args) != 1 or kwargs):
         fault = "must give back one value"
     if fault is not None:
         raise InputError(fault, where=where, hint=HINT)
+
+
+def _opens_input(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a node takes a tensor out of an input that is a dict, by its key."""
+    if target is not operator.getitem or kwargs or len(args) != 2 or not isinstance(args[1], str):
+        return False
+    source = args[0]
+    while isinstance(source, fx.Node) and source.target is operator.getitem:
+        source = source.args[0]
+    return isinstance(source, fx.Node) and source.op == "placeholder"
 
 
 def _target(op: str, name: str, tensor_names: set[str], where: str) -> Any:
@@ -216,7 +229,7 @@ def _decode(value: Any, known: dict[str, fx.Node], where: str, depth: int = 0) -
     if isinstance(value, list):
         return [_decode(v, known, where, depth + 1) for v in value]
     if not isinstance(value, dict) or len(value) != 1:
-        raise InputError("holds a value that is no argument", where=where, hint=HINT)
+        raise InputError("holds a value that cannot be an argument", where=where, hint=HINT)
     ((key, inner),) = value.items()
     try:
         return _DECODERS[key](inner, known, where, depth + 1)

@@ -7,12 +7,17 @@ asked for the shape of its result (PyTorch's fake tensors), with the sizes bound
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils import _pytree as pytree
 
 from dtp_edge.archive.recurrent import GATES, recurrent_fault
@@ -36,15 +41,16 @@ def rehearse(
 ) -> None:
     """Raise `InputError` where `graph` cannot run on inputs of the stored `shape` and `dtype`.
 
-    Not looked at is what comes after an operator whose result depends on values (`nonzero`).
+    Not looked at is what comes after an operator whose result depends on values (`nonzero`, `item`).
     """
-    found = [node for node in graph.nodes if node.op == "placeholder"]
+    found = [leaf for node in graph.nodes if node.op == "placeholder" for leaf in _leaves(node)]
     if len(found) > len(
         inputs
     ):  # an argument that is no tensor is a constant of the graph, which reads no input
         found = [node for node in found if node.users]
     if len(found) != len(inputs):
         raise InputError(f"has {len(found)} inputs, not {len(inputs)}", where=where, hint=hint)
+    opened = {node for leaf in found for node in _above(leaf)}
     shapes = [[int(size) for size in x["shape"]] for x in inputs]  # a schema takes 3.0 for a whole number
     if any(math.prod(shape) > MOST_ELEMENTS for shape in shapes):
         what = f"has an input of more than {MOST_ELEMENTS} values"
@@ -57,7 +63,7 @@ def rehearse(
         held: dict[str, Tensor] = {}
         values = dict(zip(found, made, strict=True))
         for number, node in enumerate(graph.nodes):
-            if node.op in ("placeholder", "output"):
+            if node.op in ("placeholder", "output") or node in opened or node in values:
                 continue
             try:
                 if node.op == "get_attr":
@@ -76,6 +82,24 @@ def rehearse(
                 ) from error
 
 
+def _leaves(node: fx.Node) -> list[fx.Node]:
+    """Return what an input is taken apart into, in order: itself where it is one tensor."""
+    parts = list(node.users)
+    if not parts or any(user.target is not operator.getitem or user.args[0] is not node for user in parts):
+        return [node]
+    order = {n: i for i, n in enumerate(node.graph.nodes)}
+    return [leaf for part in sorted(parts, key=order.__getitem__) for leaf in _leaves(part)]
+
+
+def _above(leaf: fx.Node) -> list[fx.Node]:
+    """Return the nested values that a leaf was taken out of."""
+    found: list[fx.Node] = []
+    while leaf.op != "placeholder":
+        leaf = leaf.args[0]  # type: ignore[assignment]
+        found.append(leaf)
+    return found
+
+
 def _result(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda n: values[n])
     _check_pieces(node, args)
@@ -89,7 +113,7 @@ def _result(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         _check_sizes(node, args)
     try:
         result = node.target(*args, **kwargs)  # type: ignore[operator]
-    except DynamicOutputShapeException as error:
+    except (DynamicOutputShapeException, DataDependentOutputException) as error:
         raise _Depends from error
     for value in pytree.tree_leaves(result):
         if isinstance(value, Tensor) and value.numel() > MOST_ELEMENTS:

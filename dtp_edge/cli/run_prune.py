@@ -23,13 +23,29 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
     import torch
 
-    from dtp_edge.run.options import Listener, Options, Origin
+    from dtp_edge.run.options import Listener
     from dtp_edge.run.pipeline import prune
     from dtp_edge.transport import Budget
 
-    budget = budget_of(request, Budget)
-    torch.manual_seed(request["seed"])
+    if request["on"]:
+        from dtp_edge.measure import board_hello
+        from dtp_edge.remote import remote_of
+
+        progress.stage(f"asking {request['on']}")
+        board_hello(remote_of(request["on"]))  # now, not after hours of training
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
+    module, inputs, options = asked_for(request, budget_of(request, Budget))
+    options = dataclasses.replace(options, device=request["device"], out=Path(request["out"]))
+    return prune(module, inputs, options, Listener(progress, progress.stage))
+
+
+def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
+    """Return the network, its inputs, and the `Options` that were typed, but for device and folder."""
+    import torch
+
+    from dtp_edge.run.options import Options, Origin
+
+    torch.manual_seed(request["seed"])
     data = _data(request)
     module, inputs, info = _network(request, data)
     untrained = info.weights is None and info.source in UNTRAINED
@@ -41,11 +57,9 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     )
     options = Options(
         budget=budget,
-        device=request["device"],
         data=data,
         recipe=_recipe(request, untrained),
         epochs=request["epochs"],
-        out=Path(request["out"]),
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
         resume=request["resume"],
@@ -54,9 +68,10 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         dynamic_batch=request["dynamic_batch"],
         opset=request["opset"],
         tensorboard=request["tensorboard"],
+        on=request["on"],
         origin=origin,
     )
-    return prune(module, inputs, options, Listener(progress, progress.stage))
+    return module, inputs, options
 
 
 def _warnings(request: dict[str, Any], inputs: Any, info: Any, *, untrained: bool) -> Iterator[str]:
@@ -187,7 +202,7 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     from dtp_edge.transport import Budget
 
     module, inputs, _ = _network(request, None)
-    names = list(dict.fromkeys(name.strip() for name in request["device"].split(",") if name.strip()))
+    names = _named_devices(request["device"])
     plans = feasibility(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
     if as_json:
         print_json(plans)
@@ -203,6 +218,16 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
             "no device in this plan can meet the budget",
             hint="Raise it to the smallest reachable values above.",
         )
+
+
+def _named_devices(text: str) -> list[str]:
+    """Return the devices of a list such as "rpi4-ncnn-fp32-1t,host"; `all` stands for every shipped
+    profile.
+    """
+    from dtp_edge.profiles import list_profiles
+
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    return list(dict.fromkeys(name for one in given for name in (list_profiles() if one == "all" else [one])))
 
 
 def _show_plan(entry: dict[str, Any], *, verbose: bool) -> None:
@@ -245,6 +270,8 @@ def _show_fleet(plans: list[dict[str, Any]]) -> None:
     """Print one line a device: what is asked, what could be had, what is expected."""
     rows = []
     for entry in plans:
+        if "refused" in entry:
+            rows.append([entry["device"], "cannot be costed", "-", "-", style("no", fg="red")])
         for row in entry["rows"]:
             if row["asked"] is None:
                 continue

@@ -23,6 +23,7 @@ _MOST_REDUCED = 512  # networks without some of their branches that are remember
 
 BytesOf = Callable[[Tensor, str], int]
 METRICS = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
+ENERGY = "energy_mj"  # of a profile that knows the board's power: milliseconds times watts
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,8 @@ class NetworkCost:
     `precision` overrides the profile's for RAM and flash bytes only. Every metric is monotone in every
     size, exact at integer sizes (MACs and parameters are exact integers) and linear between integers
     where a device's channel staircase rises. Raises `InputError` where the profile cannot cost a layer.
+    `metrics` are what it knows: energy only where the profile knows the board's power.
     """
-
-    metrics = METRICS
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class NetworkCost:
         tables: dict[str, TableKernel] | None = None,
     ) -> None:
         self.layers, self.profile = layers, profile
+        self.metrics = METRICS if profile.power is None else (*METRICS, ENERGY)
         self.precision = precision or profile.precision
         if self.precision not in ("fp32", "fp16", "int8", "w8a8", "w8a16"):
             raise InputError(
@@ -103,12 +104,15 @@ class NetworkCost:
         if (reduced := self._without_closed(sizes)) is not self:
             return reduced.evaluate(sizes)
         values = self._terms.values(self._slots(sizes))
+        latency_ms = float(self._latency.per_kernel(values).sum()) + self._latency.overhead_ms
+        power = self.profile.power
         return {
-            "latency_ms": float(self._latency.per_kernel(values).sum()) + self._latency.overhead_ms,
+            "latency_ms": latency_ms,
             "peak_ram_bytes": float(self._memory.live(values).max(initial=0.0)),
             "flash_bytes": float(values[self._flash]),
             "macs": float(values[self._macs]),
             "params": float(values[self._params]),
+            **({} if power is None else {ENERGY: latency_ms * power.watts}),
         }
 
     def gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray:
@@ -128,15 +132,19 @@ class NetworkCost:
     def _gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray:
         slots = self._slots(sizes)
         values = self._terms.values(slots)
+        power = self.profile.power
         if metric == "latency_ms":
             upstream = self._latency.upstream(values)
+        elif metric == ENERGY and power is not None:
+            upstream = power.watts * self._latency.upstream(values)
         elif metric == "peak_ram_bytes":
             upstream = self._memory.upstream(values)
         elif metric in METRICS:
             upstream = np.zeros(len(values))
             upstream[{"flash_bytes": self._flash, "macs": self._macs, "params": self._params}[metric]] = 1.0
         else:
-            raise InputError(f"{metric!r} is no metric", where="metric", hint=f"One of {', '.join(METRICS)}.")
+            known = ", ".join(self.metrics)
+            raise InputError(f"{metric!r} is not a metric", where="metric", hint=f"One of {known}.")
         return np.maximum(self._terms.vjp(slots, upstream, len(self.layers.widths)), 0.0)
 
     def _without_closed(self, sizes: np.ndarray) -> NetworkCost:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,11 @@ class PrunableNetwork:
     dynamic_batch: bool = True
     depth: Depth = field(default_factory=Depth)
     notes: tuple[str, ...] = ()  # what differs from what the user may expect, for the report's warnings
+
+    @cached_property
+    def masking_cache(self) -> dict[Any, Any]:
+        """What `graph.masking` makes once a network: indices of its sites, graphs with masks in them."""
+        return {}
 
     @property
     def n_atoms(self) -> int:

@@ -9,12 +9,13 @@ look-up by a constant index, so that the shuffle does not tie its channels toget
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Iterator
 from typing import Any
 
 import torch
 from torch import fx
 
-from dtp_edge.ops.nodes import op_name
+from dtp_edge.ops.nodes import evaluate, op_name
 from dtp_edge.ops.spec import canonical, spec_of
 
 
@@ -35,6 +36,32 @@ def normalise(graph_module: fx.GraphModule) -> fx.GraphModule:
             graph_module.graph.erase_node(node)
     graph_module.recompile()
     return graph_module
+
+
+def write_numbers(graph_module: fx.GraphModule, own: Container[str]) -> None:
+    """Write a number that is taken out of a constant (`strides[0].item()`) into the graph, in place.
+
+    Only of tensors that are no parameters or buffers of the model (`own`): those may change.
+    """
+    for node in list(graph_module.graph.nodes):
+        if node.op == "call_function" and op_name(node) == "item":
+            if any(n.op == "get_attr" and n.target in own for n in _sources(node)):
+                continue
+            value = evaluate(node.args[0], graph_module)  # type: ignore[arg-type]
+            if value is not None and value.size == 1:
+                number = value.item()
+                for user in list(node.users):
+                    user.args, user.kwargs = fx.map_arg(
+                        (user.args, user.kwargs), lambda n, old=node, new=number: new if n is old else n
+                    )
+
+
+def _sources(node: fx.Node) -> Iterator[fx.Node]:
+    """Yield everything that a node is computed from."""
+    todo = [node]
+    while todo:
+        todo += (found := todo.pop().all_input_nodes)
+        yield from found
 
 
 def _has_effect(node: fx.Node) -> bool:

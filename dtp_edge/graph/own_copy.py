@@ -1,7 +1,7 @@
 """The copy of the user's network that is pruned: wrappers taken off, tensors of its own, plain weights.
 
 What makes a network impossible to copy or to prune is refused here, before it is run: weights that are not
-there yet, compiled or packed forms of a network, precisions other than float32.
+there yet, compiled or packed forms of a network. A network in another precision is copied to float32.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
+from torch.utils import _pytree as pytree
 
-from dtp_edge.errors import InputError, UnsupportedError
+from dtp_edge.errors import InputError, UnsupportedError, first_line
 from dtp_edge.graph.as_found import parts_of
 
+_CONVERTED = {torch.float16, torch.bfloat16, torch.float64}
 _FOUND_NOTHING = "Give the nn.Module itself, with its weights loaded."
 
 
@@ -28,13 +30,34 @@ def own_copy(model: Any) -> tuple[nn.Module, tuple[str, ...]]:
 
     Wrappers (`DataParallel`, `torch.compile`) are taken off. Weight norm, spectral norm, other
     parametrizations and the masks of `nn.utils.prune` are computed once and become plain weights, so that
-    channels can be pruned; in eval mode that is the same network.
+    channels can be pruned; in eval mode that is the same network. Weights of 16 or 64 bits become float32.
 
     Raises `InputError` for what is no network or has no weights yet, `UnsupportedError` for what cannot be
     copied or pruned, each with the reason.
     """
     module = unwrapped(model)
     _refuse(module)
+    copied = in_float32(module)
+    for parent in list(copied.modules()):
+        for name, child in parent.named_children():
+            setattr(parent, name, unwrapped(child))
+    kinds = sorted(str(kind).removeprefix("torch.") for kind in other_precisions(module))
+    converted = f"the network is {' and '.join(kinds)}: it is pruned, checked and written to files in float32"
+    return copied, (*((converted,) if kinds else ()), *_folded(copied))
+
+
+def other_precisions(model: nn.Module) -> set[torch.dtype]:
+    """Return the precisions of a network's weights other than float32."""
+    return {p.dtype for p in model.parameters()} & _CONVERTED
+
+
+def floats_in_float32(inputs: Any) -> Any:
+    """Return inputs of a network in another precision as its copy in float32 takes them."""
+    return pytree.tree_map_only(torch.Tensor, lambda x: x.float() if x.dtype in _CONVERTED else x, inputs)
+
+
+def in_float32(module: nn.Module) -> nn.Module:
+    """Return a copy of a network that shares nothing with it, its weights in float32."""
     memo: dict[int, Any] = {}
     for tensor in _all_tensors(module):  # deepcopy refuses what was computed, inference mode what is written
         if not tensor.is_leaf or tensor.is_inference():
@@ -43,14 +66,11 @@ def own_copy(model: Any) -> tuple[nn.Module, tuple[str, ...]]:
         copied = copy.deepcopy(module, memo)
     except Exception as error:  # whatever the user's attributes raise
         raise UnsupportedError(
-            f"{type(module).__name__} cannot be copied: {_first_line(error)}",
+            f"{type(module).__name__} cannot be copied: {first_line(error)}",
             hint="Take out attributes that cannot be deep-copied (open files, locks, generators), and try "
             "copy.deepcopy(model).",
         ) from error
-    for parent in list(copied.modules()):
-        for name, child in parent.named_children():
-            setattr(parent, name, unwrapped(child))
-    return copied, _folded(copied)
+    return copied.float() if other_precisions(module) else copied
 
 
 def with_plain_weights(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
@@ -113,17 +133,14 @@ def _refuse_tensor(path: str, tensor: torch.Tensor) -> None:
             where=path,
             hint="Convert it with .to_dense() or .dequantize().",
         )
-    if isinstance(tensor, nn.Parameter) and tensor.dtype != torch.float32 and not _whole(tensor):
+    floating = tensor.is_floating_point() or tensor.is_complex()
+    if isinstance(tensor, nn.Parameter) and floating and tensor.dtype not in (torch.float32, *_CONVERTED):
         kind = str(tensor.dtype).removeprefix("torch.")
         raise UnsupportedError(
             f"is {kind}; networks are pruned, checked and delivered in float32",
             where=path,
             hint="Give model.float() with float32 inputs; training in mixed precision works on that.",
         )
-
-
-def _whole(tensor: torch.Tensor) -> bool:
-    return not (tensor.is_floating_point() or tensor.is_complex())
 
 
 def _own_tensor(tensor: torch.Tensor) -> torch.Tensor:
@@ -194,8 +211,3 @@ def _fold(part: nn.Module) -> Iterator[str]:
             if name in part._buffers:  # what is computed from several tensors comes back as a buffer
                 setattr(part, name, nn.Parameter(part._buffers.pop(name)))  # type: ignore[arg-type]
             yield f"the parametrization {' + '.join(kinds)}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -16,8 +16,8 @@ from dtp_edge.graph.explain import explain, numbers_decide_a_size, without_torch
 from dtp_edge.graph.inline import inline_regions
 from dtp_edge.graph.interaction import rows_interact
 from dtp_edge.graph.leaves import batch_of, carries_batch
-from dtp_edge.graph.lift import lift
-from dtp_edge.graph.normalise import normalise
+from dtp_edge.graph.lift import lift, own_tensors
+from dtp_edge.graph.normalise import normalise, write_numbers
 
 
 def trace(model: nn.Module, example_inputs: tuple[Any, ...]) -> tuple[fx.GraphModule, str | None]:
@@ -113,6 +113,7 @@ def graph_of(program: torch.export.ExportedProgram, model: nn.Module) -> fx.Grap
     """Return the normalised graph of an exported program over the model's own tensors; uses `program` up."""
     graph_module = lift(program, model)
     inline_regions(graph_module)
+    write_numbers(graph_module, own_tensors(model))
     return normalise(graph_module)
 
 

@@ -12,6 +12,7 @@ import inspect
 import logging
 import math
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,19 +24,22 @@ import onnxsim
 import torch
 from onnx import ModelProto
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from dtp_edge.errors import REPORT, CheckError, UnsupportedError
 from dtp_edge.files import require_spellable, unwritable
 from dtp_edge.graph.as_found import TRACING
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.leaves import batch_one as batch_one
+from dtp_edge.graph.leaves import as_tuple, batch_one, leaves
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_types
 from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
 from dtp_edge.onnx.rewriting import Rewrite, find_passes, run_passes
 from dtp_edge.onnx.squeezes import OnlyOnes
+from dtp_edge.onnx.storage import stored_in_half
 
 IR_VERSION = 10
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _INLINE_LIMIT_BYTES = 2_000_000_000  # of weights: a protobuf message holds less than 2 GiB
 
 
@@ -66,7 +70,7 @@ def export_onnx(
     """
     refuse_opset(opset)
     path = Path(path)
-    given = as_inputs(example_inputs)
+    given = as_tuple(example_inputs)
     inputs = given if keep_shape else batch_one(given)
     names = list(input_names) if input_names else forward_names(module, inputs)
     try:
@@ -84,27 +88,32 @@ def export_onnx(
         name_ports(model, *interface.names())
         restore_types(model, interface)
         metadata = {**interface.metadata, **(metadata or {})}
-    write_onnx(finish_proto(in_opset(model, opset), metadata or {}), path)
+    model = in_opset(model, opset)
+    if interface is not None and interface.half_weights:
+        model = stored_in_half(model)
+    write_onnx(finish_proto(model, metadata or {}), path)
     return path
-
-
-def as_inputs(example_inputs: tuple[Any, ...] | torch.Tensor) -> tuple[Any, ...]:
-    """Return the example inputs as a tuple."""
-    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
 
 
 def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
     """Return whether two sets of inputs agree in all shapes."""
-    return [getattr(x, "shape", None) for x in one] == [getattr(x, "shape", None) for x in two]
+    return [x.shape for x in leaves(one)] == [x.shape for x in leaves(two)]
 
 
 def forward_names(module: nn.Module, inputs: tuple[Any, ...]) -> list[str]:
-    """Return the names that the module's forward has for these inputs; one that is None is no input."""
+    """Return the names that the module's forward has for these inputs; one that is None is no input.
+
+    What is nested in an argument has the argument's name and the keys, such as `batch.image`.
+    """
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
     if len(names) < len(inputs):
         names = [f"input_{i}" for i in range(len(inputs))]
-    return [name for name, x in zip(names, inputs, strict=False) if x is not None]
+    found = []
+    for name, value in zip(names, inputs, strict=False):
+        paths = [path for path, x in pytree.tree_flatten_with_path(value)[0] if x is not None]
+        found += [".".join([name, *(str(getattr(k, "key", getattr(k, "idx", k))) for k in p)]) for p in paths]
+    return found
 
 
 def _refuse_operators(model: ModelProto) -> None:
@@ -132,25 +141,28 @@ def _to_proto(
     clone = copy.deepcopy(module).eval()
     shapes = None
     if dynamic_batch:
-        inputs = tuple(torch.cat([x, x]) if isinstance(x, torch.Tensor) and x.ndim else x for x in inputs)
+        inputs = pytree.tree_map_only(torch.Tensor, lambda x: torch.cat([x, x]) if x.ndim else x, inputs)
         batch = torch.export.Dim("batch", min=1)
-        shapes = tuple({0: batch} if isinstance(x, torch.Tensor) and x.ndim else None for x in inputs)
+        shapes = pytree.tree_map(
+            lambda x: {0: batch} if isinstance(x, torch.Tensor) and x.ndim else None, inputs
+        )
     options: dict[str, Any] = {
         "dynamo": True,
         "opset_version": OPSET,
-        "input_names": [f"input_{i}" for i, x in enumerate(inputs) if x is not None],
+        "input_names": [f"input_{i}" for i, x in enumerate(pytree.tree_leaves(inputs)) if x is not None],
         "dynamic_shapes": shapes,
         "external_data": False,
         "verbose": False,
     }
     try:
         with TRACING, _quiet(), torch.no_grad(), FlatAttention(), OnlyOnes():
-            program = torch.onnx.export(clone, inputs, **options)
+            # a dict at the end would be taken for arguments by keyword
+            last = ({},) if inputs and isinstance(inputs[-1], dict) else ()
+            program = torch.onnx.export(clone, (*inputs, *last), **options)
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise UnsupportedError(
-            f"the network cannot be written as ONNX ({type(error).__name__}: {reason[0] if reason else ''})",
-            hint="Replace the operator that torch.onnx.export names above.",
+            f"the network cannot be written as ONNX: {_innermost(error)}",
+            hint="Replace the operator that is named there by others, or prune the network without it.",
         ) from error
     if program is None:
         raise UnsupportedError(
@@ -167,6 +179,14 @@ def _to_proto(
     exported = program.exported_program
     spec = None if exported is None else exported.call_spec.out_spec
     return model, None if spec is None else key_names(spec)
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the first line of what an error of the exporter goes back to; its own names no operator."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = _COLOURS.sub("", str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
 
 @contextlib.contextmanager

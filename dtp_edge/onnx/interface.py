@@ -21,13 +21,17 @@ FLOATS_16 = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 @dataclass(frozen=True)
 class Interface:
-    """Names and ONNX types of what goes in and out, the file's metadata, notes, and the proof of reading."""
+    """Names and ONNX types of what goes in and out, the file's metadata, notes, and the proof of reading.
+
+    `half_weights`: the file keeps its weights in float16, and so does the one that is written.
+    """
 
     inputs: list[tuple[str, int]]
     outputs: list[tuple[str, int]]
     metadata: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     check: Check | None = None
+    half_weights: bool = False
 
     def names(self) -> tuple[list[str], list[str]]:
         """Names of inputs and of outputs."""

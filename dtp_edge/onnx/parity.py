@@ -12,31 +12,18 @@ import onnx
 import torch
 from torch import nn
 
+from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import mode_of
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.leaves import batch_one, in_float64
-from dtp_edge.onnx.export import as_inputs
+from dtp_edge.graph.leaves import as_tuple, batch_one, in_float64, leaves, random_like
+from dtp_edge.onnx.bounded import bounded_outputs, with_exact_ends
 from dtp_edge.onnx.selection import Pick, Picking, file_picks
-from dtp_edge.onnx.session import open_session
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.equality import convert_literals
-from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT, leaves, random_like, relative_error
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT, relative_error
 
 FLOAT16_LIMIT = 2e-3  # outputs that the file rounds to 16 bits
 NAME = "torch == ONNX Runtime"
-_BOUNDED = {"Sigmoid", "HardSigmoid", "Softmax", "Tanh"}
-_MOVES = {
-    "Reshape",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-    "Slice",
-    "Identity",
-    "Split",
-    "Gather",
-    "Resize",
-}
 
 
 def check_onnx(
@@ -51,12 +38,14 @@ def check_onnx(
 
     Where they differ because the network magnifies the rounding of float32, float64 decides: the file may be
     at most `ROUNDING_LIMIT` from the module in float64, and hardly farther than the module in float32 is.
+    Outputs of bounded functions (probabilities) may be off by the rounding of a runtime's sigmoid; where they
+    are smaller than that, float64 decides by their own scale.
     Where it picks candidates (TopK, ArgMax), rounding decides between equal ones: then the module is run with
     the file's picks, which must be the best by the module's own scores within the same limits.
     """
     session = open_session(Path(path))
     names = [i.name for i in session.get_inputs()]
-    given = as_inputs(example_inputs)
+    given = as_tuple(example_inputs)
     if any(o.type == "tensor(float16)" for o in session.get_outputs()):
         limit = max(limit, FLOAT16_LIMIT)
     first = [i.shape[0] for i in session.get_inputs() if i.shape][:1]
@@ -84,15 +73,20 @@ def check_onnx(
                 worst = max(map(apart, single, found))
                 detail += ", candidates as the file picks them"
             truth = [] if worst <= limit else _in_float64(module, samples, picks)
+            near_zero = worst <= limit and not picks and max(map(relative_error, single, found)) > limit
+            exact = _by_own_scale(Path(path), module, samples, feeds) if near_zero else None
     except Exception as error:  # whatever ONNX Runtime or the user's code raises
         return Check(NAME, False, float("inf"), limit, f"{type(error).__name__}: {error}"[:300])
+    if exact is not None and exact[0] > max(limit, min(ROUNDING_LIMIT, 4 * exact[1])):
+        why = f"{detail}; an output near 0, by its own scale in float64 (torch in float32: {exact[1]:.1e})"
+        return Check(NAME, False, exact[0], limit, why)
     if not truth:
         return Check(NAME, worst <= limit, worst, limit, detail)
     own = max(map(apart, truth, single))
-    exact = max(map(apart, truth, found))
+    away = max(map(apart, truth, found))
     why = f"{detail}; to float64, from which torch in float32 is {own:.1e} away (the two: {worst:.1e})"
-    if exact <= min(ROUNDING_LIMIT, 4 * own):
-        return Check(NAME, True, exact, ROUNDING_LIMIT, why)
+    if away <= min(ROUNDING_LIMIT, 4 * own):
+        return Check(NAME, True, away, ROUNDING_LIMIT, why)
     return Check(NAME, False, worst, limit, detail)
 
 
@@ -113,17 +107,20 @@ def _answers(
     return own, file
 
 
-def bounded_outputs(model: onnx.ModelProto) -> list[bool]:
-    """Return for each output whether a bounded function computed it (what only moves values may follow)."""
-    maker = {name: node for node in model.graph.node for name in node.output}
+def _by_own_scale(
+    path: Path, module: nn.Module, samples: Sequence[tuple[Any, ...]], feeds: Sequence[dict[str, np.ndarray]]
+) -> tuple[float, float] | None:
+    """Return how far file and torch are from float64 by each output's own scale; None if nothing can tell.
 
-    def bounded(name: str) -> bool:
-        node = maker.get(name)
-        while node is not None and node.op_type in _MOVES:
-            node = maker.get(node.input[0])
-        return node is not None and node.op_type in _BOUNDED
-
-    return [bounded(output.name) for output in model.graph.output]
+    The last function of bounded outputs is computed in float64 in both.
+    """
+    truth, exact = _in_float64(module, samples, []), with_exact_ends(path)
+    if not truth or exact is None:
+        return None
+    single = [leaves(module(*x)) for x in samples]
+    found = [exact.run(None, feed) for feed in feeds]
+    own, file = (max(map(relative_error, truth, outputs)) for outputs in (single, found))
+    return file, own
 
 
 def _in_float64(

@@ -30,6 +30,6 @@ class OnlyOnes(TorchFunctionMode):
         asked = named[0] if len(named) == 1 else named or kwargs["dim"]
         dims = [asked] if isinstance(asked, int) else list(asked)
         ones = [d for d in dims if not isinstance(x.shape[d], int) or x.shape[d] == 1]
-        if len(ones) == len(dims):
+        if ones and len(ones) == len(dims):
             return func(*args, **kwargs)
         return x.squeeze(tuple(ones)) if ones else x

@@ -11,6 +11,7 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.files import write_text
+from dtp_edge.profiles.power import Power
 from dtp_edge.profiles.schema import read_profile_json, validate_document
 
 HOST = "host"
@@ -18,10 +19,14 @@ HOST = "host"
 
 @dataclass(frozen=True)
 class Device:
+    """`kind` is what the figures are of: "cpu", "gpu" or "npu"; `vendor` makes the chip."""
+
     name: str
     chip: str
     cores: str
     clock_mhz: float
+    kind: str = "cpu"
+    vendor: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,10 @@ class HeldOutError:
 
 @dataclass(frozen=True)
 class Profile:
+    """`input_ns_per_value`: what the host does to every value of the inputs, where its time is in the
+    figures.
+    """
+
     name: str
     device: Device
     runtime: Runtime
@@ -177,6 +186,8 @@ class Profile:
     memory: Memory = field(default_factory=Memory)
     layout: Layout | None = None
     weight_cache: WeightCache | None = None
+    input_ns_per_value: float = 0.0
+    power: Power | None = None
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -259,7 +270,9 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         memory=Memory(**document.get("memory", {})),
         layout=Layout(**document["layout"]) if "layout" in document else None,
         weight_cache=WeightCache(**document["weight_cache"]) if "weight_cache" in document else None,
+        power=Power(**document["power"]) if "power" in document else None,
         graph_overhead_ms=float(document["graph_overhead_ms"]),
+        input_ns_per_value=float(document.get("input_ns_per_value", 0.0)),
         provenance=Provenance(**document["provenance"]),
         error=HeldOutError(**document["error"]),
         document=dict(document),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dtp_edge.proof.check import Check as Check
     from dtp_edge.proof.check import require as require
     from dtp_edge.proof.equality import check_masked_equals_compact as check_masked_equals_compact
+    from dtp_edge.proof.other_sizes import with_free_sizes as with_free_sizes
     from dtp_edge.proof.own_network import check_traced_equals_own as check_traced_equals_own
 
 _HOMES = {
@@ -19,6 +20,7 @@ _HOMES = {
     "check_masked_equals_compact": "equality",
     "check_traced_equals_own": "own_network",
     "require": "check",
+    "with_free_sizes": "other_sizes",
 }
 
 __getattr__, __dir__, __all__ = lazy_face(__name__, _HOMES)

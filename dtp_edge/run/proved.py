@@ -9,7 +9,13 @@ import numpy as np
 
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.onnx.interface import source_checks, source_notes
-from dtp_edge.proof import Check, check_depends_on_input, check_masked_equals_compact, require
+from dtp_edge.proof import (
+    Check,
+    check_depends_on_input,
+    check_masked_equals_compact,
+    require,
+    with_free_sizes,
+)
 from dtp_edge.run.task import Task, refuse_nonfinite
 from dtp_edge.surgery import Compact, compact, put_back
 
@@ -23,7 +29,7 @@ __all__ = ["Cut", "cut_and_prove"]
 class Cut:
     """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
 
-    `training` is what the weights went through, if the run had data.
+    `training` is what the weights went through, if the run had data; `notes` say what the cut cannot do.
     """
 
     task: Task
@@ -31,11 +37,12 @@ class Cut:
     compact: Compact
     checks: tuple[Check, ...]
     training: TrainingOutcome | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the source file, of the tracing and of the training."""
-        notes = (*source_notes(self.task.network.module), *self.task.network.notes)
+        notes = (*source_notes(self.task.network.module), *self.task.network.notes, *self.notes)
         return (*notes, *(() if self.training is None else self.training.warnings))
 
     @classmethod
@@ -47,7 +54,9 @@ class Cut:
         """
         refuse_nonfinite(task.network.module)
         compacted, checks = cut_and_prove(task.network, keep)
-        return cls(task, keep, compacted, _all_hold(task, keep, checks))
+        checks = _all_hold(task, keep, checks)
+        free, note = with_free_sizes(task.network, keep, compacted)
+        return cls(task, keep, free, checks, notes=(note,) if note else ())
 
     @classmethod
     def trained(cls, task: Task, outcome: TrainingOutcome, compacted: Compact) -> Cut:
@@ -57,8 +66,9 @@ class Cut:
         """
         refuse_nonfinite(compacted.module)
         put_back(task.network, compacted)
-        checks = prove(task.network, outcome.keep, compacted)
-        return cls(task, outcome.keep, compacted, _all_hold(task, outcome.keep, checks), outcome)
+        checks = _all_hold(task, outcome.keep, prove(task.network, outcome.keep, compacted))
+        free, note = with_free_sizes(task.network, outcome.keep, compacted)
+        return cls(task, outcome.keep, free, checks, outcome, (note,) if note else ())
 
 
 def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.own_copy import floats_in_float32
 from dtp_edge.profiles import Profile
 from dtp_edge.run.inputs import ExampleInputs, example_arguments, in_order
 from dtp_edge.run.options import Options, Origin, source_of
@@ -95,8 +96,12 @@ class TransportPruner(MaskLearner):
         self.task, self.options = task, chosen
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """Run the masked network, called as it is itself; masks are differentiable until they are hard."""
-        return super().forward(*(in_order(self.module, *inputs, **named) if named else inputs))
+        """Run the masked network, called as it is itself; masks are differentiable until they are hard.
+
+        A network in another precision is trained in float32: its inputs are converted, its outputs are not.
+        """
+        given = in_order(self.module, *inputs, **named) if named else inputs
+        return super().forward(*(floats_in_float32(given) if self.task.precision else given))
 
     def finish(self, out: str | Path | None = None) -> PruneResult:
         """Cut the network to the learned widths, prove it, export it and report.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,17 @@ from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork, trace_network
-from dtp_edge.graph.own_copy import own_copy
+from dtp_edge.graph.own_copy import (
+    floats_in_float32,
+    in_float32,
+    other_precisions,
+    own_copy,
+    unwrapped,
+)
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
 from dtp_edge.proof import Check, check_traced_equals_own, require
+from dtp_edge.proof.precision import require_same_function
 from dtp_edge.run.options import NOBODY, Listener, Options
 from dtp_edge.surgery import compact
 from dtp_edge.transport import (
@@ -42,7 +49,8 @@ class Task:
     """`limits` are `{metric: limit}`, `layer_keep` `{group: share}`; both may be empty, not together.
 
     `checks` are the proofs that were made while the network was traced; they head those of the cut.
-    `dense_sha256` names the weights that are pruned.
+    `dense_sha256` names the weights that are pruned, `precision` what they were in where that is one other
+    than float32.
     """
 
     network: PrunableNetwork
@@ -51,6 +59,7 @@ class Task:
     layer_keep: dict[str, float]
     checks: tuple[Check, ...] = ()
     dense_sha256: str = ""
+    precision: torch.dtype | None = None
 
     @classmethod
     def of(
@@ -66,10 +75,23 @@ class Task:
 
         **Raises:** `InputError` where the profile cannot cost a layer, or a share names no group.
         """
-        cost = NetworkCost(network.layers, profile)
-        limits = budget.limits(cost.evaluate(cost.dense_sizes()))
-        shares = budget.layer_shares([group.name for group in network.groups])
-        return cls(network, cost, limits, shares, checks, dense_sha256)
+        return cls(network, NetworkCost(network.layers, profile), {}, {}, checks, dense_sha256).within(budget)
+
+    def within(self, budget: Budget) -> Task:
+        """Return this task for another budget.
+
+        **Raises:** `InputError` where a share names no group, or the profile does not know the board's power.
+        """
+        profile = self.cost.profile
+        if budget.energy is not None and profile.power is None:
+            raise InputError(
+                f"profile {profile.name} does not know what the board draws, so energy cannot be predicted",
+                where="budget energy",
+                hint="Name a latency, which energy follows, or a profile with a power: `dtp-edge devices`.",
+            )
+        limits = budget.limits(self.cost.evaluate(self.cost.dense_sizes()))
+        shares = budget.layer_shares([group.name for group in self.network.groups])
+        return replace(self, limits=limits, layer_keep=shares)
 
     @classmethod
     def trace(
@@ -90,7 +112,8 @@ class Task:
         dense_sha256 = weights_sha256(model)
         task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
         require_feasible(task.network, task.cost, task.limits)
-        return task
+        others = other_precisions(unwrapped(model))
+        return replace(task, precision=next(iter(others))) if len(others) == 1 else task
 
     def learner(
         self,
@@ -198,6 +221,10 @@ def traced(
     """
     own, notes = own_copy(model)
     refuse_nonfinite(own)
+    if other_precisions(model := unwrapped(model)):
+        plain = in_float32(model)
+        require_same_function(model, plain, example_inputs)
+        model, example_inputs = plain, floats_in_float32(example_inputs)
     network = trace_network(own, example_inputs, exclude=exclude)
     network.notes = (*notes, *network.notes)
     checks = (check_traced_equals_own(model, network),)

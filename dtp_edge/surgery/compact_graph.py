@@ -7,6 +7,7 @@ eval mode.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,22 +48,66 @@ def build_graph_module(tensors: Mapping[str, torch.Tensor], graph: fx.Graph) -> 
 def plain_interface(graph: fx.Graph) -> None:
     """Give an exported graph ordinary positional inputs and an ordinary nested output, in place.
 
-    A graph whose inputs are nested (a list of tensors as one argument) keeps torch.export's interface.
+    Where an argument is a dict, list or tuple of tensors, the graph takes it apart itself. A graph with other
+    classes among its inputs keeps torch.export's interface.
     """
     codegen = graph._codegen
     info = getattr(codegen, "pytree_info", None)
     if info is None:
         return
-    spec = info.in_spec
-    args, kwargs = (spec.children() if callable(getattr(spec, "children", None)) else spec.children_specs)[:2]
-    children = list(args.children() if callable(getattr(args, "children", None)) else args.children_specs)
-    if not all(c.is_leaf() for c in children) or kwargs.num_leaves:
+    args, kwargs = _children(info.in_spec)[:2]
+    children = _children(args)
+    if not all(_opens(c) for c in children) or kwargs.num_leaves:
         return
+    _take_apart(graph, children, info.orig_args)
     output = next(n for n in graph.nodes if n.op == "output")
     flat = pytree.tree_leaves(output.args[0], is_leaf=lambda x: isinstance(x, fx.Node) or x is None)
     if info.out_spec is not None:
         output.args = (_plain(pytree.tree_unflatten(flat, info.out_spec)),)
     graph.set_codegen(CodeGen())
+
+
+def _children(spec: Any) -> list[Any]:
+    return list(spec.children() if callable(getattr(spec, "children", None)) else spec.children_specs)
+
+
+def _opens(spec: Any) -> bool:
+    """Return whether an argument can be taken apart by indices and keys."""
+    if spec.is_leaf():
+        return True
+    plain = spec.type in (list, tuple) or (
+        spec.type is dict and all(isinstance(k, str) for k in spec.context)
+    )
+    return plain and all(_opens(c) for c in _children(spec))
+
+
+def _take_apart(graph: fx.Graph, arguments: list[Any], names: list[str]) -> None:
+    """Put one input in the place of the leaves of each nested argument, in place."""
+    found = [node for node in graph.nodes if node.op == "placeholder"]
+    begin = found[-1].next if found else next(iter(graph.nodes))
+    position = 0
+
+    def open_up(spec: Any, value: fx.Node) -> None:
+        nonlocal position
+        if spec.is_leaf():
+            found[position].replace_all_uses_with(value)
+            graph.erase_node(found[position])
+            position += 1
+            return
+        keys = spec.context if spec.type is dict else range(len(_children(spec)))
+        for key, child in zip(keys, _children(spec), strict=True):
+            open_up(child, graph.call_function(operator.getitem, (value, key)))
+
+    for number, spec in enumerate(arguments):
+        if spec.is_leaf():
+            position += 1
+            continue
+        after = found[position] if position < len(found) else begin
+        with graph.inserting_before(after):
+            name = names[number] if len(names) == len(arguments) else f"input_{number}"
+            whole = graph.placeholder(name)
+        with graph.inserting_before(begin):
+            open_up(spec, whole)
 
 
 def _plain(value: Any) -> Any:

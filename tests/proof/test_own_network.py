@@ -105,6 +105,32 @@ def test_a_graph_that_is_wrong_in_one_place_fails(mutate: Any) -> None:
     assert caught.value.exit_code == 4
 
 
+class Capped(nn.Module):
+    """No bias, so that an example of zeros shows nothing, and a bound that usual inputs do not reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8, bias=False), nn.Linear(8, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        return self.last(nn.functional.relu6(y) + y.tanh())
+
+
+@pytest.mark.parametrize("example", [torch.zeros(1, 8), torch.randn(1, 8)], ids=["zeros", "noise"])
+@pytest.mark.parametrize(("right", "wrong"), [(aten.tanh, aten.sin), (aten.relu6, aten.relu)])
+def test_no_example_hides_a_fault(right: Any, wrong: Any, example: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = Capped().eval()
+    network = trace_network(model, example)
+    assert check_traced_equals_own(model, network).passed
+    next(n for n in network.graph_module.graph.nodes if n.target is right.default).target = wrong.default
+    network.graph_module.recompile()
+    check = check_traced_equals_own(model, network)
+    assert not check.passed
+    assert check.value > 0.01
+
+
 def test_the_module_is_left_as_it_was_found() -> None:
     model, network = traced()
     model.train()

@@ -18,13 +18,13 @@ from benchmarks.problems.random_networks import trace_quickly
 from dtp_edge.archive import load_pruned, save_pruned
 from dtp_edge.errors import CheckError
 from dtp_edge.graph import MaskedNetwork, trace_network
-from dtp_edge.graph.leaves import leaves
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.onnx import check_onnx, export_onnx
 from dtp_edge.ops.nodes import op_name
 from dtp_edge.proof import check_depends_on_input, check_masked_equals_compact
 from dtp_edge.proof.equality import copied_network, randomise_tensors
 from dtp_edge.surgery import compact, put_back
-from dtp_edge.surgery.difference import random_like, relative_error
+from dtp_edge.surgery.difference import relative_error
 from tests.helpers.branched import BRANCHED, Basic, Classifier, branched, unit
 
 

@@ -10,7 +10,7 @@ from onnx import helper
 from torch import nn
 
 from dtp_edge.onnx import check_onnx, export_onnx
-from dtp_edge.onnx.parity import bounded_outputs
+from dtp_edge.onnx.bounded import bounded_outputs
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 
 

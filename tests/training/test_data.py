@@ -7,6 +7,9 @@ import io
 import os
 import pickle
 import struct
+import time
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +135,45 @@ def test_damaged_cifar_npz(tmp_path: Path, changes: dict[str, np.ndarray]) -> No
         load_data(f"cifar10:{tmp_path}")
 
 
+def _npy(shape: str, data: bytes = b"", padding: int = 0) -> bytes:
+    """An array file whose header may say anything."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}{' ' * padding}\n".encode()
+    return b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + data
+
+
+GIANTS = {
+    "more values than the file": _npy("(10000000000000,)"),
+    "more values than can be counted": _npy(f"({10**40},)"),
+    "a long header": _npy("(1,)", b"0", padding=4_000_000),
+    "many dimensions": _npy(f"({'1,' * 3_000})", b"0"),
+    "a bomb": _npy(f"({1 << 29},)"),  # and as many zeros
+}
+
+
+@pytest.mark.parametrize("name", GIANTS)
+def test_giant_headers_of_cifar_npz(name: str, tmp_path: Path) -> None:
+    _write_npz(tmp_path)
+    with zipfile.ZipFile(tmp_path / "cifar10_jpeg.npz") as archive:
+        members = {m: archive.read(m) for m in archive.namelist()}
+    members["train_labels.npy"] = GIANTS[name]
+    with zipfile.ZipFile(
+        tmp_path / "cifar10_jpeg.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1
+    ) as archive:
+        for member, content in members.items():
+            with archive.open(member, "w") as stream:
+                stream.write(content)
+                for _ in range((1 << 9) * (member == "train_labels.npy" and name == "a bomb")):
+                    stream.write(bytes(1 << 20))
+    assert (tmp_path / "cifar10_jpeg.npz").stat().st_size < 4_000_000
+    tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises(InputError, match=r"cifar10_jpeg\.npz"):
+        load_data(f"cifar10:{tmp_path}")
+    assert time.process_time() - started < 5
+    assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    tracemalloc.stop()
+
+
 def _write_batches(folder: Path) -> np.ndarray:
     """CIFAR-10's own layout, pickled as Python 2 wrote it (bytes keys, protocol 2)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +212,7 @@ def test_cifar_batches_run_no_code(tmp_path: Path) -> None:
         load_data(f"cifar10:{tmp_path}")
     assert not ran.exists()
     (tmp_path / "data_batch_3").write_bytes(b"\x80\x02}")
-    with pytest.raises(InputError, match="no CIFAR-10 batch"):
+    with pytest.raises(InputError, match="not a CIFAR-10 batch"):
         load_data(f"cifar10:{tmp_path}")
     (tmp_path / "data_batch_3").unlink()
     with pytest.raises(InputError, match="missing"):
@@ -197,7 +239,7 @@ def test_fashion_mnist(tmp_path: Path, suffix: str, below: str) -> None:
     assert torch.equal(data.test.images[:, 0], torch.from_numpy(images))
     target = folder / f"train-images-idx3-ubyte{suffix}"
     target.write_bytes(target.read_bytes()[:-30])
-    with pytest.raises(InputError, match=r"truncated|whole idx"):
+    with pytest.raises(InputError, match=r"truncated|complete idx"):
         load_data(f"fashion-mnist:{tmp_path}")
 
 

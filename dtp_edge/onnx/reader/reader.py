@@ -16,6 +16,7 @@ from dtp_edge.onnx.reader.proof import check_source
 from dtp_edge.onnx.reader.registry import Context, writer_of
 from dtp_edge.onnx.reader.source_file import InputShapes, Source, at_number, example, open_source, tensor_of
 from dtp_edge.onnx.reader.values import Builder, Value
+from dtp_edge.onnx.storage import stores_half
 from dtp_edge.proof import require
 
 _COMPARED = "numbers compared with"
@@ -52,6 +53,7 @@ def load_onnx(
             metadata={p.key: p.value for p in source.model.metadata_props},
             notes=list(plain.notes),
             check=check,
+            half_weights=stores_half(source.model),
         ),
     )
     require([check])

@@ -1,10 +1,14 @@
-"""Readers of small, well-known sets into memory: scikit-learn's digits, CIFAR-10, Fashion-MNIST."""
+"""Readers of small, well-known sets into memory: scikit-learn's digits, CIFAR-10, Fashion-MNIST.
+
+Not torchvision's: they unpickle whatever a file asks for, and every torchvision fits one torch only.
+"""
 
 from __future__ import annotations
 
 import gzip
 import io
 import itertools
+import math
 import pickle
 import zipfile
 import zlib
@@ -29,7 +33,7 @@ _CIFAR_MEAN, _CIFAR_STD = (
     (0.229, 0.224, 0.225),
 )  # what the published ResNets were trained with
 _CIFAR_CLASSES = 10
-_MAX_IDX_BYTES, _MAX_NPZ_BYTES, _MAX_BATCH_BYTES = 1 << 30, 1 << 32, 1 << 28
+_MAX_IDX_BYTES, _MAX_NPZ_BYTES, _MAX_BATCH_BYTES = 1 << 30, 1 << 29, 1 << 28
 
 
 def digits(size: int = 32) -> DataSource:
@@ -155,8 +159,10 @@ def _jpeg_npz(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > _MAX_NPZ_BYTES:
-            raise ValueError(f"it has {size} bytes unpacked, at most {_MAX_NPZ_BYTES} are read")
+            if size > _MAX_NPZ_BYTES:
+                raise ValueError(f"it has {size} bytes unpacked, at most {_MAX_NPZ_BYTES} are read")
+            for member in archive.infolist():
+                _require_whole(archive, member)
         with np.load(path, allow_pickle=False) as file:
             return _decode(file, "train"), _decode(file, "test")
     except InputError:
@@ -165,6 +171,15 @@ def _jpeg_npz(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
         raise InputError(
             f"the file cannot be read ({error})", where=str(path), hint="Copy or download it again."
         ) from error
+
+
+def _require_whole(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raise ValueError where an array declares more than it has: numpy would allocate that."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with archive.open(member) as stream:
+        shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f"{member.filename} declares more values than it has")
 
 
 def _decode(file: Any, part: str) -> tuple[Tensor, Tensor]:
@@ -223,7 +238,7 @@ def _cifar_batch(path: Path) -> tuple[Tensor, Tensor]:
             raise ValueError(f"data is {data.dtype} {data.shape}")
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise InputError(
-            f"this is no CIFAR-10 batch ({type(error).__name__}: {error})",
+            f"this is not a CIFAR-10 batch ({type(error).__name__}: {error})",
             where=str(path),
             hint="Unpack cifar-10-python.tar.gz again.",
         ) from error
@@ -246,5 +261,5 @@ def _idx(folder: Path, stem: str) -> Tensor:
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims))
     data = np.frombuffer(raw, np.uint8, offset=min(len(raw), 4 + 4 * dims))
     if raw[:3] != b"\0\0\x08" or dims not in (1, 3) or len(data) != int(np.prod(shape)):
-        raise InputError("this is no whole idx file of bytes", where=str(path), hint="Copy it again.")
+        raise InputError("this is not a complete idx file of bytes", where=str(path), hint="Copy it again.")
     return torch.from_numpy(data.reshape(shape).copy())
