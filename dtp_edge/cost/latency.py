@@ -8,6 +8,7 @@ nearest family or by its bytes over the memory bandwidth, and says so in its sou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -53,7 +54,8 @@ class LatencyModel:
     ) -> None:
         self._graph, self._precision, self._builder = graph, precision, builder
         self.kernels = kernels
-        self.overhead_ms = profile.graph_overhead_ms
+        values = sum(math.prod(d.size for d in graph.tensors[name].shape) for name in graph.inputs)
+        self.overhead_ms = profile.graph_overhead_ms + 1e-6 * profile.input_ns_per_value * values
         self.resolved = [resolve(kernel, profile) for kernel in kernels]
         self.first = builder.new_targets(len(kernels))
         self._roofs: list[tuple[int, int]] = []
