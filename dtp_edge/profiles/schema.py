@@ -140,11 +140,9 @@ _FUSION = _object(
         "additionalProperties": _NON_NEGATIVE,
     },
 )
+_BLOCK = {"type": "integer", "minimum": 1, "maximum": 64}
 _LAYOUT = _object(
-    ("kind", "block", "align"),
-    kind={"const": "blocked"},
-    block={"type": "integer", "minimum": 2, "maximum": 64},
-    align={"type": "integer", "minimum": 1, "maximum": 64},
+    ("kind", "block", "align"), kind={"const": "blocked"}, block={**_BLOCK, "minimum": 2}, align=_BLOCK
 )
 _MEMORY = _object(
     (),
@@ -154,10 +152,7 @@ _MEMORY = _object(
     notes=_TEXT,
 )
 _POWER = _object(
-    ("watts", "relative_spread", "source"),
-    watts=_POSITIVE,
-    relative_spread=_NON_NEGATIVE,
-    source=_TEXT,
+    ("watts", "relative_spread", "source"), watts=_POSITIVE, relative_spread=_NON_NEGATIVE, source=_TEXT
 )
 _PROVENANCE = _object(
     ("source", "licence", "date", "how"),
