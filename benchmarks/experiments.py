@@ -51,6 +51,7 @@ EXPERIMENTS = {
         (*_ONNX, "torchvision", "timm"),
     ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
+    "kills": Experiment("benchmarks.kills", "kills.jsonl", packages=_ONNX),
     "peer_speed": Experiment(
         "benchmarks.peer_speed",
         "peer_speed.json",
@@ -106,6 +107,12 @@ EXPERIMENTS = {
         "benchmarks.transport_speed", "transport_speed_plan.json", packages=("torch", "pot")
     ),
     "transport_speed_step": Experiment("benchmarks.transport_speed", "transport_speed_step.json"),
+    "sweep_cost": Experiment(
+        "benchmarks.sweep_cost",
+        "sweep_cost.jsonl",
+        "sweep_cost.md",
+        "benchmarks.sweep_cost:whole_page",
+    ),
     "two_processes": Experiment(
         "benchmarks.two_processes",
         "two_processes.json",

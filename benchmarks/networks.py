@@ -207,7 +207,8 @@ def in_double(network: Any) -> Any:
 
 def _double_check(twin: Any, keep: np.ndarray, cut: Any) -> float:
     from dtp_edge.graph import MaskedNetwork
-    from dtp_edge.surgery.difference import leaves, random_like, relative_error
+    from dtp_edge.graph.leaves import leaves, random_like
+    from dtp_edge.surgery.difference import relative_error
 
     inputs = random_like(twin.example_inputs, 5, torch.float64)
     with torch.no_grad():
@@ -234,7 +235,8 @@ def _cut_to_half(row: Row, network: Any, inputs: tuple[Any, ...], dense: int) ->
 
 
 def _moved(network: Any, result: Any) -> float:
-    from dtp_edge.surgery.difference import leaves, random_like, relative_error
+    from dtp_edge.graph.leaves import leaves, random_like
+    from dtp_edge.surgery.difference import relative_error
 
     inputs = random_like(network.example_inputs, 0)
     with torch.no_grad():

@@ -33,11 +33,12 @@ from benchmarks.problems.keeps import random_keep
 from benchmarks.problems.random_networks import RandomNetwork, random_plan, trace_quickly
 from dtp_edge.errors import DtpEdgeError
 from dtp_edge.graph import MaskedNetwork, PrunableNetwork
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.onnx import check_onnx, export_onnx
 from dtp_edge.proof import check_masked_equals_compact
 from dtp_edge.proof.equality import copied_network, randomise_tensors
 from dtp_edge.surgery.compaction import compact
-from dtp_edge.surgery.difference import leaves, random_like, relative_error
+from dtp_edge.surgery.difference import relative_error
 
 RANDOM = EXPERIMENTS["random_networks"]
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # seven, so that every 10th and every 50th have all of them

@@ -37,6 +37,26 @@ from dtp_edge.transport.learner import SPREAD
 ABLATION = EXPERIMENTS["transport_ablation"]
 
 
+class FixedEpsilon(MaskLearner):
+    """Without the Bregman term: no memory of past scores, and epsilon at its last value from the start."""
+
+    def slope_after(self, steps: int) -> float:
+        return 2.0 * self.total_steps / self.epsilon
+
+    def history(self) -> Tensor:
+        return torch.zeros_like(self.log_odds)
+
+    def averaged_scores(self) -> np.ndarray:
+        return self.scores.detach().double().cpu().numpy()
+
+
+class ScheduledEpsilon(FixedEpsilon):
+    """The same, and epsilon falls as 1 / step."""
+
+    def slope_after(self, steps: int) -> float:
+        return 2.0 * (steps + 1.0) / self.epsilon
+
+
 @dataclass
 class Case:
     """One row: how scores start, how they learn, how the plan is advanced."""
@@ -46,14 +66,16 @@ class Case:
     learn: bool = True
     score_rate: float = 1.0
     share: float = 0.4
+    kind: type[MaskLearner] = MaskLearner
+    straight: float = MaskLearner.straight
     options: dict[str, Any] = field(default_factory=dict)
 
 
 CASES = [
     Case("default"),
     Case("one Sinkhorn iteration a step", options={"dual": "single"}),
-    Case("epsilon fixed at its last value", options={"accumulation": "fixed"}),
-    Case("epsilon scheduled, no memory", options={"accumulation": "scheduled"}),
+    Case("epsilon fixed at its last value", kind=FixedEpsilon),
+    Case("epsilon scheduled, no memory", kind=ScheduledEpsilon),
     Case("scores not learned", learn=False),
     Case("one shot, all steps tune", learn=False, share=0.0),
     Case("start: log L2", start="l2"),
@@ -69,8 +91,8 @@ CASES = [
     Case("no floor", options={"min_keep": 0.0}),
     Case("score rate x 0.1", score_rate=0.1),
     Case("score rate x 10", score_rate=10.0),
-    Case("exact gradient (dies in hard masks)", options={"straight": 0.0}),
-    Case("straight-through gradient", options={"straight": 1.0}),
+    Case("exact gradient (dies in hard masks)", straight=0.0),
+    Case("straight-through gradient", straight=1.0),
     Case("share 0.2", share=0.2),
     Case("share 0.7", share=0.7),
 ]
@@ -203,7 +225,8 @@ def run(case: Case, task: Problem, budget: Budget, steps: int, seed: int) -> dic
     torch.manual_seed(seed)
     scores = start_of(network, pruning.cost, task, case.start, seed)
     masked = max(1, round(case.share * steps))
-    learner = pruning.learner(masked, scores=scores, **case.options)
+    learner = case.kind(**pruning.learner_arguments(masked, scores=scores), **case.options)
+    learner.straight = case.straight
     batches, soft = task.batches(seed), 0.0
     if case.share > 0:
         rate = task.rate * case.score_rate if case.learn else 0.0

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dtp_edge.run.pipeline import prune_for_device
     from dtp_edge.run.pruner import TransportPruner
     from dtp_edge.run.result import PruneResult
+    from dtp_edge.sweeps.driver import sweep
+    from dtp_edge.sweeps.sweep_result import SweepResult
     from dtp_edge.transport import Budget, WeightPruner, entropic_mask
 
 __version__ = "0.2.0"
@@ -40,6 +42,7 @@ __all__ = [
     "Interrupted",
     "Profile",
     "PruneResult",
+    "SweepResult",
     "TransportPruner",
     "UnsupportedError",
     "WeightPruner",
@@ -50,6 +53,7 @@ __all__ = [
     "load_profile",
     "load_pruned",
     "prune_for_device",
+    "sweep",
 ]
 
 
@@ -77,6 +81,7 @@ __getattr__, _, _ = lazy_face(
         "Budget": "transport",
         "Profile": "profiles",
         "PruneResult": "run.result",
+        "SweepResult": "sweeps.sweep_result",
         "TransportPruner": "run.pruner",
         "WeightPruner": "transport",
         "entropic_mask": "transport",
@@ -85,6 +90,7 @@ __getattr__, _, _ = lazy_face(
         "load_profile": "measure",
         "load_pruned": "archive",
         "prune_for_device": "run.pipeline",
+        "sweep": "sweeps.driver",
     },
 )
 

@@ -14,6 +14,14 @@ from pathlib import Path
 REPORT = "Please report this network: it should have been pruned exactly or refused."
 
 
+def first_line(error: BaseException, *, kind: bool = False) -> str:
+    """Return the first line of an error's text (with `kind` after its class), or its class alone."""
+    lines, name = str(error).strip().splitlines(), type(error).__name__
+    if not lines:
+        return name
+    return f"{name}: {lines[0][:300]}" if kind else lines[0][:300]
+
+
 class DtpEdgeError(Exception):
     """Root of every error that dtp_edge raises on purpose.
 

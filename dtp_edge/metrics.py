@@ -10,6 +10,7 @@ UNITS = {
     "flash_bytes": "bytes",
     "macs": "MACs",
     "params": "parameters",
+    "energy_mj": "mJ",
     "kept_channels": "channels",
     "layer_keep": "%",
 }
@@ -19,6 +20,7 @@ TITLES = {
     "flash_bytes": "flash",
     "macs": "MACs",
     "params": "parameters",
+    "energy_mj": "energy",
     "kept_channels": "channels",
     "layer_keep": "keep ratio used",  # of the group that is nearest to its own ratio
 }
@@ -47,6 +49,8 @@ def figure(value: float | None, unit: str) -> str:
         return f"{value:.0f}"
     if unit == "ms" and 0 < value < 0.01:
         return f"{digits(1000 * value)} µs"
+    if unit == "mJ" and 0 < value < 0.1:
+        return f"{digits(1000 * value)} µJ"
     return f"{digits(value)} {unit}".strip()
 
 

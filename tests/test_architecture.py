@@ -18,24 +18,26 @@ _DEVICES = {"profiles", "cost", "fitting", "measure"}
 ALLOWED: dict[str, set[str]] = {  # each room: the rooms that it may know besides errors, metrics and files
     "files": set(),
     "ops": set(),
+    "remote": set(),
     "graph": {"ops"},
     "profiles": set(),
     "cost": _NETWORK | {"profiles"},
     "fitting": _NETWORK | {"profiles", "cost"},
-    "measure": _NETWORK | {"profiles", "cost", "fitting"},
+    "measure": _NETWORK | {"profiles", "cost", "fitting", "remote"},
     "transport": _NETWORK | {"profiles", "cost"},
     "surgery": _NETWORK,
     "proof": _NETWORK | {"surgery"},
     "onnx": _PROVED,
     "int8": _PROVED | {"onnx"},
     "archive": _PROVED,
-    "runtimes": _PROVED | {"onnx", "archive"},
+    "runtimes": _PROVED | {"onnx", "archive", "remote"},
     "report": set(),
     "training": _NETWORK | {"transport"},
-    "run": _FILES | _DEVICES | {"transport", "training", "report"},
+    "run": _FILES | _DEVICES | {"remote", "transport", "training", "report"},
+    "sweeps": _FILES | _DEVICES | {"remote", "transport", "training", "report", "run"},
     "zoo": _NETWORK | {"onnx"},
     "export": set(),  # a retired name, which says where each of its names is now
-    "cli": _FILES | _DEVICES | {"transport", "training", "report", "run", "zoo"},
+    "cli": _FILES | _DEVICES | {"remote", "transport", "training", "report", "run", "sweeps", "zoo"},
 }
 MODULES = {
     ".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): p
@@ -114,7 +116,15 @@ def test_files_are_rooms_and_not_halls() -> None:
     assert not {m: n for m, n in lines.items() if n > 300}
 
 
-DECIDES = ("run", "report", "cli", "transport", "cost", "proof")  # rooms without asserts and parsed prose
+DECIDES = (
+    "run",
+    "sweeps",
+    "report",
+    "cli",
+    "transport",
+    "cost",
+    "proof",
+)  # rooms without asserts and parsed prose
 PROSE = {"reason", "detail", "text", "message", "what", "hint", "source"}
 
 
@@ -152,7 +162,7 @@ def test_nobody_reads_prose_to_decide() -> None:
 def test_no_error_of_the_language_is_caught_as_logic() -> None:
     caught = [
         f"{module}:{node.lineno}"
-        for module, node in nodes_of(("run", "report", "cli", "transport", "cost"))
+        for module, node in nodes_of(("run", "sweeps", "report", "cli", "transport", "cost"))
         if isinstance(node, ast.ExceptHandler)
         and node.type is not None
         and {"AttributeError", "AssertionError"}

@@ -11,12 +11,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from helpers.own_package import install, run_with
 from onnx import TensorProto, helper
 
 from dtp_edge.onnx.reader import load_onnx, registry, supported_operators
 from dtp_edge.onnx.rewriting import run_passes
-from dtp_edge.runtimes.registry import RUNTIMES, Runtime
-from dtp_edge.runtimes.trial import check_runtimes
 
 PAGES = Path(__file__).parents[1] / "docs" / "contributing"
 X = np.random.default_rng(0).normal(size=(1, 4, 6, 6)).astype(np.float32)
@@ -61,18 +60,12 @@ def test_the_pass() -> None:
     np.testing.assert_allclose(truth(after), truth(before), atol=1e-6)
 
 
-def test_the_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter, row = examples("runtime.md")
-    (tmp_path / "on_reference.py").write_text(adapter, encoding="utf-8")
-    runtime = eval(row, {"Runtime": Runtime})
-    assert runtime.adapter.name == "on_reference.py"
-    monkeypatch.setitem(RUNTIMES, "reference", runtime)
-    monkeypatch.setattr(Runtime, "adapter", property(lambda r: _adapter(r, tmp_path)))
+def test_the_runtime(tmp_path: Path) -> None:
+    """One file, from a package of one's own."""
+    (adapter,) = examples("runtime.md")
+    install(tmp_path, "dtp_edge.runtimes", "reference = house_runtime", house_runtime=adapter)
     onnx.save(one_node("HardSwish"), tmp_path / "m.onnx")
-    (found,) = check_runtimes(tmp_path / "m.onnx", ["reference"])
-    assert (found.status, found.version) == ("ok", onnx.__version__)
-
-
-def _adapter(runtime: Runtime, folder: Path) -> Path:
-    own = folder / f"on_{runtime.name}.py"
-    return own if own.exists() else Path(check_runtimes.__code__.co_filename).with_name(own.name)
+    use = "from dtp_edge.runtimes import check_runtimes, list_runtimes\n"
+    use += f"(found,) = check_runtimes({str(tmp_path / 'm.onnx')!r}, ['reference'])\n"
+    use += "print(found.status, found.version, list_runtimes()[-1].install)"
+    assert run_with(tmp_path, use).split("\n")[0] == f"ok {onnx.__version__} pip install onnx"

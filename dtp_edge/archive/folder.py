@@ -187,7 +187,7 @@ def load_pruned(folder: str | Path, *, any_weights: bool = False) -> nn.Module:
     except InputError as error:
         raise InputError(error.what, where=f"{folder / WIDTHS}: {error.where}", hint=HINT) from error
     except (SyntaxError, RecursionError, ValueError, RuntimeError) as error:  # of the graph's code
-        raise InputError(f"its graph is no program: {error}", where=str(folder), hint=HINT) from error
+        raise InputError(f"its graph is not a program: {error}", where=str(folder), hint=HINT) from error
     return module
 
 

@@ -49,7 +49,7 @@ def graph_to_json(graph: fx.Graph) -> list[dict[str, Any]]:
     """
     if type(graph._codegen) is not CodeGen:
         raise UnsupportedError(
-            "a network with nested inputs cannot be stored", hint="Give it one tensor an argument."
+            "a network with nested inputs cannot be stored", hint="Let each argument be one tensor."
         )
     return [
         {
@@ -175,7 +175,7 @@ def _check_arguments(op: str, target: Any, args: tuple[Any, ...], kwargs: dict[s
     elif op == "call_function":
         plain = all(isinstance(a, fx.Node | int | float) for a in args)
         sizes = plain and not kwargs and 1 <= len(args) <= 2
-        fault = None if sizes or _opens_input(target, args, kwargs) else "has arguments that are no sizes"
+        fault = None if sizes or _opens_input(target, args, kwargs) else "has arguments that are not sizes"
     elif op != "output" and (args or kwargs):
         fault = "has arguments"
     elif op == "output" and (len(args) != 1 or kwargs):
@@ -228,7 +228,7 @@ def _decode(value: Any, known: dict[str, fx.Node], where: str, depth: int = 0) -
     if isinstance(value, list):
         return [_decode(v, known, where, depth + 1) for v in value]
     if not isinstance(value, dict) or len(value) != 1:
-        raise InputError("holds a value that is no argument", where=where, hint=HINT)
+        raise InputError("holds a value that cannot be an argument", where=where, hint=HINT)
     ((key, inner),) = value.items()
     try:
         return _DECODERS[key](inner, known, where, depth + 1)

@@ -94,7 +94,7 @@ def misfit(overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str 
             if not argument.has_default_value():
                 return f"lacks the argument {name!r} of {overload}"
         elif not _fits(given[name], str(argument.real_type), argument.N):
-            return f"has an argument {name!r} that is no {argument.real_type}"
+            return f"has an argument {name!r} that is not of type {argument.real_type}"
     return None
 
 

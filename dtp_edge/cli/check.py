@@ -33,6 +33,9 @@ COLOURS = {"ok": "green", "missing": "bright_black"}
     "--memory", "memory_mib", type=click.IntRange(64), default=4096, show_default=True, help="MiB each."
 )
 @click.option("--repeats", type=click.IntRange(0), default=0, help="Also time this many runs.")
+@click.option(
+    "--on", metavar="PLACE", help="Try the runtimes of that board: ssh://USER@HOST[:PORT], adb:SERIAL."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(
     file: str,
@@ -41,6 +44,7 @@ def check(
     timeout_s: float,
     memory_mib: int,
     repeats: int,
+    on: str | None,
     as_json: bool,
 ) -> None:
     """Load, run and compare FILE in every runtime that is installed, each in a process of its own.
@@ -52,6 +56,7 @@ def check(
     A runtime in another environment is found by --python openvino=ov/bin/python or through
     DTP_EDGE_PYTHON_OPENVINO. Exit code 4 if a runtime that is installed fails or disagrees.
     """
+    from dtp_edge.remote import remote_of
     from dtp_edge.runtimes import check_runtimes
 
     names = [name.strip() for name in runtimes.split(",") if name.strip()] if runtimes else None
@@ -62,6 +67,7 @@ def check(
         memory_bytes=memory_mib << 20,
         repeats=repeats,
         interpreters=_interpreters(pythons),
+        on=None if on is None else remote_of(on),
     )
     if as_json:
         print_json([asdict(row) for row in rows])

@@ -123,6 +123,9 @@ def _speeds(profile: Profile) -> list[str]:
 def _limits(profile: Profile) -> list[str]:
     known = {"RAM": profile.limits.ram_bytes, "flash": profile.limits.flash_bytes}
     lines = [f"  {what}: {_bytes(size)}" for what, size in known.items() if size is not None]
+    if profile.power is not None:
+        spread = f"±{100 * profile.power.relative_spread:.0f} %"
+        lines.append(f"  power: {1e3 * profile.power.watts:.3g} mW, {spread} between networks")
     rate = profile.memory_bytes_per_second / 1e9
     lines.append(f"  memory: {rate:.3g} GB/s; one call: {profile.graph_overhead_ms:.3g} ms")
     if profile.weight_cache is not None:
@@ -130,7 +133,7 @@ def _limits(profile: Profile) -> list[str]:
         lines.append(f"  a network's weights beyond {beyond} are read at {rate:.3g} GB/s on top")
     if profile.layout is not None:
         lines.append(
-            f"  channels run in blocks of {profile.layout.block}; widths that are no multiple of "
+            f"  channels run in blocks of {profile.layout.block}; widths that are not a multiple of "
             f"{profile.layout.align} run slower"
         )
     return lines
@@ -176,7 +179,7 @@ def conv_graph(cin: int, cout: int, kernel: int, size: int, depthwise: bool = Fa
         "transposed": False,
     }
     layers = (
-        Layer("conv", "conv2d", "conv", ("x", "w", "b"), ("y",), attributes, 0 if depthwise else None),
+        Layer("conv", "conv2d", "conv", ("x", "w", "b"), ("y",), attributes),
         Layer("act", "relu", "act", ("y",), ("z",)),
     )
     return _graph(layers, tensors, cout, "z")

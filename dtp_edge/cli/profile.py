@@ -6,7 +6,7 @@ import datetime
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from dtp_edge.cli.completion import device_names, files
 from dtp_edge.cli.progress import Bar
 from dtp_edge.errors import InputError
 from dtp_edge.files import write_text
+
+if TYPE_CHECKING:
+    from dtp_edge.profiles import Profile
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,6 +28,7 @@ def profile() -> None:
     dtp-edge profile kit kit.zip                    take this to the board, run it
     dtp-edge profile import results.json --name b1  and bring its results back
     dtp-edge profile fit own.csv --like rpi4-tflite-fp32 --out mine.json
+    dtp-edge profile measure --on ssh://pi@board --out board.json
     dtp-edge profile check host
     """
 
@@ -33,10 +37,19 @@ def profile() -> None:
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--quick", is_flag=True, help="Under a minute, with a larger error.")
 @click.option("--out", metavar="FILE", help="Also write the profile here.")
+@click.option(
+    "--on", metavar="PLACE", help="Measure that board: ssh://USER@HOST[:PORT][/PYTHON], adb:SERIAL."
+)
+@click.option("--probes", type=click.IntRange(20, 2000), help="Networks to measure on a board.")
 @click.option("-q", "--quiet", is_flag=True)
-def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
-    """Measure this machine with ONNX Runtime; --device host uses the result from then on."""
-    from dtp_edge.measure import host_profile, measure_host
+def measure(
+    threads: int, quick: bool, out: str | None, on: str | None, probes: int | None, quiet: bool
+) -> None:
+    """Measure this machine with ONNX Runtime; --device host uses the result from then on.
+
+    With --on another machine is measured: it needs Python 3.8 with numpy and onnxruntime, nothing else.
+    """
+    from dtp_edge.measure import host_profile, measure_board, measure_host
     from dtp_edge.profiles import save_profile
 
     if out is not None:
@@ -49,7 +62,19 @@ def measure(threads: int, quick: bool, out: str | None, quiet: bool) -> None:
     def show(done: int, total: int, text: str) -> None:
         bar("measure", done, total)
 
-    if quick:
+    if on is not None:
+        from dtp_edge.remote import remote_of
+
+        if out is None:
+            raise InputError("a board's profile needs a file", where="--on", hint="Add --out board.json.")
+        made = measure_board(
+            remote_of(on),
+            threads,
+            quick=quick,
+            probes=probes,
+            progress=lambda done, total: bar("measure", done, total),
+        )
+    elif quick:
         made = measure_host(threads, quick=True, progress=show)
     else:
         made = host_profile(threads, quick=False, progress=show)
@@ -113,7 +138,7 @@ def _day(date: str | None) -> str:
     try:
         return datetime.date.fromisoformat(date).isoformat()
     except ValueError as error:
-        raise InputError(f"{date!r} is no date", where="--date", hint="Write it as 2026-11-22.") from error
+        raise InputError(f"{date!r} is not a date", where="--date", hint="Write it as 2026-11-22.") from error
 
 
 def _fit_own(table: Path, like: str, layers: str | None, *, name: str, date: str) -> dict[str, Any]:
@@ -142,18 +167,23 @@ def _fit_own(table: Path, like: str, layers: str | None, *, name: str, date: str
 @click.argument("models", nargs=-1, metavar="[MODEL …]")
 @click.option("--picture", metavar="FILE.svg", help="Draw predicted against measured.")
 @click.option("--seconds", type=float, default=30.0, show_default=True, help="About how long to time.")
+@click.option("--on", metavar="PLACE", help="Measure on that board: ssh://USER@HOST[:PORT], adb:SERIAL.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def check(name: str, models: tuple[str, ...], picture: str | None, seconds: float, as_json: bool) -> None:
+def check(
+    name: str, models: tuple[str, ...], picture: str | None, seconds: float, on: str | None, as_json: bool
+) -> None:
     """Predicted against measured on this machine, for networks that you name (zoo networks if none)."""
     import tempfile
 
     from dtp_edge.cli.console import print_json
     from dtp_edge.cost import NetworkCost
     from dtp_edge.graph import trace_network
-    from dtp_edge.measure import check_profile, load_profile
+    from dtp_edge.measure import check_on, check_profile, load_profile
     from dtp_edge.onnx import export_onnx
+    from dtp_edge.remote import remote_of
     from dtp_edge.zoo import resolve_model
 
+    board = None if on is None else remote_of(on)
     loaded, bar = load_profile(name), Bar(quiet=as_json)
     with tempfile.TemporaryDirectory() as folder:
         jobs = []
@@ -165,13 +195,16 @@ def check(name: str, models: tuple[str, ...], picture: str | None, seconds: floa
             path = export_onnx(module, inputs, Path(folder) / f"{i}.onnx")
             jobs.append((spec, path, predicted["latency_ms"]))
         bar.stage(f"timing {len(jobs)} networks in turns, about {seconds:.0f} s")
-        result = check_profile(
-            jobs,
-            loaded.name,
-            loaded.threads,
-            seconds=seconds,
-            reference_ms=loaded.provenance.reference_ms,
-        )
+        if board is not None:
+            result = check_on(board, jobs, loaded, seconds=seconds)
+        else:
+            result = check_profile(
+                jobs,
+                loaded.name,
+                loaded.threads,
+                seconds=seconds,
+                reference_ms=loaded.provenance.reference_ms,
+            )
     if as_json:
         print_json([asdict(row) for row in result.rows])
     else:
@@ -195,15 +228,70 @@ def kit(out: str, quiet: bool) -> None:
     click.echo(f"wrote {path}: unpack it on the board and run `python measure.py`")
 
 
-@profile.command("import", short_help="Make a profile from what the kit measured.")
-@click.argument("results", metavar="RESULTS.json", shell_complete=files)
+@profile.command("import", short_help="Make a profile from what a profiler or the kit wrote.")
+@click.argument("printouts", metavar="FILE …", nargs=-1, required=True, shell_complete=files)
 @click.option("--name", required=True, help="Name of the new profile.")
+@click.option(
+    "--model",
+    "models",
+    metavar="MODEL",
+    multiple=True,
+    shell_complete=files,
+    help="Network of each profile, in order: FILE.onnx, or a name as for prune-for-device.",
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the profiled run.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "w8a8"]), help="Of the profiled run.")
+@click.option("--chip", metavar="TEXT", default="unknown", help="What it ran on.")
+@click.option("--clock-mhz", type=click.FloatRange(min=1e-3), help="Clock, where a profile counts cycles.")
+@click.option("--runtime-version", "version", metavar="V", default="unknown", help="Of what ran it.")
 @click.option("--out", metavar="FILE", help="Where to write it (default: NAME.json).")
-def import_command(results: str, name: str, out: str | None) -> None:
-    """Make a profile from the results.json that the kit wrote on the board."""
+@click.option("-v", "--verbose", is_flag=True, help="Every row that was joined to no layer.")
+def import_command(printouts: tuple[str, ...], name: str, models: tuple[str, ...], **options: Any) -> None:
+    """Make a profile from the kit's results.json, or from what a vendor's profiler wrote of your networks.
+
+    \b
+    dtp-edge profile import results.json --name board
+    dtp-edge profile import benchmark_detailed_counters_report.csv --model net.onnx --name mine
+    dtp-edge profile import a.json b.json --model a.onnx --model b.onnx --name mine
+
+    docs/profilers.md lists the profilers that are read, and how each file is made.
+    """
+    from dtp_edge.cli.import_text import show_import
     from dtp_edge.measure import import_results
+    from dtp_edge.measure.printout import is_kit, open_content
     from dtp_edge.profiles import save_profile
 
-    made = import_results(results, name)
+    paths = [Path(text) for text in printouts]
+    if len(paths) == 1 and not models and is_kit(open_content(paths[0])):
+        made = import_results(paths[0], name)
+    else:
+        made = _import_printouts(paths, name, models, options, show_import)
     click.echo(f"{made.name}: {made.error.text()}")
-    click.echo(f"wrote {save_profile(made.document, out or f'{name}.json')}")
+    click.echo(f"wrote {save_profile(made.document, options['out'] or f'{name}.json')}")
+
+
+def _import_printouts(
+    paths: list[Path], name: str, models: tuple[str, ...], options: dict[str, Any], show: Any
+) -> Profile:
+    from dtp_edge.graph import trace_network
+    from dtp_edge.measure.import_printouts import Setting, import_printouts, read_printouts
+    from dtp_edge.zoo import resolve_model
+
+    found = read_printouts(paths)  # a file that is none is refused before any network is built
+    if len(models) not in (1, len(found)):
+        raise InputError(
+            f"{len(found)} profiles and {len(models)} networks",
+            where="--model",
+            hint="Name the network of each profile with --model, in order; one stands for all.",
+        )
+    layers = {}
+    for model in models:
+        if model not in layers:
+            module, inputs, _ = resolve_model(model)
+            layers[model] = trace_network(module, inputs).layers
+    each = models if len(models) == len(found) else models * len(found)
+    keys = ("threads", "chip", "clock_mhz", "version")
+    setting = Setting(name, options["precision"], **{key: options[key] for key in keys})
+    made, joined = import_printouts(found, [(model, layers[model]) for model in each], setting)
+    show(joined, verbose=options["verbose"])
+    return made

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from dtp_edge.cli.completion import device_names, files, folders
-from dtp_edge.cli.console import print_json
+from dtp_edge.cli.one_or_many import execute, plan, show
 from dtp_edge.cli.progress import Bar
+from dtp_edge.cli.sweep_options import NAMES, is_many, sweep_options
 from dtp_edge.errors import InputError, Interrupted
 from dtp_edge.run.outputs import first_process
 
@@ -24,11 +25,14 @@ MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
 --device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
 Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --keep 50% (of all channels) each=50% (of every group) GROUP=40%
+               --energy 5mJ (where the profile knows the board's power)
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
+               --on ssh://USER@HOST: time dense and pruned on that board
+Many cells     --sweep FILE --jobs N --ray ADDRESS --within 2h --per-cell X --warm
 Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
 
 Examples
@@ -56,10 +60,11 @@ the dense network (60%); all of them hold.
               recalibrate_batches refit_images"""
 
 GROUPS = {
-    "Budget": ("latency", "ram", "flash", "macs", "params", "keep"),
+    "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
     "Network": ("device", "weights", "input_shape", "exclude"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
-    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "as_json", "quiet", "verbose"),
+    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
+    "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
 }
 
@@ -98,12 +103,15 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     "--device",
     metavar="NAME",
     shell_complete=device_names,
-    help="Profile name, JSON file, or host; a,b,c with --plan.",
+    help="Profile name, JSON file, or host; a,b,c are many.",
 )
-@click.option("--latency", metavar="X", help="Latency budget: 25ms or 60%.")
+@click.option("--latency", metavar="X", help="Latency budget: 25ms or 60%; 70%,50% are many.")
 @click.option("--ram", metavar="X", help="RAM budget: 256KiB or 60%.")
 @click.option("--flash", metavar="X", help="Flash budget: 1MiB or 60%.")
 @click.option("--macs", metavar="X", help="MACs budget: 300e6 or 50%.")
+@click.option(
+    "--energy", metavar="X", help="Energy budget an inference, where the profile knows power: 5mJ or 60%."
+)
 @click.option("--params", metavar="X", help="Parameter budget: 1e6 or 50%.")
 @click.option("--keep", metavar="X", multiple=True, help="Channels: 50%, each=50% or GROUP=40% (repeatable).")
 @click.option(
@@ -152,6 +160,10 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     shell_complete=folders,
     help="Folder for the results  [default: runs/MODEL-DEVICE]",
 )
+@click.option(
+    "--on", metavar="PLACE", help="Time dense and pruned there: ssh://USER@HOST[:PORT] or adb:SERIAL."
+)
+@sweep_options
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")
 @click.option("--force", is_flag=True, help="Replace a finished run in DIR.")
@@ -170,11 +182,9 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 )
 def prune(model: str | None, **options: Any) -> None:
     """Prune MODEL to a budget on a named device and prove the result."""
-    from dtp_edge.cli.run_prune import execute, plan_table
-
     request = _request(model, options)
     if options["plan"]:
-        plan_table(request, as_json=options["as_json"])
+        plan(request)
         return
     speaks = first_process()  # of the several processes of one run
     bar = Bar(quiet=options["quiet"] or options["as_json"] or not speaks)
@@ -186,12 +196,7 @@ def prune(model: str | None, **options: Any) -> None:
         bar.close()
     if not speaks:
         return
-    if options["as_json"]:
-        print_json(result.report)
-    elif not options["quiet"]:
-        from dtp_edge.cli.summary_text import show_result
-
-        show_result(result, verbose=options["verbose"])
+    show(result, request)
 
 
 def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -207,18 +212,13 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
             request["latency"] = "50%"
     if request["model"] is None:
         raise InputError("name a MODEL", hint="Or start with `prune-for-device --demo`; see --help.")
-    if not (request["device"] or "").strip(", "):
+    request["many"] = is_many(request)
+    if not (request["device"] or "").strip(", ") and not request["sweep"]:
         raise InputError("name a --device", hint="`dtp-edge devices` lists them; host is this machine.")
     request["budget"] = {name: request[name] for name in GROUPS["Budget"] if request[name]}
-    if not request["budget"]:
+    if not request["budget"] and not request["sweep"]:
         raise InputError(
-            "name a budget", hint="At least one of --latency --ram --flash --macs --params --keep."
-        )
-    if "," in request["device"] and not request["plan"]:
-        raise InputError(
-            "several devices can be planned, one is pruned for",
-            where="--device",
-            hint="Add --plan, or name one.",
+            "name a budget", hint="At least one of --latency --ram --flash --macs --params --energy --keep."
         )
     if request["epochs"] and request["data"] is None:
         raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
@@ -230,7 +230,8 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         raise InputError("the folder has no name", where="--out", hint="Leave it out for runs/MODEL-DEVICE.")
     if request["out"] is None:
         name = Path(str(request["model"]).split(":")[-1]).stem
-        request["out"] = f"runs/{name}-{Path(request['device']).stem}"
+        which = "sweep" if request["many"] else Path(request["device"]).stem
+        request["out"] = f"runs/{name}-{which}"
     if request["resume"] and not request["plan"]:
         _refuse_resume(request)
     return request
@@ -238,11 +239,13 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse_resume(request: dict[str, Any]) -> None:
     """Raise InputError if there is nothing to go on from: starting anew by accident costs hours."""
-    if request["data"] is None:
+    if request["data"] is None and not request["many"]:
         raise InputError(
             "--resume needs --data",
-            hint="A run without data trains nothing and takes seconds: start it anew.",
+            hint="A run without data trains nothing and takes seconds: start it again.",
         )
+    if request["many"] and (Path(request["out"]) / "sweep.json").is_file():
+        return
     if not _checkpoints(request):
         raise InputError(
             "holds no checkpoint to go on from",
@@ -252,18 +255,20 @@ def _refuse_resume(request: dict[str, Any]) -> None:
 
 
 def _checkpoints(request: dict[str, Any]) -> list[Path]:
-    return sorted((Path(request["out"]) / "checkpoint").glob("*.safetensors"))
+    where = ("cells/*/checkpoint", "shared/*") if request["many"] else ("checkpoint",)
+    return sorted(p for part in where for p in Path(request["out"]).glob(f"{part}/*.safetensors"))
 
 
 def _stopped(stop: BaseException, request: dict[str, Any]) -> Interrupted:
     """Say what a stopped run left behind, and the command that goes on from it."""
     what = stop.what if isinstance(stop, Interrupted) else "stopped"
     if not _checkpoints(request):
-        return Interrupted(f"{what}; nothing was written", hint="The same command starts anew.")
+        return Interrupted(f"{what}; nothing was written", hint="Run the same command to start again.")
     command = request["command"].removesuffix(" --resume")
+    kept = request["out"] if request["many"] else f"{request['out']}/checkpoint"
     return Interrupted(
         what,
-        hint=f"{request['out']}/checkpoint holds all that was learned; go on with\n  {command} --resume",
+        hint=f"{kept} holds all that was learned; go on with\n  {command} --resume",
     )
 
 

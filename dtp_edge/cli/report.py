@@ -16,14 +16,28 @@ from dtp_edge.cli.console import print_json
 @click.option("--out", metavar="FILE", default="comparison.html", show_default=True, help="Page to write.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def report(directories: tuple[str, ...], out: str, as_json: bool) -> None:
-    """Write the page of one run again, or compare several runs and draw accuracy against latency.
+    """Write the page of one run or sweep again, or compare several runs and draw accuracy against latency.
 
     \b
     dtp-edge report runs/r20
     dtp-edge report runs/r20-60 runs/r20-45 runs/r20-30 --out pareto.html
     """
-    from dtp_edge.report import compare_reports, read_report, write_report
+    from dtp_edge.report import (
+        compare_reports,
+        is_sweep,
+        read_report,
+        read_sweep,
+        write_report,
+        write_sweep,
+    )
 
+    if len(directories) == 1 and is_sweep(directories[0]):
+        found = read_sweep(directories[0])
+        if as_json:
+            print_json(found)
+        else:
+            click.echo(f"wrote {write_sweep(directories[0], found)}")
+        return
     if len(directories) == 1:
         data = read_report(directories[0])
         if as_json:

@@ -23,13 +23,29 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
     import torch
 
-    from dtp_edge.run.options import Listener, Options, Origin
+    from dtp_edge.run.options import Listener
     from dtp_edge.run.pipeline import prune
     from dtp_edge.transport import Budget
 
-    budget = budget_of(request, Budget)
-    torch.manual_seed(request["seed"])
+    if request["on"]:
+        from dtp_edge.measure import board_hello
+        from dtp_edge.remote import remote_of
+
+        progress.stage(f"asking {request['on']}")
+        board_hello(remote_of(request["on"]))  # now, not after hours of training
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
+    module, inputs, options = asked_for(request, budget_of(request, Budget))
+    options = dataclasses.replace(options, device=request["device"], out=Path(request["out"]))
+    return prune(module, inputs, options, Listener(progress, progress.stage))
+
+
+def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
+    """Return the network, its inputs, and the `Options` that were typed, but for device and folder."""
+    import torch
+
+    from dtp_edge.run.options import Options, Origin
+
+    torch.manual_seed(request["seed"])
     data = _data(request)
     module, inputs, info = _network(request, data)
     untrained = info.weights is None and info.source in UNTRAINED
@@ -41,11 +57,9 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     )
     options = Options(
         budget=budget,
-        device=request["device"],
         data=data,
         recipe=_recipe(request, untrained),
         epochs=request["epochs"],
-        out=Path(request["out"]),
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
         resume=request["resume"],
@@ -54,9 +68,10 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         dynamic_batch=request["dynamic_batch"],
         opset=request["opset"],
         tensorboard=request["tensorboard"],
+        on=request["on"],
         origin=origin,
     )
-    return prune(module, inputs, options, Listener(progress, progress.stage))
+    return module, inputs, options
 
 
 def _warnings(request: dict[str, Any], inputs: Any, info: Any, *, untrained: bool) -> Iterator[str]:

@@ -39,7 +39,7 @@ def _error(device: dict[str, Any]) -> str:
     """How far the profile errs, without how that is known (the report and -v say it)."""
     if device.get("relative_error") is None:
         return "by a profile whose error is unknown; `dtp-edge devices NAME` says why"
-    return f"by a profile that errs by {100 * device['relative_error']:.1f} % (median, held-out networks)"
+    return f"by a profile with an error of {100 * device['relative_error']:.1f} % (median, held-out networks)"
 
 
 def _budget_rows(report: dict[str, Any]) -> list[list[str]]:
@@ -67,9 +67,10 @@ def _show_measured(report: dict[str, Any]) -> None:
     measured = row.get("measurement")
     if measured:
         threads = f"{measured['threads']} thread{'' if measured['threads'] == 1 else 's'}"
+        where = f"on {measured['place']}" if measured.get("place") else "here"
         fact(
             "measured",
-            f"{digits(row['pruned_measured'])} ms of {digits(row['dense_measured'])} ms here: ratio "
+            f"{digits(row['pruned_measured'])} ms of {digits(row['dense_measured'])} ms {where}: ratio "
             f"{measured['ratio']:.3f} ({measured['ratio_low']:.3f} to {measured['ratio_high']:.3f}), "
             f"{measured['runtime']}, {threads}, timed in turns",
         )

@@ -169,7 +169,7 @@ class LatencyModel:
 
             if not isinstance(found.model, TableModel):
                 raise InputError(
-                    "is no table, while the family that it is a variant of is one",
+                    "is not a table, but the family that it is a variant of is one",
                     where=f"kernels.{found.key}",
                     hint="Give both forms as tables.",
                 )

@@ -19,6 +19,7 @@ from dtp_edge.profiles.profile import HeldOutError, Profile
 
 BytesOf = Callable[[Tensor, str], int]
 METRICS = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
+ENERGY = "energy_mj"  # of a profile that knows the board's power: milliseconds times watts
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class NetworkCost:
     `precision` overrides the profile's for RAM and flash bytes only. Every metric is monotone in every
     size, exact at integer sizes (MACs and parameters are exact integers) and linear between integers
     where a device's channel staircase rises. Raises `InputError` where the profile cannot cost a layer.
+    `metrics` are what it knows: energy only where the profile knows the board's power.
     """
-
-    metrics = METRICS
 
     def __init__(self, layers: LayerGraph, profile: Profile, precision: str | None = None) -> None:
         self.layers, self.profile = layers, profile
+        self.metrics = METRICS if profile.power is None else (*METRICS, ENERGY)
         self.precision = precision or profile.precision
         if self.precision not in ("fp32", "fp16", "int8", "w8a8", "w8a16"):
             raise InputError(
@@ -84,27 +85,34 @@ class NetworkCost:
     def evaluate(self, sizes: np.ndarray) -> dict[str, float]:
         """Return every metric at `sizes`, float `[n_widths]`."""
         values = self._terms.values(self._slots(sizes))
+        latency_ms = float(self._latency.per_kernel(values).sum()) + self._latency.overhead_ms
+        power = self.profile.power
         return {
-            "latency_ms": float(self._latency.per_kernel(values).sum()) + self._latency.overhead_ms,
+            "latency_ms": latency_ms,
             "peak_ram_bytes": float(self._memory.live(values).max(initial=0.0)),
             "flash_bytes": float(values[self._flash]),
             "macs": float(values[self._macs]),
             "params": float(values[self._params]),
+            **({} if power is None else {ENERGY: latency_ms * power.watts}),
         }
 
     def gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray:
         """Return d metric / d sizes, `[n_widths]`, >= 0; on a staircase the secant over one step."""
         slots = self._slots(sizes)
         values = self._terms.values(slots)
+        power = self.profile.power
         if metric == "latency_ms":
             upstream = self._latency.upstream(values)
+        elif metric == ENERGY and power is not None:
+            upstream = power.watts * self._latency.upstream(values)
         elif metric == "peak_ram_bytes":
             upstream = self._memory.upstream(values)
         elif metric in METRICS:
             upstream = np.zeros(len(values))
             upstream[{"flash_bytes": self._flash, "macs": self._macs, "params": self._params}[metric]] = 1.0
         else:
-            raise InputError(f"{metric!r} is no metric", where="metric", hint=f"One of {', '.join(METRICS)}.")
+            known = ", ".join(self.metrics)
+            raise InputError(f"{metric!r} is not a metric", where="metric", hint=f"One of {known}.")
         return np.maximum(self._terms.vjp(slots, upstream, len(self.layers.widths)), 0.0)
 
     def by_layer(self, sizes: np.ndarray) -> list[LayerCost]:

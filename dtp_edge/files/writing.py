@@ -27,14 +27,14 @@ _count = itertools.count()
 def require_spellable(path: Path) -> None:
     """Raise `InputError` where libraries that are not Python's cannot be given the name of `path`.
 
-    Such a name has letters that the locale's encoding has not (a Chinese folder where that is ASCII).
+    Such a name has letters that the locale's encoding does not have (a Chinese folder where that is ASCII).
     """
     try:
         str(path.absolute()).encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"its name has letters that the encoding of this system's locale ({sys.getfilesystemencoding()}) "
-            "has not",
+            "its name has letters that are not in the encoding of this system's locale "
+            f"({sys.getfilesystemencoding()})",
             where=ascii(str(path)),
             hint="Set PYTHONUTF8=1 or LC_ALL=C.UTF-8 and run again, or name a folder in plain letters.",
         ) from error
@@ -47,7 +47,8 @@ def whole_file(path: Path, *, hint: str = HINT) -> Iterator[Path]:
     Folders above are made. Raises `InputError` where the system refuses to write, and leaves no draft.
     """
     if "\0" in str(path):
-        raise InputError("is no name of a file: it holds a zero byte", where=repr(str(path)), hint=hint)
+        why = "cannot be the name of a file: it holds a zero byte"
+        raise InputError(why, where=repr(str(path)), hint=hint)
     draft = path.with_name(f".{path.name[:60]}.{os.getpid()}.{next(_count)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,6 @@ class LayerRow:
     params: float
     in_elements: float
     out_elements: float
-    out_pixels: float
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -89,5 +88,4 @@ def _layer_row(line: Mapping[str, str], name_column: str) -> LayerRow:
         params=number("params"),
         in_elements=number("in_elems"),
         out_elements=number("out_elems"),
-        out_pixels=number("hout") * number("wout"),
     )

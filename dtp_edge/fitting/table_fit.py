@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dtp_edge.cost.table import FLOOR_US, MAX_CORRECTION, TERMS, TIME, Features, TableKernel, place
+from dtp_edge.cost.table import FLOOR_US, MAX_CORRECTION, TERMS, TIME, Features, place
 
 NOISE, GRAIN_US, AMPLITUDE = 0.06, 1.0, 0.3
 SMOOTHED_NOISE = 0.02  # of a row once its neighbours have been averaged in
@@ -160,17 +160,6 @@ def thin(points: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
     return np.array(sorted(chosen))
-
-
-def cross_validate(features: Features, us: np.ndarray, shape: Shape, folds: np.ndarray) -> np.ndarray:
-    """Return predictions `[n]` of every row from tables fitted without its fold."""
-    predicted = np.empty(len(us))
-    for fold in np.unique(folds):
-        out = folds == fold
-        inside = {name: np.asarray(values)[~out] for name, values in features.items()}
-        table = TableKernel.from_json(fit_table(inside, us[~out], shape, "fold"), "fold")
-        predicted[out] = table.latency_us({name: np.asarray(v)[out] for name, v in features.items()})
-    return predicted
 
 
 def _non_negative(matrix: np.ndarray, target: np.ndarray, sweeps: int = 500) -> np.ndarray:

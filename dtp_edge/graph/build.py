@@ -14,12 +14,12 @@ from dtp_edge.graph.engine import label_graph
 from dtp_edge.graph.groups import Numbering, number_atoms
 from dtp_edge.graph.layer_list import LayerList
 from dtp_edge.graph.layers import LayerGraph
-from dtp_edge.graph.leaves import leaves
+from dtp_edge.graph.leaves import as_tuple, leaves
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
 from dtp_edge.graph.own_copy import with_plain_weights
 from dtp_edge.graph.trace import trace
-from dtp_edge.ops.values import Context, Value
+from dtp_edge.ops.values import Context, Value, values_of
 
 
 def trace_network(
@@ -38,11 +38,11 @@ def trace_network(
     `exclude` that the network does not have.
     """
     _refuse_unknown(model, exclude)
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    inputs = as_tuple(example_inputs)
     for tensor in inputs:
         if isinstance(tensor, torch.Tensor) and tensor.numel() == 0:
             raise InputError(
-                f"an example input of shape {list(tensor.shape)} holds nothing",
+                f"an example input of shape {list(tensor.shape)} is empty",
                 where="example_inputs",
                 hint="Give one whole input, such as torch.randn(1, 3, 224, 224).",
             )
@@ -120,9 +120,8 @@ def _parameters(ctx: Context, model: nn.Module) -> dict[str, Value]:
 
 def _arrays(ctx: Context) -> Iterable[np.ndarray]:
     for value in ctx.values.values():
-        for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, Value):
-                yield from (rows for rows in part.labels if isinstance(rows, np.ndarray))
+        for part in values_of(value):
+            yield from (rows for rows in part.labels if isinstance(rows, np.ndarray))
     yield from (site.rows for site in ctx.sites)
     yield from (rows for rows, _, _ in ctx.roles)
 

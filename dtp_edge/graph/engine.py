@@ -12,7 +12,7 @@ from dtp_edge.graph.lift import own_tensors
 from dtp_edge.ops.nodes import arguments_of, lookup, op_name
 from dtp_edge.ops.refusal import Code, NotCovered
 from dtp_edge.ops.spec import spec_of
-from dtp_edge.ops.values import UNSET, Context, Value
+from dtp_edge.ops.values import UNSET, Context, Value, values_of
 
 
 def label_graph(graph_module: fx.GraphModule) -> Context:
@@ -72,7 +72,7 @@ def apply_rule(ctx: Context, node: fx.Node, output: Any) -> None:
 
 def _fits(output: Any) -> bool:
     """Return whether every label array has one row an index."""
-    values = [v for v in (output if isinstance(output, list) else [output]) if isinstance(v, Value)]
+    values = values_of(output)
     return all(
         len(v.labels) == v.rank
         and all(
@@ -87,10 +87,9 @@ def _fits(output: Any) -> bool:
 def _freeze_all(ctx: Context, node: fx.Node, output: Any, text: str, code: Code) -> None:
     for source in node.all_input_nodes:
         ctx.freeze_value(ctx.values.get(source), text, code)
-    for value in output if isinstance(output, list) else [output]:
-        if isinstance(value, Value):
-            ctx.freeze_value(value, text, code)
-            value.labels = [None] * value.rank
+    for value in values_of(output):
+        ctx.freeze_value(value, text, code)
+        value.labels = [None] * value.rank
 
 
 def output_value(val: Any) -> Any:

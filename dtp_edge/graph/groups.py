@@ -12,8 +12,8 @@ from dtp_edge.ops.labels import Rows, tidy
 from dtp_edge.ops.refusal import Code, Refusal
 from dtp_edge.ops.values import Context, Value
 
-TIED = Refusal(Code.TIED, "", "its channels could only go all together")
-MADE_BY_NOBODY = Refusal(Code.CONSTANT, "", "a table of constants: no layer makes its channels")
+TIED = Refusal(Code.TIED, "", "its channels can only be removed all together")
+MADE_BY_NOBODY = Refusal(Code.CONSTANT, "", "it is a table of constants: no layer produces its channels")
 
 
 @dataclass

@@ -78,8 +78,7 @@ class LayerList:
             return  # sizes, not tensors
         inputs = tuple(n for s in node.all_input_nodes for n in self._names_of(s))
         attributes = self._attributes(node, op)
-        groups = self._groups_width(node, op, attributes)
-        self._layers.append(Layer(node.name, op, owner(node), inputs, outputs, attributes, groups))
+        self._layers.append(Layer(node.name, op, owner(node), inputs, outputs, attributes))
 
     def _names_of(self, node: fx.Node) -> list[str]:
         found = self._names.get(node)
@@ -151,16 +150,6 @@ class LayerList:
             parts = tuple(self._literal(v) for v in value)
             return None if any(p is None for p in parts) else parts
         return None
-
-    def _groups_width(self, node: fx.Node, op: str, attributes: dict[str, object]) -> int | None:
-        """A depthwise convolution has as many groups as input channels."""
-        groups = attributes.get("groups")
-        if not _is_convolution(op) or groups in (None, 1):
-            return None
-        x = self._tensors[self._names_of(node.all_input_nodes[0])[0]]
-        weight = self._tensors[self._names_of(node.all_input_nodes[1])[0]]
-        channel = x.shape[len(x.shape) - len(weight.shape) + 1]
-        return channel.width if channel.size == groups else None
 
 
 def _is_convolution(op: str) -> bool:

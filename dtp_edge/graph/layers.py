@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -39,8 +40,6 @@ class Layer:
     `op` is the ATen name without overload ("conv2d", "linear", "add", "batch_norm", "cat", ...),
     `module` the name of the nn.Module that owns it, `attributes` its literal arguments
     (for convolutions always: kernel_size, stride, padding, dilation, groups, transposed).
-    `groups_width`: for a grouped convolution whose number of groups shrinks with pruning
-    (depthwise), the Width index that counts its groups.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Layer:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, object] = field(default_factory=dict)
-    groups_width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class LayerGraph:
         """Return the size of every width, float64 `[n_widths]`, for a mask `[n_atoms]` in [0, 1]."""
         if not self.widths:
             return np.zeros(0)
-        rows, starts = self._rows()
+        rows, starts = self._rows
         padded = np.append(np.asarray(mask, dtype=np.float64), 1.0)
         return np.add.reduceat(padded[rows].prod(axis=1), starts)
 
@@ -74,7 +72,7 @@ class LayerGraph:
         grad = np.zeros(self.n_atoms + 1)
         if not self.widths:
             return grad[:-1]
-        rows, starts = self._rows()
+        rows, starts = self._rows
         padded = np.append(np.asarray(mask, dtype=np.float64), 1.0)
         factors = padded[rows]
         lengths = np.diff(np.append(starts, len(rows)))
@@ -84,12 +82,9 @@ class LayerGraph:
             np.add.at(grad, rows[:, k], upstream * others)
         return grad[:-1]
 
+    @cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
-        cached = self.__dict__.get("_cache")
-        if cached is None:
-            depth = max(w.shape[1] for w in self.widths)
-            padded = [np.pad(w, ((0, 0), (0, depth - w.shape[1])), constant_values=-1) for w in self.widths]
-            starts = np.cumsum([0] + [len(w) for w in padded[:-1]])
-            cached = (np.concatenate(padded), starts)
-            object.__setattr__(self, "_cache", cached)
-        return cached
+        """The atoms of all widths one below the other, and where each width starts."""
+        depth = max(w.shape[1] for w in self.widths)
+        padded = [np.pad(w, ((0, 0), (0, depth - w.shape[1])), constant_values=-1) for w in self.widths]
+        return np.concatenate(padded), np.cumsum([0] + [len(w) for w in padded[:-1]])

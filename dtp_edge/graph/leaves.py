@@ -11,6 +11,11 @@ from torch.utils import _pytree as pytree
 from dtp_edge.graph.hush import hushed
 
 
+def as_tuple(inputs: Any) -> tuple[Any, ...]:
+    """Return the positional arguments that `inputs` stand for: one alone is a tuple of one."""
+    return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
 def leaves(outputs: Any) -> list[torch.Tensor]:
     """Return the tensors of a network's output, whatever it is nested in, in order."""
     return [x for x in pytree.tree_leaves(outputs) if isinstance(x, torch.Tensor)]

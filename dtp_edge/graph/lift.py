@@ -15,6 +15,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 
 from dtp_edge.graph.lazy import LazyGraphModule, graph_module_over, refuse_unwritable
+from dtp_edge.ops.nodes import lookup
 
 _ATTRIBUTES = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
@@ -78,11 +79,5 @@ def _lifted_by_torch(program: torch.export.ExportedProgram, model: nn.Module) ->
     for node in module.graph.nodes:
         if node.op == "get_attr":
             name = str(node.target)
-            tensors[name] = own[name] if name in own else _attribute(module, name)
+            tensors[name] = own[name] if name in own else lookup(module, name)
     return graph_module_over(module.graph, tensors, LazyGraphModule)
-
-
-def _attribute(root: Any, name: str) -> Any:
-    for part in name.split("."):
-        root = getattr(root, part)
-    return root

@@ -15,19 +15,15 @@ import torch
 from torch import Tensor, fx, nn
 
 from dtp_edge.errors import REPORT, CheckError
+from dtp_edge.graph.leaves import as_tuple
 from dtp_edge.graph.modes import bind_mode
 from dtp_edge.graph.network import IndexAtoms, NodeSite, PrunableNetwork
 from dtp_edge.ops.nodes import op_name
 from dtp_edge.ops.spec import spec_of
 
 
-def site_factors(atoms: IndexAtoms, mask: Tensor) -> Tensor:
-    """Return the mask of every index, `[size]`: the product over its atoms."""
-    return _Factors([atoms], len(mask), mask.device)(mask)[0]
-
-
-class _Factors:
-    """The factors of many sites by two gathers: indices are made once, not in every step."""
+class Factors:
+    """The mask of every index of many sites, a product over its atoms; the indices are made once."""
 
     def __init__(self, arrays: Sequence[IndexAtoms], n_atoms: int, device: torch.device) -> None:
         depth = max((a.shape[1] for a in arrays), default=1)
@@ -49,11 +45,10 @@ class _Factors:
 
 def _factors(network: PrunableNetwork, kind: str, mask: Tensor) -> tuple[Tensor, ...]:
     """Return the factors of all sites of the network, made by cached indices."""
-    cache: dict[tuple[str, torch.device], _Factors] = network.__dict__.setdefault("_factors", {})
-    key = (kind, mask.device)
+    cache, key = network.masking_cache, ("factors", kind, mask.device)
     if key not in cache:
         sites = network.parameter_sites if kind == "parameter" else network.node_sites
-        cache[key] = _Factors([s.atoms for s in sites], network.n_atoms, mask.device)
+        cache[key] = Factors([s.atoms for s in sites], network.n_atoms, mask.device)
     return cache[key](mask)
 
 
@@ -96,7 +91,7 @@ def masked_forward(
             **dict(module.named_parameters(remove_duplicate=False)),
             **dict(module.named_buffers(remove_duplicate=False)),
         }
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    inputs = as_tuple(inputs)
     tensors = scaled_parameters(network, mask, parameters)
     if not network.node_sites:
         return torch.func.functional_call(module, tensors, inputs, tie_weights=False)
@@ -114,8 +109,8 @@ def masked_forward(
 
 def masked_graph(network: PrunableNetwork, training: bool) -> fx.GraphModule:
     """Return the copy of the graph that multiplies by `mask_site_<i>` where a site asks for it."""
-    cached: dict[bool, fx.GraphModule] = network.__dict__.setdefault("_masked_graphs", {})
-    if training not in cached:
+    cache, key = network.masking_cache, ("graph", training)
+    if key not in cache:
         graph_module = copy_graph(network.graph_module)
         nodes = {node.name: node for node in graph_module.graph.nodes}
         norms: dict[str, list[tuple[int, NodeSite]]] = {}
@@ -130,8 +125,8 @@ def masked_graph(network: PrunableNetwork, training: bool) -> fx.GraphModule:
         bind_mode(graph_module.graph)
         graph_module.recompile()
         graph_module.training = training
-        cached[training] = graph_module
-    return cached[training]
+        cache[key] = graph_module
+    return cache[key]
 
 
 def copy_graph(graph_module: fx.GraphModule) -> fx.GraphModule:

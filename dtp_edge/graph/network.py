@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,11 @@ class PrunableNetwork:
     layers: LayerGraph = _AtFirstUse()  # type: ignore[assignment]  # what costs are computed from
     dynamic_batch: bool = True
     notes: tuple[str, ...] = ()  # what differs from what the user may expect, for the report's warnings
+
+    @cached_property
+    def masking_cache(self) -> dict[Any, Any]:
+        """What `graph.masking` makes once a network: indices of its sites, graphs with masks in them."""
+        return {}
 
     @property
     def n_atoms(self) -> int:

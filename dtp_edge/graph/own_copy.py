@@ -18,7 +18,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 from torch.utils import _pytree as pytree
 
-from dtp_edge.errors import InputError, UnsupportedError
+from dtp_edge.errors import InputError, UnsupportedError, first_line
 from dtp_edge.graph.as_found import parts_of
 
 _CONVERTED = {torch.float16, torch.bfloat16, torch.float64}
@@ -66,7 +66,7 @@ def in_float32(module: nn.Module) -> nn.Module:
         copied = copy.deepcopy(module, memo)
     except Exception as error:  # whatever the user's attributes raise
         raise UnsupportedError(
-            f"{type(module).__name__} cannot be copied: {_first_line(error)}",
+            f"{type(module).__name__} cannot be copied: {first_line(error)}",
             hint="Take out attributes that cannot be deep-copied (open files, locks, generators), and try "
             "copy.deepcopy(model).",
         ) from error
@@ -211,8 +211,3 @@ def _fold(part: nn.Module) -> Iterator[str]:
             if name in part._buffers:  # what is computed from several tensors comes back as a buffer
                 setattr(part, name, nn.Parameter(part._buffers.pop(name)))  # type: ignore[arg-type]
             yield f"the parametrization {' + '.join(kinds)}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

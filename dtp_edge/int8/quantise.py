@@ -22,11 +22,12 @@ import onnx
 import onnx_ir as ir
 
 from dtp_edge.errors import InputError, UnsupportedError
+from dtp_edge.files.sessions import open_session
 from dtp_edge.int8.case import Int8Case
 from dtp_edge.int8.finish import finish_model
 from dtp_edge.int8.operators import QUANTIZED_OPS, gelu_nodes
 from dtp_edge.onnx.agreement import Agreement, measure_agreement
-from dtp_edge.onnx.session import Batch, as_batches, open_session, run
+from dtp_edge.onnx.session import Batch, as_batches, run
 
 METHODS = ("minmax", "percentile", "entropy")
 PERCENTILE = 99.99
@@ -76,7 +77,7 @@ def quantize_onnx(
     """
     if method != "best" and method not in METHODS:
         raise InputError(
-            f"{method!r} is no calibration method",
+            f"{method!r} is not a calibration method",
             where="method",
             hint=f"One of best, {', '.join(METHODS)}.",
         )

@@ -65,8 +65,16 @@ def import_results(path: str | os.PathLike[str], name: str | None = None) -> Pro
     finite, not positive or out of all bounds; and for results too few to fit.
     """
     source = Path(path)
-    document = _read(source)
-    where = str(source)
+    return import_document(_read(source), str(source), name, source.name)
+
+
+def import_document(document: Any, where: str, name: str | None = None, file: str | None = None) -> Profile:
+    """Return the profile of what the kit's script found; `where` and its `file`, if any, say whence it came.
+
+    Raises `InputError` as `import_results` does.
+    """
+    if not isinstance(document, dict):
+        raise InputError("results are one JSON object", where=where, hint=HINT)
     if document.get("kit_version") != KIT_VERSION:
         version = document.get("kit_version")
         raise InputError(f"kit version {version!r} is unknown", where=f"{where}: $.kit_version", hint=HINT)
@@ -86,17 +94,16 @@ def import_results(path: str | os.PathLike[str], name: str | None = None) -> Pro
     date = _text(document, "date", f"{where}: $")
     label = name or f"board-onnxruntime-fp32-{threads}t"
     made = profile_document(digest(times, reference), facts, threads, label, date)
-    made["provenance"]["source"] = f"dtp-edge profile kit, run on the board ({source.name})"
-    made["provenance"]["recipe"] = f"dtp-edge profile import {source.name} --name {label}"
+    made["provenance"]["source"] = f"dtp-edge profile kit, run on the board ({file or where})"
+    made["provenance"]["recipe"] = (
+        f"dtp-edge profile import {file} --name {label}" if file else f"dtp-edge profile measure --on {where}"
+    )
     made["description"] = f"Measured on the board with the kit: {facts['chip']}, {threads} thread(s)."
     return parse_profile(made)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    document = read_json(path, most_bytes=MAX_RESULT_BYTES, hint=HINT, bounds=_BOUNDS)
-    if not isinstance(document, dict):
-        raise InputError("results are one JSON object", where=str(path), hint=HINT)
-    return document
+def _read(path: Path) -> Any:
+    return read_json(path, most_bytes=MAX_RESULT_BYTES, hint=HINT, bounds=_BOUNDS)
 
 
 def _network(item: Any, where: str) -> NetworkTimes:
@@ -158,7 +165,7 @@ def _facts(board: dict[str, Any], where: str) -> dict[str, Any]:
 def _member(holder: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = holder.get(key)
     if not isinstance(value, kind):
-        raise InputError(f"is missing or no {kind.__name__}", where=f"{where}.{key}", hint=HINT)
+        raise InputError(f"is missing or not a {kind.__name__}", where=f"{where}.{key}", hint=HINT)
     return value
 
 

@@ -17,19 +17,10 @@ import numpy as np
 import onnxruntime as ort
 
 from dtp_edge.errors import InputError
+from dtp_edge.files.sessions import NUMPY_TYPES, open_session
 
 BURST_SECONDS = 1e-3  # a sample is at least this long, so that the clock's own cost and grain vanish
 WARM = 2  # calls before the timed ones: the second still misses what other networks evicted
-_DTYPES = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-}
 Runner = Callable[[], object]
 
 
@@ -46,7 +37,9 @@ class Timing:
     samples_ms: tuple[float, ...] = ()
 
 
-def make_session(model: str | Path | bytes, threads: int = 1, *, profile_prefix: str | None = None):
+def make_session(
+    model: str | Path | bytes, threads: int = 1, *, profile_prefix: str | None = None
+) -> ort.InferenceSession:
     """Return an `onnxruntime.InferenceSession` as every measurement here uses it: CPU, sequential,
     all graph optimisations, `threads` threads.
 
@@ -60,30 +53,15 @@ def make_session(model: str | Path | bytes, threads: int = 1, *, profile_prefix:
             where="threads",
             hint=f"Give 1 to {here}; to time the device itself, take the kit there (`dtp-edge profile kit`).",
         )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    if threads > 1:  # one network's waiting threads would take the cores of the next
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-    if profile_prefix is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = profile_prefix
-    if isinstance(model, str | Path):
-        if not Path(model).is_file():
-            raise InputError("no such file", where=str(model), hint="Give the path of an ONNX file.")
-        model = str(model)
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own exception classes share no public base
-        name = model if isinstance(model, str) else "ONNX model"
-        raise InputError(
-            f"ONNX Runtime refuses it: {error}",
-            where=name,
-            hint="Export it again, or update onnxruntime if the file is newer than it.",
-        ) from error
+    # else one network's waiting threads would take the cores of the next
+    entries = {"session.force_spinning_stop": "1"} if threads > 1 else {}
+    return open_session(
+        Path(model) if isinstance(model, str) else model,
+        threads=threads,
+        entries=entries,
+        profile_prefix=profile_prefix,
+        hint="Give the path of an ONNX file, or update onnxruntime if the file is newer than it.",
+    )
 
 
 def processors() -> int:
@@ -100,12 +78,12 @@ def random_feed(session: ort.InferenceSession, seed: int = 0) -> dict[str, np.nd
     rng = np.random.default_rng(seed)
     feed: dict[str, np.ndarray] = {}
     for entry in session.get_inputs():
-        dtype = _DTYPES.get(entry.type)
+        dtype = NUMPY_TYPES.get(entry.type)
         if dtype is None:
             raise InputError(
                 f"input of type {entry.type} cannot be timed",
                 where=entry.name,
-                hint=f"Give the network an input of one of {', '.join(_DTYPES)}.",
+                hint=f"Give the network an input of one of {', '.join(NUMPY_TYPES)}.",
             )
         shape = [d if isinstance(d, int) and d > 0 else 1 for d in entry.shape]
         if np.issubdtype(dtype, np.floating):

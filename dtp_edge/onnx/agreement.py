@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.errors import InputError
-from dtp_edge.onnx.session import Batch, as_batches, open_session, run, run_fixed_batch
+from dtp_edge.files.sessions import open_session
+from dtp_edge.onnx.session import Batch, as_batches, run, run_fixed_batch
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def evaluate_onnx(
             break
     if not total:
         raise InputError(
-            "the loader gave no sample", where="loader", hint="Give (inputs, labels) batches, each time anew."
+            "the loader gave no sample",
+            where="loader",
+            hint="Give (inputs, labels) batches, fresh each time.",
         )
     return right / total
 

@@ -26,12 +26,11 @@ from onnx import ModelProto
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from dtp_edge.errors import REPORT, CheckError, UnsupportedError
+from dtp_edge.errors import REPORT, CheckError, UnsupportedError, first_line
 from dtp_edge.files import require_spellable, unwritable
 from dtp_edge.graph.as_found import TRACING
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.leaves import batch_one as batch_one
-from dtp_edge.graph.leaves import leaves
+from dtp_edge.graph.leaves import as_tuple, batch_one, leaves
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_types
 from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
@@ -71,7 +70,7 @@ def export_onnx(
     """
     refuse_opset(opset)
     path = Path(path)
-    given = as_inputs(example_inputs)
+    given = as_tuple(example_inputs)
     inputs = given if keep_shape else batch_one(given)
     names = list(input_names) if input_names else forward_names(module, inputs)
     try:
@@ -94,11 +93,6 @@ def export_onnx(
         model = stored_in_half(model)
     write_onnx(finish_proto(model, metadata or {}), path)
     return path
-
-
-def as_inputs(example_inputs: tuple[Any, ...] | torch.Tensor) -> tuple[Any, ...]:
-    """Return the example inputs as a tuple."""
-    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
 
 
 def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
@@ -191,8 +185,7 @@ def _innermost(error: BaseException) -> str:
     """Return the first line of what an error of the exporter goes back to; its own names no operator."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = _COLOURS.sub("", str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+    return _COLOURS.sub("", first_line(error, kind=True))[:300]
 
 
 @contextlib.contextmanager

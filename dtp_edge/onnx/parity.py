@@ -12,16 +12,15 @@ import onnx
 import torch
 from torch import nn
 
+from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import mode_of
 from dtp_edge.graph.hush import hushed
-from dtp_edge.graph.leaves import batch_one, in_float64
+from dtp_edge.graph.leaves import as_tuple, batch_one, in_float64, leaves, random_like
 from dtp_edge.onnx.bounded import bounded_outputs, with_exact_ends
-from dtp_edge.onnx.export import as_inputs
 from dtp_edge.onnx.selection import Pick, Picking, file_picks
-from dtp_edge.onnx.session import open_session
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.equality import convert_literals
-from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT, leaves, random_like, relative_error
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT, relative_error
 
 FLOAT16_LIMIT = 2e-3  # outputs that the file rounds to 16 bits
 NAME = "torch == ONNX Runtime"
@@ -46,7 +45,7 @@ def check_onnx(
     """
     session = open_session(Path(path))
     names = [i.name for i in session.get_inputs()]
-    given = as_inputs(example_inputs)
+    given = as_tuple(example_inputs)
     if any(o.type == "tensor(float16)" for o in session.get_outputs()):
         limit = max(limit, FLOAT16_LIMIT)
     first = [i.shape[0] for i in session.get_inputs() if i.shape][:1]

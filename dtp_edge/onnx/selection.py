@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from dtp_edge.files.sessions import open_session
 
 _PICKS = {"TopK", "ArgMax", "ArgMin"}
 _aten = torch.ops.aten
@@ -61,11 +62,9 @@ def file_picks(
     for name, output in seen.items():
         model.graph.node.append(onnx.helper.make_node("Identity", [name], [output]))
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(output))
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
     # external weights lie beside the file, and a model that is given as bytes has no place of its own
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    beside = {"session.model_external_initializers_file_folder_path": str(path.parent)}
+    session = open_session(model.SerializeToString(), entries=beside, where=str(path))
     found = [dict(zip(seen, session.run(list(seen.values()), feed), strict=True)) for feed in feeds]
     return [[_pick(n, np.asarray(v[n.input[0]]), np.asarray(v[n.output[-1]])) for n in nodes] for v in found]
 

@@ -1,37 +1,18 @@
-"""ONNX Runtime sessions on the CPU, and batches of any shape re-cut to the batch size of a file."""
+"""Batches of any shape, re-cut to the batch size of a file that ONNX Runtime has open."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
 from dtp_edge.errors import InputError
-
-HINT = "Check the path; `python -m onnx.checker FILE` says what is wrong with a file."
+from dtp_edge.files.sessions import HINT, NUMPY_TYPES
 
 Batch = dict[str, np.ndarray]
 DYNAMIC_BATCH = 8  # samples a run where the file leaves the batch open
-
-
-def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> ort.InferenceSession:
-    """Open a file in ONNX Runtime on the CPU. Raises InputError where it is missing or cannot be read."""
-    if not path.is_file():
-        raise InputError("there is no such file", where=str(path), hint=HINT)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
-        raise InputError(
-            f"ONNX Runtime cannot load it: {first_line(error)}", where=str(path), hint=HINT
-        ) from error
 
 
 def batch_size(session: ort.InferenceSession) -> int:
@@ -79,27 +60,9 @@ def run_fixed_batch(session: ort.InferenceSession, inputs: Any, samples: int) ->
     return [np.concatenate(column)[:samples] for column in zip(*runs, strict=True)]
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its class where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
-
-
 def _open_batch(session: ort.InferenceSession) -> bool:
     shape = session.get_inputs()[0].shape
     return bool(shape) and not isinstance(shape[0], int)
-
-
-_NUMPY_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(bool)": np.bool_,
-}
 
 
 def _named(session: ort.InferenceSession, batch: Any) -> Batch:
@@ -118,7 +81,7 @@ def _named(session: ort.InferenceSession, batch: Any) -> Batch:
             raise InputError(
                 f"a batch lacks input {item.name!r}", where="calibration", hint=f"it has {list(batch)}"
             )
-        array = np.asarray(batch[item.name]).astype(_NUMPY_TYPES.get(item.type, np.float32), copy=False)
+        array = np.asarray(batch[item.name]).astype(NUMPY_TYPES.get(item.type, np.float32), copy=False)
         wanted = item.shape
         if array.ndim != len(wanted) or any(
             isinstance(w, int) and w != a for w, a in zip(wanted[1:], array.shape[1:], strict=True)

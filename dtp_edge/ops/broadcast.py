@@ -23,7 +23,7 @@ def broadcast(ctx: Context, values: list[Value], out: Value) -> list[Rows | None
         labels.append(_unite(ctx, full) if out.shape[position] != 1 else None)
         for v, d in met:
             if v.shape[d] == 1 and out.shape[position] != 1:
-                ctx.freeze(v.labels[d], "a dimension of one that is stretched", Code.STRETCHED)
+                ctx.freeze(v.labels[d], "one value that is stretched over the dimension", Code.STRETCHED)
     return labels
 
 

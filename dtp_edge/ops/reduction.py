@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx
 
 from dtp_edge.ops.refusal import Code, NotCovered
-from dtp_edge.ops.values import Arguments, Context, Value
+from dtp_edge.ops.values import Arguments, Context, values_of
 
 STATISTIC = "statistic"  # over kept indices only, by the operator's masked form
 SUM = "sum"  # of something that is 0 where the input is: a mask on the input does it
@@ -34,11 +34,10 @@ def reduction(over_channels: str) -> Callable[[Context, Arguments, Any], None]:
                 ctx.freeze(rows, f"{ctx.op} over the channels", Code.OVER_CHANNELS)
         kept = [d for d in range(x.rank) if keepdim or d not in reduced]
         labels = [None if d in reduced else ctx.read(x, d) for d in kept]
-        for value in out if isinstance(out, list) else [out]:
-            if isinstance(value, Value):
-                if value.rank != len(labels):
-                    raise NotCovered("this form of a reduction")
-                value.labels[:] = labels
+        for value in values_of(out):
+            if value.rank != len(labels):
+                raise NotCovered("this form of a reduction")
+            value.labels[:] = labels
 
     return label
 

@@ -22,9 +22,8 @@ class Code(StrEnum):
     STRETCHED = "stretched"  # one value for all indices
     KERNEL = "kernel"  # the places of a kernel, which nobody prunes
     IN_PLACE = "in-place"  # written through a view that surgery would copy
-    TIED = "tied"  # its channels could only go all together
+    TIED = "tied"  # its channels can only be removed all together
     CONSTANT = "constant"  # numbers that no layer makes
-    UNREACHED = "unreached"  # a parameter that no prunable channel leads to
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def remaining_groups(site: Site, node: fx.Node, dim: int, groups: int) -> int:
     counts = np.bincount(kept // (dense_shape(node)[dim] // groups), minlength=groups)
     alive = counts[counts > 0]
     if len(set(alive.tolist())) != 1:
-        raise site.wrong(f"in {groups} groups would keep different numbers of channels a group")
+        raise site.wrong(f"in {groups} groups would keep a different number of channels in each group")
     return len(alive)
 
 

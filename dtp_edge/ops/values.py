@@ -24,7 +24,6 @@ class _Unset:
 
 
 UNSET = _Unset()
-DimLabels = "Rows | None | _Unset"
 
 
 @dataclass
@@ -43,6 +42,11 @@ class Value:
     @property
     def rank(self) -> int:
         return len(self.shape)
+
+
+def values_of(out: Any) -> list[Value]:
+    """Return the tensors of an output, which is one or a list; what is no tensor is left out."""
+    return [value for value in (out if isinstance(out, list) else [out]) if isinstance(value, Value)]
 
 
 @dataclass
@@ -87,13 +91,13 @@ class Context:
             return Value((), [])
         found = self.values.get(argument)
         if not isinstance(found, Value):
-            raise NotCovered("an argument that is no single tensor")
+            raise NotCovered("an argument that is not a single tensor")
         return found
 
     def number(self, argument: Any, what: str = "a number") -> int:
         """Return an integer argument; a size that is computed when the network runs is not covered."""
         if isinstance(argument, bool) or not isinstance(argument, int):
-            raise NotCovered(f"{what} that is no whole number of the graph")
+            raise NotCovered(f"{what} that is not a fixed whole number")
         return argument
 
     def dim(self, argument: Any, rank: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.files import write_text
+from dtp_edge.profiles.power import Power
 from dtp_edge.profiles.schema import read_profile_json, validate_document
 
 HOST = "host"
@@ -177,6 +178,7 @@ class Profile:
     memory: Memory = field(default_factory=Memory)
     layout: Layout | None = None
     weight_cache: WeightCache | None = None
+    power: Power | None = None
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -259,6 +261,7 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         memory=Memory(**document.get("memory", {})),
         layout=Layout(**document["layout"]) if "layout" in document else None,
         weight_cache=WeightCache(**document["weight_cache"]) if "weight_cache" in document else None,
+        power=Power(**document["power"]) if "power" in document else None,
         graph_overhead_ms=float(document["graph_overhead_ms"]),
         provenance=Provenance(**document["provenance"]),
         error=HeldOutError(**document["error"]),

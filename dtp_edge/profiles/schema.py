@@ -157,6 +157,12 @@ _MEMORY = _object(
     flash_overhead_bytes=_NON_NEGATIVE,
     notes=_TEXT,
 )
+_POWER = _object(
+    ("watts", "relative_spread", "source"),
+    watts=_POSITIVE,
+    relative_spread=_NON_NEGATIVE,
+    source=_TEXT,
+)
 _PROVENANCE = _object(
     ("source", "licence", "date", "how"),
     source=_TEXT,
@@ -206,6 +212,7 @@ def profile_schema() -> dict[str, Any]:
         layout=_LAYOUT,
         weight_cache=_object(("bytes", "bytes_per_second"), bytes=_POSITIVE, bytes_per_second=_POSITIVE),
         memory=_MEMORY,
+        power=_POWER,
         graph_overhead_ms=_NON_NEGATIVE,
         provenance=_PROVENANCE,
         error=_ERROR,

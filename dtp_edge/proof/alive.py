@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from dtp_edge.errors import first_line
 from dtp_edge.graph import MaskedNetwork, mode_of
 from dtp_edge.graph.leaves import call, leaves, random_like
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.proof.check import Check
-from dtp_edge.proof.equality import first_line
 from dtp_edge.surgery.compaction import Compact
 
 NAME = "outputs depend on the input"
@@ -35,7 +35,7 @@ def check_depends_on_input(network: PrunableNetwork, keep: np.ndarray, compact: 
                 return Check(NAME, True, 0.0, 0.0, "2 random inputs")
             before = _movement(dense, network.example_inputs)
     except Exception as error:  # whatever an operator raises
-        return Check(NAME, False, float("inf"), 0.0, f"a network raises {first_line(error)}")
+        return Check(NAME, False, float("inf"), 0.0, f"a network raises {first_line(error, kind=True)}")
     pairs = enumerate(zip(before, pruned, strict=True))
     still = [str(n) for n, (was, now) in pairs if was > _MOVES and now <= _STILL]
     if not still:

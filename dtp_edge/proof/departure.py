@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from dtp_edge.errors import first_line
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.ops.site import aten
 from dtp_edge.surgery.kept import KeptIndices
@@ -27,7 +28,7 @@ def first_difference(network: PrunableNetwork, keep: np.ndarray, graph_module: f
             try:
                 value = super().run_node(n)
             except Exception as error:
-                found.append(f"{n.name} ({n.target}) raises {str(error).splitlines()[0]}")
+                found.append(f"{n.name} ({n.target}) raises {first_line(error)}")
                 raise
             if isinstance(value, torch.Tensor) and n.name in old:
                 wanted = kept.shape(old[n.name])
@@ -41,5 +42,5 @@ def first_difference(network: PrunableNetwork, keep: np.ndarray, graph_module: f
         with torch.no_grad():
             Watch(graph_module).run(*network.example_inputs)
     except Exception as error:
-        found.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        found.append(first_line(error))
     return found[0] if found else ""

@@ -17,21 +17,17 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from dtp_edge.errors import first_line
 from dtp_edge.graph import MaskedNetwork, mode_of
 from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.ops.nodes import lookup
 from dtp_edge.proof.check import Check
 from dtp_edge.proof.departure import first_difference
 from dtp_edge.surgery.compact_graph import aten
 from dtp_edge.surgery.compaction import Compact, compact, graph_tensors
-from dtp_edge.surgery.difference import (
-    FLOAT32_LIMIT,
-    FLOAT64_LIMIT,
-    leaves,
-    random_like,
-    relative_error,
-)
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, FLOAT64_LIMIT, relative_error
 
 # A network whose weights magnify rounding (saturated attention, random residual streams) differs by more than
 # 1e-4 in float32 between two orders of summation, and one that picks the best (top-k) by any amount. Then
@@ -72,7 +68,7 @@ def check_masked_equals_compact(
     try:
         worst, detail = _worst(masked, result, network, seeds, converted)
     except Exception as error:  # whatever an operator or the user's code raises
-        worst, detail = float("inf"), f"a network raises {first_line(error)}"
+        worst, detail = float("inf"), f"a network raises {first_line(error, kind=True)}"
     passed = worst <= limit
     if not passed and converted is None and math.isfinite(worst):
         return _in_double(name, network, keep, result, seeds, worst)
@@ -107,7 +103,9 @@ def _in_double(
             network, keep, result, seeds=seeds, dtype=torch.float64, limit=MAGNIFIED_LIMIT
         )
     except Exception as error:  # source code that names float32: the difference cannot be excused
-        return Check(name, False, single, FLOAT32_LIMIT, f"and float64 does not run: {first_line(error)}")
+        return Check(
+            name, False, single, FLOAT32_LIMIT, f"and float64 does not run: {first_line(error, kind=True)}"
+        )
     why = f"{double.detail}; in float64, because float32 differs by {single:.1e}"
     return dataclasses.replace(double, name=name, detail=why)
 
@@ -133,12 +131,6 @@ def _worst(
             for m in modules:
                 worst = max(worst, relative_error(wanted, leaves(m(*inputs))))
     return worst, f"{len(seeds)} random inputs"
-
-
-def first_line(error: BaseException) -> str:
-    """Return the kind of an error and the first line of its text."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def copied_network(network: PrunableNetwork, *, dtype: torch.dtype | None = None) -> PrunableNetwork:

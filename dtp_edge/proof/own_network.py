@@ -13,14 +13,14 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from dtp_edge.errors import UnsupportedError
+from dtp_edge.errors import UnsupportedError, first_line
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.as_found import left_as_found
 from dtp_edge.graph.leaves import call, in_float64, leaves, random_like
 from dtp_edge.graph.own_copy import unwrapped
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.proof.check import Check
-from dtp_edge.proof.equality import MAGNIFIED_LIMIT, copied_network, first_line
+from dtp_edge.proof.equality import MAGNIFIED_LIMIT, copied_network
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 
 NAME = "your network == traced"
@@ -48,12 +48,12 @@ def check_traced_equals_own(model: nn.Module, network: PrunableNetwork) -> Check
                 raise
             except Exception as error:  # whatever the user's code raises
                 if name == _EXAMPLE:
-                    return _failed(f"your network raises {first_line(error)}")
+                    return _failed(f"your network raises {first_line(error, kind=True)}")
                 continue
             try:
                 found = call(network.graph_module, inputs)
             except Exception as error:  # whatever an operator of the graph raises
-                return _failed(f"the graph raises {first_line(error)}")
+                return _failed(f"the graph raises {first_line(error, kind=True)}")
             if why := _other_form(wanted, found):
                 return _failed(why)
             if name != _WIDE or all(bool(x.isfinite().all()) for x in leaves(wanted)):
@@ -99,7 +99,7 @@ def _checked(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     numbers = leaves(first)
     if any(x.is_complex() for x in numbers):
         raise UnsupportedError(
-            "the network returns complex numbers, which ONNX has no form for",
+            "the network returns complex numbers, which ONNX cannot represent",
             where=type(model).__name__,
             hint="Return torch.view_as_real of them.",
         )
@@ -165,7 +165,7 @@ def _in_double(model: nn.Module, network: PrunableNetwork, apart: dict[str, floa
         usual = max(value for name, value in apart.items() if name != _WIDE)
         if usual <= FLOAT32_LIMIT:  # wide noise magnifies rounding where the usual size does not
             return Check(NAME, True, usual, FLOAT32_LIMIT, detail)
-        why = f"{detail}; float64 does not run: {first_line(problem)}"
+        why = f"{detail}; float64 does not run: {first_line(problem, kind=True)}"
         return Check(NAME, False, single, FLOAT32_LIMIT, why)
     why = f"{detail}; in float64, because float32 differs by {single:.1e}"
     return Check(NAME, error <= MAGNIFIED_LIMIT, error, MAGNIFIED_LIMIT, why)

@@ -15,22 +15,11 @@ import jinja2
 
 from dtp_edge.report import words
 from dtp_edge.report.schema import filled
+from dtp_edge.report.sections import all_sections, sections_of
 from dtp_edge.report.series import chart_data, layer_names
 from dtp_edge.report.verdict import accuracy_cost, judge, measured_ratio, wilson
 
 LONG_NAME = 120  # longer names are folded
-SECTIONS = (
-    ("verdict", "Verdict"),
-    ("accuracy", "Accuracy"),
-    ("latency", "Time"),
-    ("widths", "Widths"),
-    ("memory", "Memory"),
-    ("training", "Training"),
-    ("frozen", "Left alone"),
-    ("next", "Next"),
-    ("checks", "Checks"),
-    ("provenance", "Provenance"),
-)
 
 
 def render_page(report: Mapping[str, Any]) -> str:
@@ -45,7 +34,7 @@ def render_page(report: Mapping[str, Any]) -> str:
             verdict=judge(report),
             facts=_facts(report, budgets),
             accuracy=_accuracy_rows(report.get("accuracy")),
-            sections=SECTIONS,
+            sections=sections_of(report),
             layers=list(zip(layer_names(report["layers"]), report["layers"], strict=True)),
             latency=budgets.get("latency_ms"),
             unowned=_unowned(report["layers"], budgets.get("latency_ms")),
@@ -61,6 +50,11 @@ def render_compare(**context: Any) -> str:
     return _environment().get_template("compare.html.j2").render(**context, **assets())
 
 
+def render_sweep(**context: Any) -> str:
+    """Return the page of a sweep."""
+    return _environment().get_template("sweep.html.j2").render(**context, **assets())
+
+
 @cache
 def assets() -> dict[str, str]:
     """Return the stylesheet and scripts that every page carries, as trusted text of this package."""
@@ -72,6 +66,7 @@ def assets() -> dict[str, str]:
         "kit": "templates/kit.js",
         "charts": "templates/charts.js",
         "compare_charts": "templates/compare.js",
+        "sweep_charts": "templates/sweep.js",
     }
     return {name: files.joinpath(path).read_text(encoding="utf-8") for name, path in names.items()}
 
@@ -79,7 +74,12 @@ def assets() -> dict[str, str]:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dtp_edge.report", "templates"),
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.DictLoader({section.file: section.text for section in all_sections()}),
+                jinja2.PackageLoader("dtp_edge.report", "templates"),
+            ]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -91,6 +91,7 @@ def _environment() -> jinja2.Environment:
         digits=words.digits,
         seconds=words.seconds,
         shape=words.shape,
+        points=words.points,
         short=words.short,
         sentence=words.sentence,
     )

@@ -51,7 +51,7 @@ def judge(report: Mapping[str, Any]) -> Verdict:
     status = max(statuses, key=ORDER.index) if statuses else "info"
     headlines: dict[Status, str] = {
         "good": "It fits",
-        "warn": "It should fit; measure before you rely on it",
+        "warn": "It should fit; measure it before you rely on it",
         "bad": "It does not fit",
         "info": "No budget was asked for",
     }
@@ -95,7 +95,7 @@ def _sure(budget: Mapping[str, Any]) -> tuple[Status, str]:
     if limit is None:
         return "info", measured or "Reported for comparison."
     if value is None:
-        return "warn", "There is no prediction to hold against the limit."
+        return "warn", "There is no prediction to compare with the limit."
     if not budget["fits"]:
         return "bad", f"Predicted {figure(value, unit)}, over the limit of {figure(limit, unit)}."
     over = _measured_over(budget)
@@ -106,7 +106,7 @@ def _sure(budget: Mapping[str, Any]) -> tuple[Status, str]:
     if error == 0:
         return "good", "A count, not an estimate." + tail
     if span is None:
-        return "warn", "The profile does not say how far it errs: measure on the device." + tail
+        return "warn", "The profile does not state its error: measure on the device." + tail
     ends = f"{figure(span[0], unit)} to {figure(span[1], unit)}"
     if span[1] <= limit:
         return (

@@ -15,20 +15,23 @@ import numpy as np
 
 import dtp_edge
 from dtp_edge.archive import require_storable, save_pruned
+from dtp_edge.graph import PrunableNetwork
 from dtp_edge.int8 import quantize_onnx
-from dtp_edge.measure import is_this_machine, time_onnx
+from dtp_edge.measure import is_this_machine, time_on, time_onnx
 from dtp_edge.onnx import check_onnx, evaluate_onnx, export_onnx
 from dtp_edge.onnx.interface import Interface, interface_of
 from dtp_edge.proof import Check, require
+from dtp_edge.remote import remote_of
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.proved import Cut
 
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource
 
-__all__ = ["Delivered", "deliver"]
+__all__ = ["Delivered", "deliver", "export_dense"]
 
 CALIBRATION_SAMPLES = 256
+DENSE = "dense.onnx"
 FILES = {
     "model.onnx": "the compact network, fp32, checked in ONNX Runtime",
     "model.int8.onnx": "the compact network, int8 (QDQ)",
@@ -81,9 +84,10 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         if options.int8 and options.data is not None:
             listener.begin("calibrating int8")
             int8 = _quantise(path, options.data, options.int8_method)
-        if options.measure and is_this_machine(profile):
-            listener.begin("timing dense and pruned in turns")
-            measured = _measure(cut, path, with_int8=bool(int8))
+        if options.measure and (options.on or is_this_machine(profile)):
+            where = f" on {options.on}" if options.on else ""
+            listener.begin(f"timing dense and pruned in turns{where}")
+            measured = _measure(cut, path, options.shared, with_int8=bool(int8), on=options.on)
         return Delivered(cut, checks, _file_rows(stage), measured, int8)
 
 
@@ -128,22 +132,32 @@ def _metadata(cut: Cut, options: Options) -> dict[str, str]:
     }
 
 
-def _measure(cut: Cut, pruned: Path, *, with_int8: bool) -> dict[str, Any]:
-    """Time the dense and the pruned file in turns, in one process."""
+def export_dense(network: PrunableNetwork, folder: Path) -> Path:
+    """Return the dense network as `dense.onnx` in `folder`, for its time; one that is there stays."""
+    path = folder / DENSE
+    if path.is_file():
+        return path
+    return export_onnx(network.module, network.example_inputs, path, keep_shape=not network.dynamic_batch)
+
+
+def _measure(
+    cut: Cut, pruned: Path, shared: Path | None, *, with_int8: bool, on: str | None
+) -> dict[str, Any]:
+    """Time the dense and the pruned file in turns, in one process; `on` a board, if one is named."""
     network, profile = cut.task.network, cut.task.cost.profile
     with tempfile.TemporaryDirectory() as temporary:
-        dense = export_onnx(
-            network.module,
-            network.example_inputs,
-            Path(temporary) / "dense.onnx",
-            keep_shape=not network.dynamic_batch,
-        )
+        dense = export_dense(network, Path(temporary) if shared is None else shared)
         files = [dense, pruned]
         if with_int8:
             files.append(pruned.with_name("model.int8.onnx"))
-        timings = time_onnx(files, threads=profile.threads)
+        if on is None:
+            timings = time_onnx(files, threads=profile.threads)
+        else:
+            timings, _ = time_on(remote_of(on), files, profile.threads, profile=profile)
     names = ["dense", "pruned", "int8"]
     measured: dict[str, Any] = {"threads": profile.threads, "runtime": profile.runtime.name}
+    if on is not None:
+        measured |= {"place": on, "runtime": "ONNX Runtime"}
     for name, timing in zip(names, timings, strict=False):
         measured[f"{name}_ms"], measured[f"{name}_spread"] = timing.latency_ms, timing.spread
         measured["repeats"] = timing.repeats

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from dtp_edge.metrics import COUNTED, UNITS, quantity, title
+from dtp_edge.profiles import Profile
 from dtp_edge.run.delivery import Delivered
 from dtp_edge.transport import Budget
 
@@ -26,11 +28,19 @@ def budget_rows(delivered: Delivered, budget: Budget) -> list[dict[str, Any]]:
         if metric == "latency_ms":
             row["relative_error_of_profile"] = cost.profile.error.median_relative
             row |= _measured(delivered.measured)
+        if metric == "energy_mj":
+            row["relative_error_of_profile"] = _energy_error(cost.profile)
         rows.append(row)
     for metric, (limit, whole, now) in task.keep_ratios(cut.keep).items():  # counts, of the network alone
         row = _row(metric, asked.get(metric), limit, whole, now)
         rows.append(row | {"relative_error_of_profile": 0.0})
     return rows
+
+
+def _energy_error(profile: Profile) -> float | None:
+    """Energy is time times power: their errors are independent."""
+    error, power = profile.error.median_relative, profile.power
+    return None if error is None or power is None else math.hypot(error, power.relative_spread)
 
 
 def _row(metric: str, asked: str | None, limit: float | None, dense: float, pruned: float) -> dict[str, Any]:
@@ -59,9 +69,14 @@ def _measured(measured: Mapping[str, Any]) -> dict[str, Any]:
             "ratio_low": measured["ratio_low"],
             "ratio_high": measured["ratio_high"],
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "text": "dense and pruned timed in turns in one process",
+            "text": "dense and pruned timed in turns in one process" + _where(measured, " on"),
+            **({"place": measured["place"]} if "place" in measured else {}),
         },
     }
+
+
+def _where(measured: Mapping[str, Any], before: str = "", here: str = "") -> str:
+    return f"{before} {measured['place']}" if "place" in measured else here
 
 
 def slack(budgets: list[dict[str, Any]]) -> list[str]:
@@ -82,8 +97,9 @@ def warned(delivered: Delivered) -> list[str]:
     limit, measured = delivered.cut.task.limits.get("latency_ms"), delivered.measured.get("pruned_ms")
     if limit is None or measured is None or measured <= limit:
         return []
+    where = _where(delivered.measured, " on", " here")
     return [
-        f"Measured here just now: {measured:.3g} ms, above the budget of {limit:.3g} ms although the "
+        f"Measured{where} just now: {measured:.3g} ms, above the budget of {limit:.3g} ms although the "
         "prediction fits. The profile errs or the machine is busy; measure it again with "
         "`dtp-edge profile measure`."
     ]

@@ -110,7 +110,8 @@ def _accuracy(report: Mapping[str, Any]) -> list[str]:
         texts.append("Fine-tuning repaired much after the cut: more epochs for the masks would cut better.")
     if int8 is not None and pruned is not None and pruned - int8 > DROP:
         texts.append(
-            f"int8 costs {100 * (pruned - int8):.1f} points: calibrate on more and more typical samples."
+            f"int8 costs {100 * (pruned - int8):.1f} points: "
+            "calibrate on more samples, and on more typical ones."
         )
     return texts
 

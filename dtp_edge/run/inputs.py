@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError, UnsupportedError
+from dtp_edge.graph.leaves import as_tuple
 
 __all__ = ["ExampleInputs", "example_arguments", "in_order"]
 
@@ -20,7 +21,7 @@ def example_arguments(model: nn.Module, example_inputs: ExampleInputs) -> tuple[
     """Return the positional arguments that `example_inputs` stand for; raises what `in_order` does."""
     if isinstance(example_inputs, Mapping):
         return in_order(model, **example_inputs)
-    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    return as_tuple(example_inputs)
 
 
 def in_order(model: nn.Module, /, *inputs: Any, **named: Any) -> tuple[Any, ...]:

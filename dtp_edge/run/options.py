@@ -15,6 +15,7 @@ from dtp_edge.profiles import Profile
 from dtp_edge.transport import Budget
 
 if TYPE_CHECKING:
+    from dtp_edge.run.warm_start import WarmStart
     from dtp_edge.training import DataSource, Recipe
     from dtp_edge.training.phase import Progress
 
@@ -52,7 +53,9 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training.
+    curves are written to `out/tensorboard` while training. `on` names a board, as `ssh://USER@HOST`, where
+    dense and pruned are timed in place of here. `shared` is the folder of what several runs have in common
+    (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left.
     """
 
     budget: Budget
@@ -71,6 +74,9 @@ class Options:
     opset: int = OPSET
     measure: bool = True
     tensorboard: bool = False
+    on: str | None = None
+    shared: Path | None = None
+    warm: WarmStart | None = None
     origin: Origin = Origin()
 
     def profile(self) -> Profile:

@@ -35,7 +35,7 @@ from dtp_edge.transport import Budget, initial_scores
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource, Recipe
 
-__all__ = ["finish", "prune", "prune_for_device"]
+__all__ = ["finish", "prune", "prune_for_device", "prune_task", "seeded"]
 
 
 def prune_for_device(
@@ -107,19 +107,23 @@ def prune(
         refuse_finished(options.out, force=options.force or options.resume)
     inputs = example_arguments(model, example_inputs)
     with seeded(options.seed), as_in_a_plain_process(model):
-        task = Task.trace(model, inputs, options, listener)
-        if options.data is None:
-            listener.begin("choosing the widths")
-            keep = task.harden(initial_scores(task.network))
-            listener.begin("cutting, and proving that the result is the same")
-            cut = Cut.of(task, keep)
-        else:
-            from dtp_edge.run.trained import train_and_cut
+        return prune_task(Task.trace(model, inputs, options, listener), options, listener, started=started)
 
-            cut = train_and_cut(task, options.data, options, listener)
-        if not first_process():  # every process holds the result, the first one writes it
-            options = options.silent()
-        return finish(cut, options, listener, started=started)
+
+def prune_task(task: Task, options: Options, listener: Listener = NOBODY, *, started: float) -> PruneResult:
+    """Prune a network that is traced and priced, in place: everything after the task (see `finish`)."""
+    if options.data is None:
+        listener.begin("choosing the widths")
+        keep = task.harden(initial_scores(task.network))
+        listener.begin("cutting, and proving that the result is the same")
+        cut = Cut.of(task, keep)
+    else:
+        from dtp_edge.run.trained import train_and_cut
+
+        cut = train_and_cut(task, options.data, options, listener)
+    if not first_process():  # every process holds the result, the first one writes it
+        options = options.silent()
+    return finish(cut, options, listener, started=started)
 
 
 def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: float) -> PruneResult:

@@ -75,10 +75,23 @@ class Task:
 
         **Raises:** `InputError` where the profile cannot cost a layer, or a share names no group.
         """
-        cost = NetworkCost(network.layers, profile)
-        limits = budget.limits(cost.evaluate(cost.dense_sizes()))
-        shares = budget.layer_shares([group.name for group in network.groups])
-        return cls(network, cost, limits, shares, checks, dense_sha256)
+        return cls(network, NetworkCost(network.layers, profile), {}, {}, checks, dense_sha256).within(budget)
+
+    def within(self, budget: Budget) -> Task:
+        """Return this task for another budget.
+
+        **Raises:** `InputError` where a share names no group, or the profile does not know the board's power.
+        """
+        profile = self.cost.profile
+        if budget.energy is not None and profile.power is None:
+            raise InputError(
+                f"profile {profile.name} does not know what the board draws, so energy cannot be predicted",
+                where="budget energy",
+                hint="Name a latency, which energy follows, or a profile with a power: `dtp-edge devices`.",
+            )
+        limits = budget.limits(self.cost.evaluate(self.cost.dense_sizes()))
+        shares = budget.layer_shares([group.name for group in self.network.groups])
+        return replace(self, limits=limits, layer_keep=shares)
 
     @classmethod
     def trace(

@@ -23,6 +23,7 @@ from dtp_edge.training import (
     run_training,
 )
 from dtp_edge.training.phase import Progress
+from dtp_edge.transport import MaskLearner
 
 SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
 
@@ -52,24 +53,31 @@ def _train(
     def fit(dense: nn.Module, images: torch.Tensor) -> None:
         refit(network, cuts[-1], dense.state_dict(), (images,), seed=options.seed)
 
+    def make_learner(steps: int) -> MaskLearner:
+        if options.warm is not None:
+            return task.learner(steps, **options.warm.begin(task))
+        first = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
+        return task.learner(steps, batches=first)
+
     outcome = run_training(
         network.module,
         data,
         options.schedule(),
-        make_learner=lambda steps: task.learner(
-            steps, batches=itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
-        ),
+        make_learner=make_learner,
+        mask_share=1.0 if options.warm is None else options.warm.mask_share,
         cut=cut,
         refit=fit,
         progress=progress,
         checkpoint_dir=options.out / "checkpoint" if options.out is not None else None,
         resume=options.resume,
         seed=options.seed,
+        shared=options.shared,
         identity={
             "device": task.cost.profile.name,
             "limits": dict(task.limits),
             "layer_keep": task.layer_keep,
             "weights": task.dense_sha256,
+            **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
     )
     return outcome, cuts[-1]

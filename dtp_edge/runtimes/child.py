@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import psutil
+
+from dtp_edge.remote import Remote, run_job
 
 WORKER = Path(__file__).with_name("worker.py")
 POLL_S = 0.05
@@ -63,6 +68,33 @@ def run_child(
     outcome = stopped or _read(folder, child.returncode, log)
     version = folder / "version.json"
     return replace(outcome, version=json.loads(version.read_text()) if version.is_file() else None)
+
+
+def run_there(remote: Remote, job: Mapping[str, Any], inputs: list[np.ndarray]) -> Outcome:
+    """Run `worker.py` and its adapter on a board. Raises `InputError` where the board cannot be asked."""
+    arrays = io.BytesIO()
+    np.savez(arrays, **{str(i): value for i, value in enumerate(inputs)})  # pyright: ignore[reportArgumentType]
+    model, adapter = Path(job["model"]), Path(job["adapter"])
+    there = {**job, "model": f"model{model.suffix}", "adapter": "adapter.py"}
+    files: dict[str, Path | bytes] = {
+        "worker.py": WORKER,
+        "adapter.py": adapter,
+        "inputs.npz": arrays.getvalue(),
+    }
+    files[str(there["model"])] = model
+    if (beside := model.with_name(f"{model.name}.data")).is_file():
+        files[beside.name] = beside
+    answer = run_job(remote, {"kind": "run", "worker": there}, files).result
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name in ("version.json", "outputs.npz", "result.json"):
+            if name in answer["files"]:
+                (folder / name).write_bytes(base64.b64decode(answer["files"][name]))
+        log = folder / "log.txt"
+        log.write_text(str(answer.get("log", "")), encoding="utf-8", errors="replace")
+        outcome = _read(folder, int(answer.get("code", 1)), log)
+        version = folder / "version.json"
+        return replace(outcome, version=json.loads(version.read_text()) if version.is_file() else None)
 
 
 def _watch(child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: int) -> Outcome | None:

@@ -6,6 +6,12 @@ import os
 import subprocess
 import sys
 
+RUNTIME = {
+    "distribution": "iree-base-compiler",
+    "extra": "runtimes-iree",
+    "about": "compiler for CPUs, GPUs and accelerators",
+}
+
 
 def load(job):
     import iree.runtime as rt

@@ -4,6 +4,13 @@ and outputs are int8, they are rounded and read in the steps that the file state
 
 from __future__ import annotations
 
+RUNTIME = {
+    "distribution": "ai-edge-litert",
+    "extra": "runtimes-litert",
+    "about": "TensorFlow Lite: phones, microcontrollers",
+    "reads": "tflite",
+}
+
 
 def load(job):
     from ai_edge_litert.interpreter import Interpreter

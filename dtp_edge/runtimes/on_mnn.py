@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+RUNTIME = {"distribution": "MNN", "extra": "runtimes-mnn", "about": "phones and single-board computers"}
+
 
 def load(job):
     import _tools  # MNN's converter, a module beside it

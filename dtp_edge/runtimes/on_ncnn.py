@@ -7,6 +7,12 @@ import os
 import shutil
 import subprocess
 
+RUNTIME = {
+    "distribution": "ncnn",
+    "extra": "runtimes-ncnn",
+    "about": "phones and single-board computers; converted by pnnx",
+}
+
 _TYPES = {"float32": "f32", "float64": "f64", "int64": "i64", "int32": "i32"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+RUNTIME = {"distribution": "onnxruntime", "extra": "", "about": "Linux, Windows, Android, iOS boards"}
+
 
 def load(job):
     import onnxruntime as ort

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+RUNTIME = {"distribution": "openvino", "extra": "runtimes-openvino", "about": "Intel and ARM CPUs"}
+
 
 def load(job):
     import openvino as ov

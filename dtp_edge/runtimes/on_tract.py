@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+RUNTIME = {"distribution": "tract", "extra": "runtimes-tract", "about": "pure Rust, small ARM boards"}
+
 _TYPES = {
     "float32": "f32",
     "float64": "f64",

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+RUNTIME = {
+    "distribution": "apache-tvm",
+    "extra": "runtimes-tvm",
+    "about": "compiler for CPUs, GPUs and accelerators",
+}
+
 
 def load(job):
     import onnx

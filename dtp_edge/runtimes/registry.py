@@ -1,16 +1,27 @@
-"""Which runtimes are known, what each is good for, and how to install it."""
+"""Which runtimes are known, what each is good for, and how to install it: one file each, found by itself.
+
+`on_NAME.py` holds `RUNTIME`, the fields of a `Runtime`, and `load`. A package of one's own adds such a module
+by the entry point `dtp_edge.runtimes`, under the name of the runtime.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+
+ENTRY_POINT = "dtp_edge.runtimes"
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One runtime: `distribution` is its package, `extra` the extra of dtp-edge that installs it.
+    """One runtime: `distribution` is its package, `extra` the extra of dtp-edge that installs it ("": none).
 
     `reads` is the kind of file that it is given: "onnx", or "tflite" for the file of the same stem beside it.
+    `file` is the adapter, where it is not `on_NAME.py` beside this.
     """
 
     name: str
@@ -18,32 +29,26 @@ class Runtime:
     extra: str
     about: str
     reads: str = "onnx"
+    file: Path | None = None
 
     @property
     def adapter(self) -> Path:
-        return Path(__file__).with_name(f"on_{self.name}.py")
+        return self.file or Path(__file__).with_name(f"on_{self.name}.py")
 
     @property
     def install(self) -> str:
-        return f'pip install "dtp-edge[{self.extra}]"' if self.extra else "pip install dtp-edge"
+        return f'pip install "dtp-edge[{self.extra}]"' if self.extra else f"pip install {self.distribution}"
 
 
-RUNTIMES: dict[str, Runtime] = {
-    r.name: r
-    for r in (
-        Runtime("onnxruntime", "onnxruntime", "", "Linux, Windows, Android, iOS boards"),
-        Runtime("openvino", "openvino", "runtimes-openvino", "Intel and ARM CPUs"),
-        Runtime("tract", "tract", "runtimes-tract", "pure Rust, small ARM boards"),
-        Runtime("ncnn", "ncnn", "runtimes-ncnn", "phones and single-board computers; converted by pnnx"),
-        Runtime("mnn", "MNN", "runtimes-mnn", "phones and single-board computers"),
-        Runtime("tvm", "apache-tvm", "runtimes-tvm", "compiler for CPUs, GPUs and accelerators"),
-        Runtime("iree", "iree-base-compiler", "runtimes-iree", "compiler for CPUs, GPUs and accelerators"),
-        Runtime(
-            "litert",
-            "ai-edge-litert",
-            "runtimes-litert",
-            "TensorFlow Lite: phones, microcontrollers",
-            "tflite",
-        ),
-    )
-}
+def _found() -> Iterator[Runtime]:
+    for module in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda m: m.name):
+        if module.name.startswith("on_"):
+            facts = importlib.import_module(f"dtp_edge.runtimes.{module.name}").RUNTIME
+            yield Runtime(module.name.removeprefix("on_"), **facts)
+    for point in metadata.entry_points(group=ENTRY_POINT):
+        adapter = point.load()
+        yield Runtime(point.name, **adapter.RUNTIME, file=Path(adapter.__file__))
+
+
+# ONNX Runtime is the one that the others are compared with, and stands first.
+RUNTIMES = {r.name: r for r in sorted(_found(), key=lambda r: r.name != "onnxruntime")}

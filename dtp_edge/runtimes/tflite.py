@@ -22,14 +22,6 @@ import numpy as np
 from dtp_edge.errors import CheckError, InputError, UnsupportedError
 
 CONVERTER = Path(__file__).with_name("to_tflite.py")
-ACCELERATORS = (
-    "ethos-u55-32",
-    "ethos-u55-64",
-    "ethos-u55-128",
-    "ethos-u55-256",
-    "ethos-u65-256",
-    "ethos-u65-512",
-)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 
 from dtp_edge.errors import InputError, nearest
-from dtp_edge.runtimes.child import Outcome, run_child
+from dtp_edge.remote import Remote
+from dtp_edge.runtimes.child import Outcome, run_child, run_there
 from dtp_edge.runtimes.registry import RUNTIMES, Runtime
 
 HINT = "Check the path; `python -m onnx.checker FILE` says what is wrong with a file."
@@ -57,6 +58,7 @@ def check_runtimes(
     threads: int = 1,
     interpreters: Mapping[str, str] | None = None,
     reference: str | Path | None = None,
+    on: Remote | None = None,
 ) -> list[RuntimeRow]:
     """Run a file in each runtime and compare with ONNX Runtime, in the order of `names` (None: all known).
 
@@ -69,6 +71,7 @@ def check_runtimes(
       environment, or else this one. Runtimes that pin other versions than ours live in their own environment.
 
     - `reference`: another file of this network whose outputs are the truth (fp32 for int8, say).
+    - `on`: the board whose runtimes are tried, by its own Python; the truth is computed here.
 
     A `.tflite` runtime reads the file of the same stem beside `path`.
 
@@ -96,7 +99,11 @@ def check_runtimes(
             rows.append(RuntimeRow(runtime.name, None, "missing", None, None, None, detail, install=""))
             continue
         python = interpreter(runtime, interpreters)
-        outcome = _run(runtime, {**job, "model": str(model)}, arrays, python, optimise=True, **limits)
+        made = {**job, "model": str(model)}
+        if on is None:
+            outcome = _run(runtime, made, arrays, python, optimise=True, **limits)
+        else:
+            outcome = run_there(on, _full(runtime, made, optimise=True), arrays)
         rows.append(_judge(runtime, outcome, expected.outputs, quantized))
     return rows
 
@@ -115,7 +122,8 @@ def interpreter(runtime: Runtime, interpreters: Mapping[str, str] | None = None)
 def _known(name: str) -> Runtime:
     if name not in RUNTIMES:
         close = nearest(name, RUNTIMES)
-        hint = f"Nearest: {', '.join(close)}." if close else f"Known: {', '.join(RUNTIMES)}."
+        known = "; ".join(f"{r.name} ({r.about})" for r in RUNTIMES.values())
+        hint = f"Nearest: {', '.join(close)}." if close else f"Known: {known}."
         raise InputError(f"no runtime is called {name!r}", where="--runtime", hint=hint)
     return RUNTIMES[name]
 
@@ -127,7 +135,7 @@ def _job(path: Path, inputs: Mapping[str, np.ndarray] | None) -> tuple[dict[str,
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:  # protobuf's error classes differ between versions
-        raise InputError("it is no ONNX file", where=str(path), hint=HINT) from error
+        raise InputError("it is not an ONNX file", where=str(path), hint=HINT) from error
     constants = {i.name for i in graph.initializer}
     random = np.random.default_rng(0)
     names, arrays = [], []
@@ -169,9 +177,18 @@ def _run(
     timeout_s: float,
     memory_bytes: int,
 ) -> Outcome:
-    job = {**job, "adapter": str(runtime.adapter), "distribution": runtime.distribution, "optimise": optimise}
+    job = _full(runtime, job, optimise=optimise)
     with tempfile.TemporaryDirectory(prefix=f"dtp-edge-{runtime.name}-") as folder:
         return run_child(python, job, arrays, Path(folder), timeout_s, memory_bytes)
+
+
+def _full(runtime: Runtime, job: Mapping[str, object], *, optimise: bool) -> dict[str, object]:
+    return {
+        **job,
+        "adapter": str(runtime.adapter),
+        "distribution": runtime.distribution,
+        "optimise": optimise,
+    }
 
 
 def _judge(runtime: Runtime, outcome: Outcome, reference: list[np.ndarray], quantized: bool) -> RuntimeRow:

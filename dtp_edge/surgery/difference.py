@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dtp_edge.graph.leaves import leaves as leaves
-from dtp_edge.graph.leaves import random_like as random_like
-
 FLOAT32_LIMIT = 1e-4
 FLOAT64_LIMIT = 1e-9
 LEAST_SCALE = 0.05  # of a tensor's: rounding in what comes before reaches its small channels too

@@ -16,10 +16,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
+from dtp_edge.errors import first_line
 from dtp_edge.graph.hush import hushed
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, aten
-from dtp_edge.surgery.difference import FLOAT32_LIMIT, leaves, random_like, relative_error
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 from dtp_edge.surgery.kept import KeptIndices
 
 TRAIN_LIMIT = 1e-2  # batch norm over two small samples magnifies rounding
@@ -40,7 +42,7 @@ def cut_in_place(
     try:
         module = _copy_around(network.module, tensors)
     except Exception as error:
-        return None, f"the module cannot be copied: {_first_line(error)}"
+        return None, f"the module cannot be copied: {first_line(error, kind=True)}"
     groups = _groups_by_tensor(graph_module)
     for name, part in module.named_modules():
         _set_attributes(part, name, groups)
@@ -169,7 +171,7 @@ def _differs(
         with torch.no_grad(), hushed():
             error = relative_error(leaves(graph_module(*inputs)), leaves(module(*inputs)))
     except Exception as problem:
-        return f"cut in place it does not run ({_first_line(problem)})"
+        return f"cut in place it does not run ({first_line(problem, kind=True)})"
     if not error <= FLOAT32_LIMIT:
         return f"cut in place it computes another function (relative error {error:.2g})"
     return _trains(module, graph_module, pytree.tree_map(_at_least_two, inputs)) if trains else None
@@ -200,7 +202,7 @@ def _trains(module: nn.Module, graph_module: CompactGraph, inputs: tuple[Any, ..
             if reason is not None and relative_error(outputs, leaves(module(*inputs))) == 0.0:
                 return reason  # else something in it is random, and no two runs agree
     except Exception as problem:
-        return f"cut in place it does not train ({_first_line(problem)})"
+        return f"cut in place it does not train ({first_line(problem, kind=True)})"
     finally:
         module.eval()
         graph_module.eval()
@@ -222,8 +224,3 @@ def _differs_in_training(
     if error <= TRAIN_LIMIT:
         return None
     return f"cut in place it computes another function in train mode (relative error {error:.2g})"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -22,4 +22,5 @@ from dtp_edge.training.run import learn_masks as learn_masks
 from dtp_edge.training.run import open_session as open_session
 from dtp_edge.training.run import run_training as run_training
 from dtp_edge.training.run import train_base as train_base
+from dtp_edge.training.run import train_shared as train_shared
 from dtp_edge.training.run import with_seed as with_seed

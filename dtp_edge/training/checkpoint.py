@@ -21,7 +21,7 @@ from torch import Tensor
 from dtp_edge.errors import InputError, require_file
 from dtp_edge.files import read_json, write_bytes, write_text
 
-HINT = "Start anew without --resume."
+HINT = "Start again without --resume."
 _FULL = "Free some space there, then go on with --resume; or name another --out folder."
 _MOST_BYTES = 16 * 2**20  # of a run's description
 
@@ -77,7 +77,7 @@ class Store:
         raise InputError(
             f"the checkpoint belongs to another run: {changes}",
             where=str(self.folder),
-            hint="Resume with the options of the first run, or start anew without --resume.",
+            hint="Resume with the options of the first run, or start again without --resume.",
         )
 
     def save(self, phase: str, state: PhaseState) -> None:
@@ -106,27 +106,30 @@ class Store:
 
     def load(self, phase: str) -> PhaseState | None:
         path = self._path(phase)
-        if not path.exists():
-            return None
-        require_file(path, HINT)
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-            if meta.get("format") != _FORMAT:
-                raise ValueError(f"format {meta.get('format')!r}")
-            return PhaseState(tensors=tensors, **json.loads(meta["state"]))
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"the checkpoint cannot be read ({error})",
-                where=str(path),
-                hint="Start anew without --resume.",
-            ) from error
+        return read_phase(path) if path.exists() else None
 
     def _path(self, phase: str) -> Path:
         return self.folder / f"{phase}.safetensors"
+
+
+def read_phase(path: Path) -> PhaseState:
+    """Return the state of a phase that `Store.save` wrote. Raises `InputError` where it cannot be read."""
+    require_file(path, HINT)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        if meta.get("format") != _FORMAT:
+            raise ValueError(f"format {meta.get('format')!r}")
+        return PhaseState(tensors=tensors, **json.loads(meta["state"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the checkpoint cannot be read ({error})",
+            where=str(path),
+            hint="Start again without --resume.",
+        ) from error
 
 
 def rng_tensors() -> dict[str, Tensor]:

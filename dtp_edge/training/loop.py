@@ -35,7 +35,7 @@ def run_phase(phase: Phase, session: Session) -> list[Row]:
     Raises `InputError` when the loss does not stay finite, `Interrupted` (after a checkpoint) on Ctrl-C.
     """
     loop = _Loop(phase, session)
-    found = session.store.load(phase.name) if session.store else None
+    found = loop.store.load(phase.name) if loop.store else None
     try:
         if found is not None:
             loop.restore(found)
@@ -46,7 +46,7 @@ def run_phase(phase: Phase, session: Session) -> list[Row]:
         loop.save(done=False)
         raise Interrupted(
             f"interrupted in phase {phase.name} at step {loop.step} of {phase.steps}",
-            hint="Continue with --resume." if session.store else None,
+            hint="Continue with --resume." if loop.store else None,
         ) from stop
     finally:
         loop.close()
@@ -64,6 +64,7 @@ class _Loop:
         self.step, self.rows, self.best_accuracy, self.seconds = 0, [], -1.0, 0.0
         self.best: dict[str, Tensor] = {}
         runtime = session.runtime
+        self.store = session.store_of(phase.name)
         move(phase.module, runtime.device)
         arrange_weights(phase.module, self.recipe.channels_last, runtime.device)
         if phase.teacher is not None:
@@ -240,13 +241,13 @@ class _Loop:
             self.average.copy_into(self.phase.module)
 
     def save(self, done: bool) -> None:
-        if self.session.store is None:
+        if self.store is None:
             return
         state = {k: v for k, v in self.parts.read().items() if not done or k.startswith("module.")}
         odd = next((k for k in named("module.", state) if not isinstance(state[f"module.{k}"], Tensor)), None)
         if odd is not None:
             raise DtpEdgeError(
-                "is no tensor, so the state cannot be kept",
+                "is not a tensor, so the state cannot be saved",
                 where=odd,
                 hint="Let the network's state_dict hold tensors only (no get_extra_state).",
             )
@@ -256,7 +257,7 @@ class _Loop:
             state |= kept | {f"best.{k}": t for k, t in self.best.items()}
         tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
         numbers = {k: v for k, v in state.items() if k not in tensors}
-        self.session.store.save(
+        self.store.save(
             self.phase.name,
             PhaseState(
                 self.step, done, tensors, self.rows, self.best_accuracy, self.seconds, numbers,
@@ -274,7 +275,7 @@ class _Loop:
         except RuntimeError as error:
             raise InputError(
                 f"the checkpoint of phase {self.phase.name} does not fit the network ({error})",
-                hint="Start anew without --resume.",
+                hint="Start again without --resume.",
             ) from error
         backs = [(step, to) for step, to in found.backs]
         if found.done:

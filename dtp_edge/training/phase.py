@@ -12,6 +12,7 @@ from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource, batches_per_epoch
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime
+from dtp_edge.training.shared import Shared
 
 Row = dict[str, Any]
 
@@ -24,7 +25,7 @@ class Progress(Protocol):
 
 @dataclass
 class Session:
-    """What the phases of one run share."""
+    """What the phases of one run share; `shared` holds those that several runs have in common."""
 
     data: DataSource
     recipe: Recipe
@@ -35,6 +36,12 @@ class Session:
     seconds: dict[str, float] = field(default_factory=dict)
     curves: list[Row] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    shared: Shared | None = None
+
+    def store_of(self, phase: str) -> Store | None:
+        """Return where a phase's state is kept: among the shared ones, or in the run's own folder."""
+        common = None if self.shared is None else self.shared.stores.get(phase)
+        return self.store if common is None else common
 
     def steps(self, epochs: float) -> int:
         return self.recipe.steps(epochs, batches_per_epoch(len(self.data.train), self.recipe.batch_size))

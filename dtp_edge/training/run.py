@@ -22,6 +22,7 @@ from dtp_edge.training.phase import Phase, Progress, Row, Session
 from dtp_edge.training.recalibrate import recalibrate
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime, move
+from dtp_edge.training.shared import PHASES, Shared
 
 _REFIT_PIXELS = 2**22  # 83 images of 224 x 224
 
@@ -56,19 +57,27 @@ def open_session(
     resume: bool = False,
     identity: Mapping[str, Any] | None = None,
     checkpoint_seconds: float = 30.0,
+    shared: Path | None = None,
+    write_shared: bool = False,
 ) -> Session:
     """Start the processes' runtime and open the checkpoint folder.
 
-    `identity` (JSON values: network, budget, device) is stored and compared on resume.
+    `identity` (JSON values: network, budget, device) is stored and compared on resume; of it, `weights` names
+    the network that the phases in the folder `shared` begin with.
     """
     runtime = Runtime(recipe)
     recipe = replace(recipe, mixed_precision=runtime.precision)
-    run = {"recipe": recipe.to_json(), "data": data.name, "train": len(data.train), **(identity or {})}
+    known = {"data": data.name, "train": len(data.train)}
+    run = {"recipe": recipe.to_json(), **known, **(identity or {})}
+    common = None
+    if shared is not None:
+        known["weights"] = (identity or {}).get("weights")
+        common = Shared.of(shared, known, recipe, write=write_shared and runtime.main)
     store = None
     if checkpoint_dir is not None:
         store = Store(Path(checkpoint_dir), run, resume, write=runtime.main)
         runtime.wait()
-    return Session(data, recipe, runtime, progress, store, checkpoint_seconds)
+    return Session(data, recipe, runtime, progress, store, checkpoint_seconds, shared=common)
 
 
 def train_base(module: nn.Module, session: Session) -> list[Row]:
@@ -79,7 +88,7 @@ def train_base(module: nn.Module, session: Session) -> list[Row]:
 
 
 def learn_masks(learner: Any, session: Session, teacher: nn.Module | None) -> list[Row]:
-    """Learn weights and scores together for `mask_epochs`; `learner` is a `transport.MaskLearner`.
+    """Learn weights and scores together for the learner's `total_steps`; it is a `transport.MaskLearner`.
 
     Its plan is stepped once a batch, after the optimiser.
     """
@@ -93,7 +102,7 @@ def learn_masks(learner: Any, session: Session, teacher: nn.Module | None) -> li
     phase = Phase(
         "masks",
         learner,
-        session.steps(recipe.mask_epochs),
+        learner.total_steps,
         recipe.mask_learning_rate,
         teacher,
         after_step,
@@ -132,13 +141,16 @@ def run_training(
     control: bool = True,
     identity: Mapping[str, Any] | None = None,
     checkpoint_seconds: float = 30.0,
+    shared: Path | None = None,
+    mask_share: float = 1.0,
 ) -> TrainingOutcome:
     """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
 
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
     `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs.
     The dense `control` starts from the same base and gets the same number of steps with the same loss.
-    The test set is read once, at the end. `seed` takes precedence over the recipe's.
+    The test set is read once, at the end. `seed` takes precedence over the recipe's. Base and control are
+    taken from `shared` where `train_shared` left them; a warm start takes `mask_share` of the mask steps.
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     session = open_session(
@@ -149,14 +161,12 @@ def run_training(
         resume=resume,
         identity=identity,
         checkpoint_seconds=checkpoint_seconds,
+        shared=shared,
     )
     recipe = session.recipe
-    if recipe.base_epochs:
-        train_base(model, session)
-    base = copy.deepcopy(model)
-    teacher = _frozen(copy.deepcopy(base)) if recipe.distill else None
+    base, teacher = _base_and_teacher(model, session)
 
-    learner = make_learner(_mask_steps(session))
+    learner = make_learner(max(1, round(mask_share * _mask_steps(session))))
     learn_masks(learner, session, teacher)
     keep = learner.harden()
 
@@ -167,9 +177,7 @@ def run_training(
     at_cut = copy.deepcopy(compact)
     fine_tune(compact, session, teacher)
 
-    dense = copy.deepcopy(base) if control else None
-    if dense is not None:
-        fine_tune(dense, session, teacher, name="control", epochs=recipe.mask_epochs + recipe.tune_epochs)
+    dense = _control(base, teacher, session) if control else None
     networks = {"base": base, "at_cut": at_cut, "pruned": compact, "control": dense}
     accuracy, holdout = _score_all(networks, session)
     for network in (compact, model, *([] if dense is None else [dense])):
@@ -178,6 +186,51 @@ def run_training(
         keep, compact, dense, accuracy, holdout, session.curves, session.seconds, recipe.to_json(),
         session.warnings,
     )  # fmt: skip
+
+
+def train_shared(
+    model: nn.Module,
+    data: DataSource,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    weights: str,
+    progress: Progress | None = None,
+    seed: int | None = None,
+) -> None:
+    """Train and score in `folder` what runs on these `weights` share: base and control.
+
+    What is there already is not done again, and what was begun goes on. `model` is trained in place;
+    `weights` names it, as the runs' identity does.
+    """
+    recipe = recipe if seed is None else replace(recipe, seed=seed)
+    session = open_session(
+        data, recipe, progress=progress, identity={"weights": weights}, shared=folder, write_shared=True
+    )
+    shared = session.shared
+    if shared is None or all(shared.scores(phase) for phase in PHASES):
+        return
+    base, teacher = _base_and_teacher(model, session)
+    networks = {"base": base, "control": _control(base, teacher, session)}
+    test, holdout = _score_all(networks, session)
+    if shared.write:
+        for phase in PHASES:
+            shared.note(phase, float(test[phase] or 0.0), holdout[phase])
+
+
+def _base_and_teacher(model: nn.Module, session: Session) -> tuple[nn.Module, nn.Module | None]:
+    """Train `model` in place where the recipe says so; return copies of it, the second one frozen."""
+    if session.recipe.base_epochs:
+        train_base(model, session)
+    base = copy.deepcopy(model)
+    return base, _frozen(copy.deepcopy(base)) if session.recipe.distill else None
+
+
+def _control(base: nn.Module, teacher: nn.Module | None, session: Session) -> nn.Module:
+    """Return the dense network trained as long, with the same loss, as masks and fine-tune take."""
+    recipe, dense = session.recipe, copy.deepcopy(base)
+    fine_tune(dense, session, teacher, name="control", epochs=recipe.mask_epochs + recipe.tune_epochs)
+    return dense
 
 
 def _mask_steps(session: Session) -> int:
@@ -216,12 +269,16 @@ def refit_images(data: DataSource, recipe: Recipe) -> Tensor | None:
 def _score_all(
     networks: Mapping[str, nn.Module | None], session: Session
 ) -> tuple[dict[str, float | int | None], dict[str, float]]:
-    """Test and hold-out accuracy of each network."""
+    """Test and hold-out accuracy of each network; those of shared phases as they were scored before."""
     test: dict[str, float | int | None] = {}
     holdout: dict[str, float] = {}
     for name, network in networks.items():
         if network is None:
             test[name] = None
+            continue
+        known = None if session.shared is None else session.shared.scores(name)
+        if known is not None:
+            test[name], holdout[name] = known
             continue
         move(network, session.runtime.device)
         test[name] = evaluate(network, session.data.test, runtime=session.runtime)

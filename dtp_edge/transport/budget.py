@@ -21,14 +21,20 @@ _METRIC = {
     "macs": "macs",
     "params": "params",
     "keep": KEPT,
+    "energy": "energy_mj",
 }
 _TIME = {"": 1.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "ns": 1e-6, "s": 1e3}
 _BYTES = {
     "": 1.0, "b": 1.0, "byte": 1.0, "bytes": 1.0,
     "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30,
 }  # fmt: skip
+_ENERGY = {"": 1.0, "mj": 1.0, "uj": 1e-3, "µj": 1e-3, "nj": 1e-6, "j": 1e3}
 _COUNT = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
-_SUFFIXES = {"latency": _TIME, "ram": _BYTES, "flash": _BYTES, "macs": _COUNT, "params": _COUNT, "keep": {}}
+_SUFFIXES = {
+    "latency": _TIME, "ram": _BYTES, "flash": _BYTES, "macs": _COUNT, "params": _COUNT, "keep": {},
+    "energy": _ENERGY,
+}  # fmt: skip
+_FRACTIONS = ("latency", "energy")  # that may be less than one of their unit
 _EXAMPLE = {
     "latency": '"60%", "25ms" or 25.0 (milliseconds)',
     "ram": '"60%", "256KiB" or 262144 (bytes)',
@@ -36,6 +42,7 @@ _EXAMPLE = {
     "macs": '"50%", "300M" or 300e6',
     "params": '"50%", "1.5M" or 1500000',
     "keep": '"50%" or 0.5 (share of all channels)',
+    "energy": '"60%", "5mJ" or 5.0 (millijoules an inference)',
 }
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Zµ%]*)\s*")
 Amount = str | float | int | None
@@ -52,6 +59,7 @@ class Budget:
     - `macs`, `params`: `"300M"`, `300e6`, `"50%"`
     - `keep`: share of all removable channels to keep, over the whole network: `"50%"` or `0.5`
     - `layer_keep`: the same share in every layer, or `{group name: share}` (the paper's mode)
+    - `energy`: an inference's, where the profile knows the board's power: `"5mJ"`, `5.0` (mJ), `"60%"`
 
     **Raises:** `InputError` for anything else, and if nothing is set.
     """
@@ -63,6 +71,7 @@ class Budget:
     params: Amount = None
     keep: Amount = None
     layer_keep: Amount | Mapping[str, Amount] = None
+    energy: Amount = None
 
     def __post_init__(self) -> None:
         if all(getattr(self, f.name) is None for f in fields(self)):
@@ -151,7 +160,7 @@ def _parse(name: str, value: object) -> tuple[float, bool]:
         known = ", ".join(u for u in units if u)
         raise InputError(f"{value!r} has the unit {suffix!r}; known are {known}, %.", where=where, hint=hint)
     amount = number * units[suffix.lower()]
-    if name != "latency" and amount < 1:
+    if name not in _FRACTIONS and amount < 1:
         raise InputError(f"{value!r} is less than one {name} unit.", where=where, hint=hint)
     return amount, False
 
@@ -160,5 +169,5 @@ def _share(share: float, value: object, suffix: str, where: str, hint: str) -> t
     if suffix not in ("", "%"):
         raise InputError(f"cannot read {value!r}.", where=where, hint=hint)
     if share > 1:
-        raise InputError(f"{value!r} is more than the dense network.", where=where, hint=hint)
+        raise InputError(f"{value!r} is more than the dense network has.", where=where, hint=hint)
     return share, True

@@ -94,7 +94,7 @@ def _fit(value: Tensor, like: Tensor, shape: torch.Size, name: str) -> Tensor:
         raise InputError(
             f"shape {got} does not broadcast to the scores' {tuple(shape)}.",
             where=name,
-            hint="Give one value, or one a score.",
+            hint="Give one value, or one per score.",
         ) from None
 
 
@@ -110,7 +110,7 @@ def _per_row(value: float | Tensor, like: Tensor, rows: torch.Size, name: str) -
         raise InputError(
             f"shape {tuple(value.shape)} does not fit the groups {tuple(rows)}.",
             where=name,
-            hint="Give one value, or one a group.",
+            hint="Give one value, or one per group.",
         )
     low = value.detach().amin() if value.numel() else torch.ones(())
     if not bool(low > 0 if name == "epsilon" else low >= 0):
@@ -121,7 +121,7 @@ def _per_row(value: float | Tensor, like: Tensor, rows: torch.Size, name: str) -
         raise InputError(
             f"shape {tuple(value.shape)} does not fit the groups {tuple(rows)}.",
             where=name,
-            hint="Give one value, or one a group.",
+            hint="Give one value, or one per group.",
         ) from None
 
 

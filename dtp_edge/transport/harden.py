@@ -78,7 +78,7 @@ def harden(
     ranked = scores if values is None else values
     density, worth = _worth(scores, values, network, meter, floors)
     density = density + _tie_break(network, ranked) * 1e-6 * (np.abs(density).max() or 1.0)
-    steps = steps_of(network, cost) if "latency_ms" in limits else np.ones_like(most)
+    steps = steps_of(network, cost) if {"latency_ms", "energy_mj"} & set(limits) else np.ones_like(most)
     search = Search(network, meter, ranked, worth, density, floors, most, steps, near=values is None)
     return search.run(max_evaluations, widths)
 

@@ -17,6 +17,7 @@ from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
 from dtp_edge.transport.plan_mask import PlanMask
 from dtp_edge.transport.scores import initial_scores
+from dtp_edge.transport.warm import Warm
 
 __all__ = ["MaskLearner"]
 
@@ -37,17 +38,15 @@ class MaskLearner(nn.Module):
     - `cost`, `limits`: `{metric: limit}`; refused with `BudgetError` if they cannot be reached.
     - `total_steps`: number of `step()` calls until the masks are hard (they are then 0 or 1 for good).
     - `scores`: `[n_atoms]` start, any scale (standardised here); None: `initial_scores(network)`.
+    - `warm`: what a learner for a looser budget left: log-odds to begin with, and the budget to fall from.
     - `logit_scale`: log-odds per standard deviation of the scores at the end; sets epsilon.
     - `ramp`: share of the steps over which the budget falls from dense to its target.
     - `min_keep`: share of every group that stays whatever its scores.
     - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
     - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step (one dual for all limits).
-    - `straight`: how much of the gradient passes a hard mask, 0 (the plan's exact derivative, which is 0
-      there, so that early decisions are final) to 1 (all of it).
-    - `accumulation`: "proximal" (the paper's), or for comparison "fixed" (epsilon stays at its last value)
-      and "scheduled" (epsilon falls as 1/step without memory of past scores).
     """
 
+    straight = 0.1  # how much of the gradient passes a hard mask: with 0, early decisions are final
     log_odds: Tensor
     offset: Tensor
     sets: Tensor
@@ -63,29 +62,24 @@ class MaskLearner(nn.Module):
         total_steps: int,
         *,
         scores: np.ndarray | None = None,
+        warm: Warm | None = None,
         logit_scale: float = 100.0,
         ramp: float = 0.5,
         min_keep: float = MIN_KEEP,
         layer_keep: Mapping[str, float] | None = None,
         dual: str = "exact",
-        accumulation: str = "proximal",
-        straight: float = 0.1,
     ) -> None:
         super().__init__()
         if total_steps < 1:
             raise InputError(
                 f"total_steps is {total_steps}.", hint="Give the number of training steps, >= 1."
             )
-        if dual not in ("exact", "single") or accumulation not in ("proximal", "fixed", "scheduled"):
-            raise InputError(
-                f"unknown dual {dual!r} or accumulation {accumulation!r}.",
-                hint="dual: exact, single; accumulation: proximal, fixed, scheduled.",
-            )
+        if dual not in ("exact", "single"):
+            raise InputError(f"unknown dual {dual!r}.", hint="There are exact and single.")
         require_feasible(network, cost, limits)
         self.network, self.cost = network, cost
         self.module = network.module
-        self.total_steps, self.ramp, self.dual, self.accumulation = total_steps, ramp, dual, accumulation
-        self.min_keep, self.straight = min_keep, straight
+        self.total_steps, self.ramp, self.dual, self.min_keep = total_steps, ramp, dual, min_keep
         self.tolerance = 1e-4  # relative, on the falling budget; hardening meets the final one exactly
         self.meter = Meter(network, cost, limits)
         self.limits = self.meter.limits
@@ -96,7 +90,10 @@ class MaskLearner(nn.Module):
             self.floors = np.minimum(self.floors, self.caps)
         self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
         start = initial_scores(network) if scores is None else np.asarray(scores, dtype=np.float64)
+        self.begin = {} if warm is None else dict(warm.limits)
         self._register(_spread(start))
+        if warm is not None:
+            self.log_odds.copy_(torch.as_tensor(warm.log_odds))
         self._solve()
 
     def _register(self, start: np.ndarray) -> None:
@@ -160,8 +157,7 @@ class MaskLearner(nn.Module):
         """Plain copies of what `forward` needs, so that it never waits for a tensor's value."""
         done = int(self.steps_done)
         self._hard = done >= self.total_steps
-        factor = {"proximal": 1.0, "fixed": self.total_steps, "scheduled": done + 1.0}[self.accumulation]
-        self._slope = 2.0 * factor / self.epsilon
+        self._slope = self.slope_after(done)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -191,7 +187,7 @@ class MaskLearner(nn.Module):
     def averaged_scores(self) -> np.ndarray:
         """Return the time average of the scores, which is what the accumulated plan ranks by."""
         done = int(self.steps_done)
-        if done == 0 or self.accumulation != "proximal":
+        if done == 0:
             return self.scores.detach().double().cpu().numpy()
         return (self.log_odds * (self.epsilon / (2.0 * done))).cpu().numpy()
 
@@ -230,18 +226,23 @@ class MaskLearner(nn.Module):
         }
 
     def limits_now(self) -> dict[str, float]:
-        """The falling budget: from the dense cost to the limit, linear over the first `ramp` of the steps."""
+        """The falling budget: from the dense cost, or a warm start's, to the limit, linear within `ramp`."""
         share = min(1.0, (int(self.steps_done) + 1) / max(1.0, self.ramp * self.total_steps))
-        dense = self.meter.dense
+        dense = self.meter.dense | self.begin
         return {m: max(v, dense[m] + share * (v - dense[m])) for m, v in self.limits.items()}
 
-    def _history(self) -> Tensor:
-        return self.log_odds if self.accumulation == "proximal" else torch.zeros_like(self.log_odds)
+    def slope_after(self, steps: int) -> float:
+        """Return what the present scores weigh in the log-odds: 2 / epsilon, whatever step it is."""
+        return 2.0 / self.epsilon
+
+    def history(self) -> Tensor:
+        """Return the log-odds that past scores left, `[n_atoms]`: the previous plan of the Bregman term."""
+        return self.log_odds
 
     def _solve(self) -> None:
         """Solve the duals for the present scores and store them with what the gradient needs."""
         self._refresh()
-        history = self._history().cpu().numpy()
+        history = self.history().cpu().numpy()
         z = history + self._slope * self.scores.detach().double().cpu().numpy()
         caps = self.caps_now()
         limits = self.limits_now()
@@ -278,11 +279,8 @@ class MaskLearner(nn.Module):
     def _store(self, plan: Plan, history: np.ndarray, before: float) -> None:
         high = np.where(np.isfinite(plan.high), plan.high, 0.0)
         memory = np.concatenate([[plan.dual, before], plan.low, high])
-        for buffer, value in (
-            (self.offset, history + plan.shift),
-            (self.sets, plan.sets),
-            (self.duals, memory),
-        ):
+        values = ((self.offset, history + plan.shift), (self.sets, plan.sets), (self.duals, memory))
+        for buffer, value in values:
             buffer.copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
 

@@ -15,7 +15,7 @@ from dtp_edge.transport.smallest import few_counts, first_atoms, least_counts
 
 __all__ = ["CostModel", "Meter", "feasibility", "prices", "require_feasible"]
 
-_PRICED = ("latency_ms", "macs")
+_PRICED = ("latency_ms", "macs", "energy_mj")
 
 
 class CostModel(Protocol):

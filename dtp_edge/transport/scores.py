@@ -83,7 +83,9 @@ def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
         sums = _sums_of_squares(tensor.detach())
         if sums and not bool(torch.isfinite(sums[0]).all()):
             raise InputError(
-                "the weights contain NaN or infinity.", where=name, hint="Use a sound checkpoint."
+                "the weights contain NaN or infinity.",
+                where=name,
+                hint="Use a checkpoint whose training did not diverge.",
             )
         for atoms, part in zip(labels, sums, strict=True):
             if atoms is None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dtp_edge.errors import BudgetError, InputError, UnsupportedError
 from dtp_edge.graph import mode_of
+from dtp_edge.graph.leaves import as_tuple
 from dtp_edge.transport.budget import KEPT, Budget
 from dtp_edge.transport.entropic import entropic_mask
 
@@ -73,7 +74,7 @@ class WeightPruner(nn.Module):
         if total_steps < 1:
             raise InputError(f"total_steps is {total_steps}.", hint="Give the number of steps, >= 1.")
         self.module = copy.deepcopy(model)
-        inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+        inputs = as_tuple(example_inputs)
         uses = _uses(self.module, inputs)
         if not uses:
             raise UnsupportedError(

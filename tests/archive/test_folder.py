@@ -22,9 +22,10 @@ from dtp_edge.archive.recurrent import recurrent_fault
 from dtp_edge.archive.storable import allowed
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
+from dtp_edge.graph.leaves import leaves
 from dtp_edge.proof.equality import randomise_tensors
 from dtp_edge.surgery import compact
-from dtp_edge.surgery.difference import leaves, relative_error
+from dtp_edge.surgery.difference import relative_error
 
 FIXTURE = Path(__file__).parent / "fixtures" / "pruned_v1"
 

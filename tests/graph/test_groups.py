@@ -95,7 +95,7 @@ def test_a_table_of_constants_is_an_input_and_no_group() -> None:
     network = trace_network(Bias(), torch.randn(2, 5, 6))
     assert [g.name for g in network.groups] == ["a"]
     assert [f.reason for f in network.frozen if f.name == "coordinates"] == [
-        "a table of constants: no layer makes its channels"
+        "it is a table of constants: no layer produces its channels"
     ]
 
 
@@ -111,7 +111,7 @@ def test_layer_list_counts_what_convolutions_do() -> None:
     layers = {layer.module: layer for layer in network.layers.layers if layer.op == "conv2d"}
     depthwise = layers["a.0"]
     tensors = network.layers.tensors
-    assert depthwise.groups_width == tensors[depthwise.inputs[0]].shape[1].width is not None
+    assert tensors[depthwise.inputs[0]].shape[1].width is not None
     assert depthwise.attributes["kernel_size"] == (3, 3)
     assert [d.size for d in tensors[depthwise.outputs[0]].shape] == [1, 8, 8, 8]
     ones = np.ones(network.n_atoms)

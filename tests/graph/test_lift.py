@@ -12,8 +12,8 @@ import torch
 from torch import fx, nn
 
 from dtp_edge.graph.lazy import LazyGraphModule, _Unwritten, graph_module_over
+from dtp_edge.graph.leaves import leaves
 from dtp_edge.graph.lift import lift, own_tensors
-from dtp_edge.surgery.difference import leaves
 
 Pair = namedtuple("Pair", "first second")
 

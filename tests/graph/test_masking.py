@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dtp_edge.graph import MaskedNetwork, masked_forward, trace_network
-from dtp_edge.graph.masking import fitted, scaled_parameters, site_factors
+from dtp_edge.graph.masking import Factors, fitted, scaled_parameters
 
 
 def conv_net() -> nn.Sequential:
@@ -92,7 +92,9 @@ def test_the_factor_of_an_index_is_the_product_of_its_atoms() -> None:
     atoms = rng.integers(-1, 5, (40, 3)).astype(np.int32)
     mask = torch.rand(5, dtype=torch.float64)
     wanted = [float(np.prod([mask[a].item() for a in row if a >= 0])) for row in atoms]
-    torch.testing.assert_close(site_factors(atoms, mask), torch.tensor(wanted, dtype=torch.float64))
+    torch.testing.assert_close(
+        Factors([atoms], len(mask), mask.device)(mask)[0], torch.tensor(wanted, dtype=torch.float64)
+    )
 
 
 def test_parameters_that_no_site_touches_stay_the_same_objects() -> None:

@@ -204,9 +204,9 @@ def numbers(draw: st.DrawFn) -> Case:
 WITHOUT_RULE = (aten.cumsum.default, aten.sort.default)
 
 
-def check(case: Case) -> None:
-    assert case[0] in WITHOUT_RULE or not unknown(label(case)[0])
-    assert not uncovered(case)
+def faults(case: Case) -> list[str]:
+    """Return what the labels of a call do not cover, or that no rule covers the call."""
+    return uncovered(case) + ([] if case[0] in WITHOUT_RULE else unknown(label(case)[0]))
 
 
 FAMILIES = {
@@ -225,7 +225,7 @@ def test_rules_against_brute_force(family: str) -> None:
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(FAMILIES[family])
     def run(case: Case) -> None:
-        check(case)
+        assert not faults(case)
 
     run()
 
@@ -244,9 +244,8 @@ def test_a_wrong_rule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The brute force itself can fail: claim that softmax passes every index through."""
     specs = specifications()
     monkeypatch.setitem(specs, "softmax", specs["gelu"])
-    with pytest.raises(AssertionError):
-        check((aten.softmax.int, [tensor(2, 3), 1], {}))
+    assert faults((aten.softmax.int, [tensor(2, 3), 1], {}))
 
 
 def test_silu_is_pointwise() -> None:
-    check((aten.silu.default, [F.relu(tensor(3, 4))], {}))
+    assert not faults((aten.silu.default, [F.relu(tensor(3, 4))], {}))

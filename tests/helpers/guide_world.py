@@ -6,10 +6,12 @@ block that are replaced, such as the number of epochs; the command as it is prin
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,23 +91,29 @@ def _demo(folder: Path, patch: Patch, names: dict[str, Any]) -> None:
     (folder / "noise.py").write_text(NOISE.format(shape="1, 32, 32", classes=10))
 
 
-def _runs(folder: Path, patch: Patch, names: dict[str, Any]) -> None:
-    """Finished runs under the names that the guides use."""
+@functools.cache
+def _finished_run() -> tempfile.TemporaryDirectory[str]:
+    """One run for all guides."""
     import dtp_edge as dtp
     from dtp_edge.zoo import create
 
     torch.manual_seed(0)
-    first = folder / "runs" / "one-shot"
+    folder = tempfile.TemporaryDirectory()
     dtp.prune_for_device(
         create("resnet8"),
         torch.zeros(1, 3, 32, 32),
         device=DEVICE,
         budget=dtp.Budget(latency="60%"),
-        out=first,
+        out=Path(folder.name) / "run",
     )
-    for name in ("a", "b", "x", "r20", "r20-60", "r20-45", "r20-30"):
+    return folder
+
+
+def _runs(folder: Path, patch: Patch, names: dict[str, Any]) -> None:
+    """Finished runs under the names that the guides use."""
+    for name in ("one-shot", "a", "b", "x", "r20", "r20-60", "r20-45", "r20-30"):
         if not (folder / "runs" / name).exists():
-            shutil.copytree(first, folder / "runs" / name)
+            shutil.copytree(Path(_finished_run().name) / "run", folder / "runs" / name)
 
 
 def _measuring(folder: Path, patch: Patch, names: dict[str, Any]) -> None:

@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
+from dtp_edge.files.sessions import open_session
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.int8.operators import gelu_nodes
 from dtp_edge.onnx import export_onnx
-from dtp_edge.onnx.session import open_session
 
 
 class Blocks(nn.Module):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+from helpers.own_package import install, run_with
 
 KERNEL = """
 import torch
@@ -69,19 +68,9 @@ print(json.dumps({
 
 
 def test_an_operator_comes_in_by_one_file_and_an_entry_point(tmp_path: Path) -> None:
-    (tmp_path / "house_kernel.py").write_text(KERNEL)
-    (tmp_path / "house_operator.py").write_text(SPECIFICATION)
-    info = tmp_path / "house-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: house\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[dtp_edge.operators]\nhouse = house_operator\n")
-    root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(tmp_path), str(root), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "PYTHONPATH": paths}
-    command = [sys.executable, "-W", "ignore", "-c", USE]
-    run = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
-    said = json.loads(run.stdout)
+    files = {"house_kernel": KERNEL, "house_operator": SPECIFICATION}
+    install(tmp_path, "dtp_edge.operators", "house = house_operator", **files)
+    said = json.loads(run_with(tmp_path, USE))
     assert said["widths"] == {"a": [8, 16]}
     assert said["gain"] == [8]
     assert said["difference"] < 1e-5

@@ -14,10 +14,11 @@ from dtp_edge import load_profile
 from dtp_edge.archive import load_pruned, save_pruned
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import Dim, Layer, LayerGraph, MaskedNetwork, Tensor, trace_network
+from dtp_edge.graph.leaves import leaves
 from dtp_edge.ops.spec import aliases, specifications
 from dtp_edge.proof.equality import copied_network, randomise_tensors
 from dtp_edge.surgery import compact
-from dtp_edge.surgery.difference import leaves, relative_error
+from dtp_edge.surgery.difference import relative_error
 
 ALL = examples()
 CHUNK = 12

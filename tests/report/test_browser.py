@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.sweep_table import sweep_table
 
-from dtp_edge.report import compare_reports, write_report
+from dtp_edge.report import compare_reports, write_report, write_sweep
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -304,3 +305,45 @@ def test_the_comparison_page(
         assert page.locator("#pareto-0 svg circle, #pareto-0 svg [aria-label=dot] path").count() >= 3
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert_no_serious_fault(page)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
+def test_the_page_of_a_sweep(open_page: Callable[..., Any], tmp_path: Path, width: int, dark: bool) -> None:
+    page = open_page(write_sweep(tmp_path, sweep_table(2, 12)), width=width, dark=dark)
+    for number in range(2):
+        assert page.locator(f"#front-{number} svg circle").count() >= 10
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    chart = page.locator("#front-0")
+    chart.focus()
+    page.keyboard.press("Home")
+    assert "predicted" in chart.locator("xpath=..").locator(".reading").text_content()
+    page.locator("details").first.locator("summary").click()
+    assert_no_serious_fault(page)
+
+
+def test_a_thousand_cells_can_be_chosen_and_ordered(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    page = open_page(write_sweep(tmp_path, sweep_table(10, 100)))
+    rows = page.locator("#cells tbody tr:visible")
+    assert rows.count() == 1000
+    page.locator("select[data-by=state]").select_option("failed")
+    assert rows.count() == 100
+    page.locator("select[data-by=state]").select_option("")
+    page.locator("select[data-by=device]").select_option(index=3)
+    assert rows.count() == 100
+    page.locator("select[data-order]").select_option("accuracy")
+    shown = [float(value) for value in page.eval_on_selector_all(
+        "#cells tbody tr:not([hidden])", "rows => rows.map(r => r.dataset.accuracy || '-1')"
+    )]  # fmt: skip
+    assert shown == sorted(shown, reverse=True)
+    page.reload()  # as the page of a running sweep does by itself
+    assert page.locator("#cells tbody tr:visible").count() == 100
+
+
+def test_names_are_text_in_the_page_of_a_sweep(open_page: Callable[..., Any], tmp_path: Path) -> None:
+    table = sweep_table(2, 3)
+    table["model"] = table["data"] = table["command"] = table["devices"][0]["title"] = NASTY
+    table["cells"][0] |= {"state": "failed", "reason": NASTY, "budget": NASTY}
+    page = open_page(write_sweep(tmp_path, table), width=360)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360

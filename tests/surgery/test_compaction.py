@@ -10,10 +10,11 @@ from helpers.export_structures import STRUCTURES
 from benchmarks.problems.keeps import random_keep
 from dtp_edge.errors import CheckError
 from dtp_edge.graph import MaskedNetwork, trace_network
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.proof import check_masked_equals_compact
 from dtp_edge.proof.equality import copied_network, randomise_tensors
 from dtp_edge.surgery import compact, put_back
-from dtp_edge.surgery.difference import leaves, random_like, relative_error
+from dtp_edge.surgery.difference import relative_error
 
 
 @pytest.mark.parametrize("name", sorted(STRUCTURES))

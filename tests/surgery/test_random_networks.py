@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from benchmarks.problems.keeps import random_keep
 from benchmarks.problems.random_networks import IMAGE_BLOCKS, TOKEN_BLOCKS, RandomNetwork, trace_quickly
 from dtp_edge.graph import MaskedNetwork, trace_network
+from dtp_edge.graph.leaves import leaves, random_like
 from dtp_edge.ops.refusal import Code
 from dtp_edge.proof import check_masked_equals_compact
 from dtp_edge.proof.equality import copied_network, randomise_tensors
 from dtp_edge.surgery import compact
-from dtp_edge.surgery.difference import leaves, random_like, relative_error
+from dtp_edge.surgery.difference import relative_error
 
 
 def plans(blocks, low, high):
@@ -23,7 +24,7 @@ def plans(blocks, low, high):
     )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     image=plans(IMAGE_BLOCKS, 0, 2),
     tokens=plans(TOKEN_BLOCKS, 0, 1),

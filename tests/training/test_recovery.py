@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -92,8 +93,8 @@ def test_it_goes_on_as_a_run_that_began_at_half_the_rate() -> None:
 
 
 def test_a_state_that_did_not_hold_is_not_trusted_again() -> None:
-    """It diverges in the third epoch; from that epoch's beginning half the rate is still too much."""
-    _, session = based(0.16)
+    """From the third epoch's beginning half the rate is still too much."""
+    _, session = troubled()
     assert told(session) == [
         "base at step 19: it went back to step 0",
         "base at step 42: it went back to step 40",
@@ -117,10 +118,16 @@ def test_where_no_rate_would_help_it_stops_at_once() -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("every", [7, 11])
+@functools.cache
+def troubled() -> tuple[nn.Module, Session]:
+    """It diverges in the third epoch, and goes back three times."""
+    return based(0.16)
+
+
+@pytest.mark.parametrize("every", [7, pytest.param(11, marks=pytest.mark.slow)])
 def test_killed_anywhere_and_resumed(tmp_path: Path, every: int) -> None:
     """With a checkpoint every step: before, between and after the three times that it goes back."""
-    whole, calm = based(0.16)
+    whole, calm = troubled()
     stops = 0
     while True:
         try:

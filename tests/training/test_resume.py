@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,15 @@ HERE = Path(__file__).parent
 
 
 _ADAM_RATES = {f"{phase}_learning_rate": 0.003 for phase in ("base", "mask", "tune")}
+
+
+SHORT = {"base_epochs": 0.5, "mask_epochs": 0.5, "tune_epochs": 0.5}
+
+
+@functools.cache
+def whole() -> dict[str, Any]:
+    """What a run of these epochs comes to that nothing stops."""
+    return fingerprint(small_run(None, small_recipe(**SHORT)))
 
 
 class Stop(Exception):
@@ -46,8 +57,8 @@ class _StopAt:
     [{}, pytest.param({"optimizer": "adamw", "ema": 0.0, **_ADAM_RATES}, marks=pytest.mark.slow)],
 )
 def test_stopped_anywhere_and_resumed(tmp_path: Path, changes: dict[str, object]) -> None:
-    recipe = small_recipe(base_epochs=1, **changes)
-    whole = fingerprint(small_run(None, recipe))
+    recipe = small_recipe(**SHORT, **changes)
+    wanted = fingerprint(small_run(None, recipe)) if changes else whole()
     rng, resume, stops = random.Random(7), False, 0
     while True:  # a checkpoint every step, so that each life gets somewhere
         try:
@@ -56,30 +67,29 @@ def test_stopped_anywhere_and_resumed(tmp_path: Path, changes: dict[str, object]
                 recipe,
                 resume=resume,
                 checkpoint_seconds=0.0,
-                progress=_StopAt(rng.randint(15, 50)),
+                progress=_StopAt(rng.randint(8, 20)),
             )
             break
         except Stop:
             resume, stops = True, stops + 1
     assert stops >= 3
-    assert fingerprint(found) == whole
+    assert fingerprint(found) == wanted
 
 
 def test_ctrl_c_is_saved_and_says_how_to_go_on(tmp_path: Path) -> None:
-    recipe = small_recipe(base_epochs=0.5, tune_epochs=0.5)
+    recipe = small_recipe(**SHORT)
     with pytest.raises(Interrupted, match="phase masks at step 3") as caught:
         small_run(tmp_path, recipe, progress=_StopAt(13, KeyboardInterrupt))
     assert caught.value.exit_code == 130
     seen = []
     found = small_run(tmp_path, recipe, resume=True, progress=lambda *a: seen.append(a[:2]))
     assert seen[0] == ("masks", 4)
-    assert fingerprint(found) == fingerprint(small_run(None, recipe))
+    assert fingerprint(found) == whole()
 
 
 def test_no_step_is_lost_by_a_stop_while_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = small_recipe(base_epochs=1.5, tune_epochs=0.5)
-    whole = fingerprint(small_run(None, recipe))
-
+    recipe = small_recipe(base_epochs=1.2, mask_epochs=0.2, tune_epochs=0.2)
+    wanted = fingerprint(small_run(None, recipe))
     scored: list[float] = []
 
     def stop(*args: object, **options: object) -> float:
@@ -96,7 +106,7 @@ def test_no_step_is_lost_by_a_stop_while_scoring(tmp_path: Path, monkeypatch: py
     found = small_run(tmp_path, recipe, resume=True, progress=lambda *a: seen.append(a[:2]))
     per_epoch = len(small_data().train) // recipe.batch_size
     assert seen[0] == ("base", per_epoch + 1)
-    assert fingerprint(found) == whole
+    assert fingerprint(found) == wanted
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:

@@ -124,9 +124,9 @@ def test_a_peak_remembers_who_paid_it_lately() -> None:
     np.testing.assert_allclose(second[1], marginal_costs(meter, narrow, meter.limits)[1])
 
 
-def both_bind(**options: object) -> MaskLearner:
-    options = {"ramp": 0.1, "min_keep": 0.05, "straight": 0.0, **options}
-    learner = MaskLearner(NETWORK, COST, limits_at(0.4, 0.5), 40, **options)  # type: ignore[arg-type]
+def both_bind(straight: float = 0.0) -> MaskLearner:
+    learner = MaskLearner(NETWORK, COST, limits_at(0.4, 0.5), 40, ramp=0.1, min_keep=0.05)
+    learner.straight = straight
     rng = np.random.default_rng(0)
     with torch.no_grad():
         learner.scores.copy_(torch.tensor(0.3 * rng.normal(size=NETWORK.n_atoms)))

@@ -116,7 +116,6 @@ def test_the_users_network_keeps_its_weights_names() -> None:
     [
         {},
         {"dual": "single"},
-        {"accumulation": "scheduled"},
         {"metrics": ("peak_ram_bytes", "flash_bytes")},
         {"metrics": ("peak_ram_bytes", "flash_bytes"), "dual": "single"},
     ],
@@ -220,7 +219,7 @@ def test_two_ranks_stay_identical(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"total_steps": 0}, {"dual": "both"}, {"accumulation": "none"}, {"scores": np.full(40, np.nan)}],
+    [{"total_steps": 0}, {"dual": "both"}, {"scores": np.full(40, np.nan)}],
 )
 def test_refuses(options: dict[str, object]) -> None:
     with pytest.raises(InputError):

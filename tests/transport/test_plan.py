@@ -69,7 +69,8 @@ def test_group_duals_meet_their_targets() -> None:
 def test_score_gradient_equals_finite_differences(metrics: tuple[str, ...]) -> None:
     """The dual is solved again on the true cost for every perturbed score."""
     rng = np.random.default_rng(0)
-    learner = MaskLearner(NETWORK, COST, limits_at(0.5, *metrics), 40, ramp=0.1, min_keep=0.3, straight=0.0)
+    learner = MaskLearner(NETWORK, COST, limits_at(0.5, *metrics), 40, ramp=0.1, min_keep=0.3)
+    learner.straight = 0.0
     with torch.no_grad():
         learner.scores.copy_(torch.tensor(0.3 * rng.normal(size=NETWORK.n_atoms)))
     learner.double()

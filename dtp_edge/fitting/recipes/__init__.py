@@ -17,6 +17,7 @@ import numpy as np
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.fitting.rates import HeldOut
+from dtp_edge.fitting.recipes.board_power import power_of
 
 _TFLITE_FUSION = {
     "norm": True,
@@ -75,6 +76,7 @@ def build(name: str, data: Path, date: str) -> dict[str, Any]:
         notes.insert(0, f"missed: asked <= {100 * asked:.0f} %, {recipe['missed_why']}")
     if notes:
         error["notes"] = "; ".join(notes)
+    power = {"power": power_of(data, recipe["power"])} if "power" in recipe else {}
     is_ncnn = recipe["kind"] == "ncnn"
     keys = ("description", "device", "runtime", "precision", "threads", "limits", "memory_bytes_per_second")
     return {
@@ -85,6 +87,7 @@ def build(name: str, data: Path, date: str) -> dict[str, Any]:
         **more,
         "fusion": _NCNN_FUSION if is_ncnn or recipe["kind"] == "arm" else _TFLITE_FUSION,
         "memory": {"in_place": True, **({"notes": _NCNN_MEMORY} if is_ncnn else {})},
+        **power,
         "graph_overhead_ms": 0.0,
         "provenance": provenance,
         "error": error,

@@ -76,11 +76,6 @@ NCNN_SPEC = RateSpec(
         },
     },
 )
-FUSION = {
-    "norm": True,
-    "activations": "relu relu6 hardtanh clamp leaky_relu sigmoid hardswish mish".split(),  # noqa: SIM905
-    "add": False,
-}
 _FAMILIES = {
     "squeezenet": ("squeezenet", "squeezenet_ssd"),
     "mobilenet": ("mobilenet", "mobilenet_ssd", "mobilenet_yolo"),

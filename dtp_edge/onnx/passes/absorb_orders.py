@@ -51,4 +51,6 @@ class AbsorbOrders(Rewrite):
             if shape is None or weight is None or shape[1] is None:
                 continue
             if weight.shape[1] * node.attributes.get_int("group", 1) != shape[1]:
-                raise PostconditionError(f"the weight of {node.name!r} has not the channels of its input")
+                raise PostconditionError(
+                    f"the weight of {node.name!r} does not have the channels of its input"
+                )

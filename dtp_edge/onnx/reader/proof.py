@@ -10,14 +10,14 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from dtp_edge.errors import InputError
-from dtp_edge.graph.leaves import in_float64
+from dtp_edge.errors import first_line
+from dtp_edge.files.sessions import HINT, open_session
+from dtp_edge.graph.leaves import in_float64, leaves, random_like
 from dtp_edge.onnx.reader.dtypes import HALF
 from dtp_edge.onnx.reader.source_file import Source
-from dtp_edge.onnx.session import first_line, open_session
 from dtp_edge.proof import Check
 from dtp_edge.proof.equality import convert_literals
-from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT, leaves, random_like
+from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT
 
 NAME = "source file == network as read"
 HALF_LIMIT = 2e-2  # of a file that itself computes in 16 bits
@@ -39,7 +39,11 @@ def check_source(
     quantised file is compared without the roundings of its activations, and the detail says how far it is.
     """
     changed = source is not original
-    session = _session(source) if changed else open_session(source.path)
+    session = open_session(
+        source.model.SerializeToString() if changed else source.path,
+        where=f"{source.path} without its quantisation",
+        hint="Give the file from before it was quantised." if changed else HINT,
+    )
     batches = [*examples, *(random_like(x, seed) for x in examples for seed in seeds)]
     half = any(t.data_type in HALF for t in source.model.graph.initializer)
     half |= any(p.element in HALF for p in source.outputs)
@@ -52,7 +56,7 @@ def check_source(
             single = [_arrays(module(*x)) for x in batches]
         wanted = [_run(session, source, x) for x in batches]
     except Exception as error:  # whatever either raises, the two do not agree
-        return Check(NAME, False, float("inf"), limit, f"{type(error).__name__}: {first_line(error)}")
+        return Check(NAME, False, float("inf"), limit, first_line(error, kind=True))
     worst, name = _worst(source, wanted, single)
     if worst > limit:
         exact = _in_float64(module, batches)
@@ -68,17 +72,6 @@ def check_source(
         far = _worst(source, [_run(open_session(original.path), source, x) for x in batches], single)[0]
         detail += f"; the quantised file itself is {far:.1e} away"
     return Check(NAME, worst <= limit, worst, limit, detail)
-
-
-def _session(source: Source) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(source.model.SerializeToString(), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's classes share no base but Exception
-        raise InputError(
-            f"ONNX Runtime cannot load it without its quantisation: {first_line(error)}",
-            where=str(source.path),
-            hint="Give the file from before it was quantised.",
-        ) from error
 
 
 def _run(session: ort.InferenceSession, source: Source, inputs: tuple[Any, ...]) -> Arrays:

@@ -74,7 +74,9 @@ def _checked(path: Path) -> onnx.ModelProto:
     require_file(path, "Check the path of MODEL.")
     if path.stat().st_size > MAX_BYTES:
         raise InputError(
-            "is larger than 2 GiB", where=str(path), hint="Such a file is no edge network; split it first."
+            "is larger than 2 GiB",
+            where=str(path),
+            hint="A file of this size is not a network for an edge device; split it first.",
         )
     try:
         model = onnx.load(path)
@@ -135,7 +137,7 @@ def _port(value: onnx.ValueInfoProto, where: str) -> Port:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or kind.elem_type == onnx.TensorProto.STRING:
         raise UnsupportedError(
-            f"has an input {value.name!r} that is no tensor of numbers",
+            f"has an input {value.name!r} that is not a tensor of numbers",
             where=where,
             hint="Export the part of the network that reads tensors.",
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtp_edge.ops.moments import affine, weighted_moments, weights_of
 from dtp_edge.ops.spec import Spec, T, example, register
-from dtp_edge.ops.values import Arguments, Context, Value
+from dtp_edge.ops.values import Arguments, Context, Value, values_of
 
 
 def batch_norm(ctx: Context, a: Arguments, out: Any) -> None:
@@ -27,14 +27,14 @@ def instance_norm(ctx: Context, a: Arguments, out: Value) -> None:
     """Statistics over the spatial dimensions of each channel of each sample."""
     x = ctx.value(a["input"])
     for dim in range(2, x.rank):
-        ctx.freeze(ctx.read(x, dim), f"{ctx.op} over a labelled spatial dimension")
+        ctx.freeze(ctx.read(x, dim), f"{ctx.op} takes it as a spatial dimension")
     _per_channel(ctx, a, x, out)
 
 
 def _per_channel(ctx: Context, a: Arguments, x: Value, out: Any) -> None:
     """Decomposed forms also return the statistics that they used, empty in evaluation."""
     labels = [ctx.read(x, d) for d in range(x.rank)]
-    first, *statistics = out if isinstance(out, list) else [out]
+    first, *statistics = values_of(out)
     first.labels[:] = labels
     for value in statistics:
         if value.shape == (x.shape[1],):

@@ -24,13 +24,17 @@ def label(ctx: Context, a: Arguments, out: Value) -> None:
     x, weight = ctx.value(a["input"]), ctx.value(a["weight"])
     channel = x.rank - (weight.rank - 1)  # 1, or 0 without a batch
     if channel == 1:
-        ctx.freeze(x.labels[0], "convolution over a labelled batch dimension")
+        ctx.freeze(x.labels[0], "the convolution takes it as the batch dimension")
     for dim in range(channel + 1, x.rank):
-        ctx.freeze(x.labels[dim], "convolution over a labelled spatial dimension")
+        ctx.freeze(x.labels[dim], "the convolution takes it as a spatial dimension")
     if channel not in (0, 1):
-        raise NotCovered("an input of this number of dimensions")
+        raise NotCovered("an input with this many dimensions")
     for dim in range(2, weight.rank):
-        ctx.freeze(ctx.read(weight, dim) if weight.source is None else None, "a kernel's places", Code.KERNEL)
+        ctx.freeze(
+            ctx.read(weight, dim) if weight.source is None else None,
+            "it is a dimension of the kernel's window",
+            Code.KERNEL,
+        )
         weight.labels[dim] = None
     groups, c_in = ctx.number(a["groups"]), x.shape[channel]
     rows = ctx.read(x, channel)

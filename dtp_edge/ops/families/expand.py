@@ -25,7 +25,7 @@ def expand(ctx: Context, a: Arguments, out: Value) -> None:
         else:
             ctx.freeze(
                 x.labels[dim] if x.source is None else None,
-                "a dimension of one that is stretched",
+                "one value that is stretched over the dimension",
                 Code.STRETCHED,
             )
 
@@ -42,7 +42,7 @@ def repeat(ctx: Context, a: Arguments, out: Value) -> None:
         times = out.shape[dim + shift] // x.shape[dim]
         rows = ctx.read(x, dim)
         if x.shape[dim] == 1:
-            ctx.freeze(rows, "a dimension of one that is repeated", Code.STRETCHED)
+            ctx.freeze(rows, "one value that is repeated over the dimension", Code.STRETCHED)
         elif rows is not None:
             out.labels[dim + shift] = rows if times == 1 else np.tile(rows, (times, 1))
 
@@ -50,7 +50,7 @@ def repeat(ctx: Context, a: Arguments, out: Value) -> None:
 def repeat_interleave(ctx: Context, a: Arguments, out: Value) -> None:
     x = ctx.value(a["self"])
     if not isinstance(a["repeats"], int) or a["dim"] is None:
-        raise NotCovered("repeats that differ, or over the flattened tensor")
+        raise NotCovered("repeats that differ from index to index, or that run over the flattened tensor")
     dim = ctx.dim(a["dim"], x.rank)
     out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
     if out.labels[dim] is not None:

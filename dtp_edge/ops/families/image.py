@@ -25,7 +25,7 @@ def pixel_shuffle(ctx: Context, a: Arguments, out: Value) -> None:
 def _whole_image(ctx: Context, x: Value) -> list[Rows | None]:
     """Return the labels of an image batch, its height and width frozen."""
     for dim in (-2, -1):
-        ctx.freeze(ctx.read(x, x.rank + dim), f"{ctx.op} over a labelled spatial dimension")
+        ctx.freeze(ctx.read(x, x.rank + dim), f"{ctx.op} takes it as a spatial dimension")
     return [ctx.read(x, d) for d in range(x.rank - 2)] + [None, None]
 
 
@@ -48,7 +48,7 @@ def im2col(ctx: Context, a: Arguments, out: Value) -> None:
 def col2im(ctx: Context, a: Arguments, out: Value) -> None:
     """[b, c k, places] -> [b, c, h, w]: the k places of a channel go together."""
     x, places = ctx.value(a["self"]), int(np.prod(a["kernel_size"]))
-    ctx.freeze(ctx.read(x, x.rank - 1), "col2im over a labelled spatial dimension")
+    ctx.freeze(ctx.read(x, x.rank - 1), "col2im takes it as a spatial dimension")
     out.labels[:-3] = [ctx.read(x, d) for d in range(x.rank - 2)]
     rows = ctx.read(x, x.rank - 2)
     if rows is not None:
@@ -59,7 +59,7 @@ def col2im(ctx: Context, a: Arguments, out: Value) -> None:
 def unfold_windows(ctx: Context, a: Arguments, out: Value) -> None:
     """Tensor.unfold: windows along one dimension, their places in a new last one; the others pass."""
     x, dim = ctx.value(a["self"]), int(a["dimension"]) % max(1, ctx.value(a["self"]).rank)
-    ctx.freeze(ctx.read(x, dim), "windows over a labelled dimension")
+    ctx.freeze(ctx.read(x, dim), "windows slide over it")
     out.labels[:-1] = [None if d == dim else ctx.read(x, d) for d in range(x.rank)]
 
 

@@ -30,13 +30,13 @@ def index(ctx: Context, a: Arguments, out: Value) -> None:
         for d in used:
             if x.labels[d] is UNSET:
                 x.labels[d] = None
-            ctx.freeze(x.labels[d], "looked up by several indices", Code.INDEX)
+            ctx.freeze(x.labels[d], "it is indexed by several tensors at once", Code.INDEX)
         if any(x.labels[d] is not None and x.labels[d] is not UNSET for d in range(x.rank)):
             _freeze_rest(ctx, x)
         return
     dim, which = used[0], a["indices"][used[0]]
     inner = ctx.value(which)
-    ctx.freeze_value(inner, "an index is looked up", Code.INDEX)
+    ctx.freeze_value(inner, "entries are picked from it by index", Code.INDEX)
     rows = _gather(ctx, x, dim, ctx.constant(which))
     parts = unfold(ctx, rows, list(inner.shape)) if inner.rank else []
     out.labels[:] = [
@@ -48,7 +48,7 @@ def index(ctx: Context, a: Arguments, out: Value) -> None:
 
 def _freeze_rest(ctx: Context, x: Value) -> None:
     for d in range(x.rank):
-        ctx.freeze(x.labels[d], "looked up by several indices", Code.INDEX)
+        ctx.freeze(x.labels[d], "it is indexed by several tensors at once", Code.INDEX)
 
 
 def _gather(ctx: Context, x: Value, dim: int, numbers: np.ndarray | None) -> Rows | None:
@@ -59,7 +59,7 @@ def _gather(ctx: Context, x: Value, dim: int, numbers: np.ndarray | None) -> Row
     if rows is None:
         return None
     if numbers is None:
-        ctx.freeze(rows, "looked up by an index that is computed at run time", Code.INDEX)
+        ctx.freeze(rows, "it is indexed by values that are computed at run time", Code.INDEX)
         return None
     return rows[numbers.reshape(-1)]
 
@@ -77,12 +77,12 @@ def gather(ctx: Context, a: Arguments, out: Value) -> None:
     for d in range(x.rank):
         here = ctx.read(x, d)
         if d == dim or x.shape[d] != numbers.shape[d]:
-            ctx.freeze(here, "gathered by an index", Code.INDEX)
+            ctx.freeze(here, "entries are gathered from it by index", Code.INDEX)
             out.labels[d] = None
         else:
             ctx.equate(here, ctx.read(numbers, d))
             out.labels[d] = here
-    ctx.freeze(ctx.read(numbers, dim), "an index is looked up", Code.INDEX)
+    ctx.freeze(ctx.read(numbers, dim), "entries are picked from it by index", Code.INDEX)
 
 
 def selected_by_index(site: Site) -> None:

@@ -30,7 +30,7 @@ def group_norm(ctx: Context, a: Arguments, out: Value) -> None:
     """As a grouped convolution: the same offsets stay in every group; statistics over them."""
     x, groups = ctx.value(a["input"]), ctx.number(a["num_groups"])
     for dim in range(2, x.rank):
-        ctx.freeze(ctx.read(x, dim), f"{ctx.op} over a labelled spatial dimension")
+        ctx.freeze(ctx.read(x, dim), f"{ctx.op} takes it as a spatial dimension")
     out.labels[:] = [ctx.read(x, d) for d in range(x.rank)]
     rows = out.labels[1]
     if rows is not None and not groups == len(rows) > 1:  # with one channel a group, a group goes with it

@@ -30,7 +30,7 @@ def matmul(ctx: Context, a: Arguments, out: Value) -> None:
     x = ctx.value(a["self"])
     y = ctx.value(a["other"] if "other" in a else a["mat2"])
     if not x.rank or not y.rank:
-        raise NotCovered("a product without dimensions")
+        raise NotCovered("a product of scalars")
     y_dim = max(0, y.rank - 2)
     multiply(ctx, x, x.rank - 1, y, y_dim)
     if x.source is None and y.source is None and min(x.rank, y.rank) >= 3:

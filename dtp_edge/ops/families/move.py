@@ -31,7 +31,7 @@ def pad(ctx: Context, a: Arguments, out: Value) -> None:
             parts = [free[0], (inside, len(inside)), free[1]]
             out.labels[dim] = concatenate([(r, n) for r, n in parts if n])
         else:
-            ctx.freeze(rows, f"padding of mode {a.get('mode')} over the channels", Code.OVER_CHANNELS)
+            ctx.freeze(rows, f"padding with mode {a.get('mode')} over the channels", Code.OVER_CHANNELS)
 
 
 def flip(ctx: Context, a: Arguments, out: Value) -> None:

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from dtp_edge.ops.spec import Example, Spec, T, example, register
-from dtp_edge.ops.values import Arguments, Context
+from dtp_edge.ops.values import Arguments, Context, values_of
 
 
 def windows(count: int) -> Callable[[Context, Arguments, Any], None]:
     def label(ctx: Context, a: Arguments, out: Any) -> None:
         """Windows over the last `count` dimensions; the others pass through."""
         x = ctx.value(a.get("self", a.get("input")))
-        for value in out if isinstance(out, list) else [out]:
+        for value in values_of(out):
             for dim in range(x.rank):
                 rows = ctx.read(x, dim)
                 if dim < x.rank - count:
                     value.labels[dim] = rows
                 else:
-                    ctx.freeze(rows, f"{ctx.op} over a labelled spatial dimension")
+                    ctx.freeze(rows, f"{ctx.op} takes it as a spatial dimension")
 
     return label
 

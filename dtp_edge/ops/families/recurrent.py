@@ -9,7 +9,7 @@ import numpy as np
 from dtp_edge.ops.labels import Rows
 from dtp_edge.ops.refusal import NotCovered
 from dtp_edge.ops.spec import Example, Spec, T, Work, example, register
-from dtp_edge.ops.values import Arguments, Context, Value, concatenate
+from dtp_edge.ops.values import Arguments, Context, Value, concatenate, values_of
 
 CELLS = {"lstm_cell": 4, "gru_cell": 3, "rnn_tanh_cell": 1, "rnn_relu_cell": 1}
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -22,7 +22,7 @@ def recurrent(ctx: Context, a: Arguments, out: Any) -> None:
     states = [ctx.value(n) for n in (a["hx"] if isinstance(a["hx"], (list, tuple)) else [a["hx"]])]
     weights = [ctx.value(n) for n in a["params"]]
     directions = 2 if a["bidirectional"] else 1
-    cells = ctx.number(a.get("num_layers"), "a number of layers") * directions
+    cells = ctx.number(a.get("num_layers"), "it counts the layers of a recurrent network") * directions
     each = len(weights) // cells
     if each not in (2, 4) or len(weights) != each * cells:
         raise NotCovered(f"{ctx.op} with a projection")
@@ -32,7 +32,10 @@ def recurrent(ctx: Context, a: Arguments, out: Any) -> None:
     for state in states:
         ctx.bind(state, state.rank - 1, hidden)
         for dim in range(state.rank - 1):
-            ctx.freeze(ctx.read(state, dim), "the first states of a recurrent layer, one a layer and sample")
+            ctx.freeze(
+                ctx.read(state, dim),
+                "it counts the initial states of a recurrent layer, one per layer and sample",
+            )
     for dim in range(x.rank - 1):
         ctx.freeze(ctx.read(x, dim), "a recurrent layer runs over it")
     below = ctx.read(x, x.rank - 1)
@@ -67,11 +70,11 @@ def cell(ctx: Context, a: Arguments, out: Any) -> None:
     hidden = ctx.read(weights[1], 1)
     for value in (x, *states):
         for dim in range(value.rank - 1):
-            ctx.freeze(value.labels[dim], "one sample a step")
+            ctx.freeze(value.labels[dim], "the recurrent cell takes it as the batch dimension")
     for state in states:
         ctx.bind(state, state.rank - 1, hidden)
     _one_cell(ctx, weights, ctx.read(x, x.rank - 1), hidden, CELLS[ctx.op])
-    for value in out if isinstance(out, list) else [out]:
+    for value in values_of(out):
         value.labels[-1] = hidden
 
 

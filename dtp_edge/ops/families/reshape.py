@@ -19,7 +19,7 @@ aten = torch.ops.aten
 def reshape(ctx: Context, a: Arguments, out: Value) -> None:
     x = ctx.value(a["self"])
     if int(np.prod(x.shape)) != int(np.prod(out.shape)):
-        raise NotCovered("the same bytes as another type")
+        raise NotCovered("the same bytes read as another type")
     for ins, outs in segments(x.shape, out.shape):
         _reshape_segment(ctx, x, ins, out, outs)
 
@@ -36,7 +36,7 @@ def _reshape_segment(ctx: Context, x: Value, ins: list[int], out: Value, outs: l
     """Relabel one block: cut its input dimensions at the borders of the output's, then join the pieces."""
     for d in ins:
         if x.shape[d] == 1:
-            ctx.freeze(x.labels[d], "a dimension of one that is reshaped", Code.STRETCHED)
+            ctx.freeze(x.labels[d], "a dimension of size 1 that is reshaped", Code.STRETCHED)
     narrow = [d for d in ins if x.shape[d] != 1]
     wide = [d for d in outs if out.shape[d] != 1]
     labels = [(ctx.read(x, d), x.shape[d]) for d in narrow]

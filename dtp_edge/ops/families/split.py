@@ -44,7 +44,7 @@ def slice_(ctx: Context, a: Arguments, out: Value) -> None:
         ctx.freeze(out.labels[dim], "written in place through a strided slice", Code.IN_PLACE)
     rows = out.labels[dim][start : start + step * out.shape[dim] : step]
     if len(rows) != out.shape[dim]:
-        raise NotCovered("bounds that are computed")
+        raise NotCovered("bounds that are computed at run time")
     out.labels[dim] = rows
 
 
@@ -76,14 +76,14 @@ def select(ctx: Context, a: Arguments, out: Value) -> None:
     dim = ctx.dim(a["dim"], x.rank)
     rows, picked = ctx.read(x, dim), ctx.number(a["index"], "an index") % x.shape[dim]
     if rows is not None:
-        ctx.freeze(rows[picked : picked + 1], "the dimension is taken apart by index", Code.APART)
+        ctx.freeze(rows[picked : picked + 1], "its entries are taken out one by one", Code.APART)
     out.labels[:] = [ctx.read(x, d) for d in range(x.rank) if d != dim]
 
 
 def unbind(ctx: Context, a: Arguments, out: list[Value]) -> None:
     x = ctx.value(a["self"])
     dim = ctx.dim(a["dim"], x.rank)
-    ctx.freeze(ctx.read(x, dim), "the dimension is taken apart", Code.APART)
+    ctx.freeze(ctx.read(x, dim), "it is split into parts that mean different things", Code.APART)
     for part in out:
         part.labels[:] = [ctx.read(x, d) for d in range(x.rank) if d != dim]
 

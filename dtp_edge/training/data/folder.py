@@ -184,7 +184,7 @@ def _same_classes(folder: Path, learn_dir: Path, classes: list[str]) -> list[tup
     names = class_names(folder)
     if strange := sorted(set(names) - set(classes)):
         raise InputError(
-            f"has the class {strange[0]!r}, which {learn_dir.name} has not",
+            f"has the class {strange[0]!r}, which {learn_dir.name} does not have",
             where=str(folder),
             hint=f"Both must have the same class folders; {learn_dir.name} has {', '.join(classes[:6])}.",
         )

@@ -45,7 +45,7 @@ def load_data(spec: str, image_size: int | None = None, workers: int = 2) -> Dat
         return user_source(Path(path), attribute, workers)
     near = nearest(kind, _KINDS)
     raise InputError(
-        "this is no data source",
+        "this is not a data source",
         where=spec,
         hint=f"Did you mean {', '.join(near)}?"
         if near

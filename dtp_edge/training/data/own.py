@@ -94,7 +94,7 @@ def _sample(dataset: Any, where: str) -> Tensor:
             hint="Give what the network reads, normalised; for uint8 images use training.from_arrays.",
         )
     if not bool(torch.isfinite(x).all()):
-        raise InputError("the first sample holds NaN or infinity", where=where, hint="Mend the data.")
+        raise InputError("the first sample holds NaN or infinity", where=where, hint="Correct the data.")
     return x
 
 

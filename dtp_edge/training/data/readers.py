@@ -235,7 +235,7 @@ def _cifar_batch(path: Path) -> tuple[Tensor, Tensor]:
             raise ValueError(f"data is {data.dtype} {data.shape}")
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise InputError(
-            f"this is no CIFAR-10 batch ({type(error).__name__}: {error})",
+            f"this is not a CIFAR-10 batch ({type(error).__name__}: {error})",
             where=str(path),
             hint="Unpack cifar-10-python.tar.gz again.",
         ) from error
@@ -258,5 +258,5 @@ def _idx(folder: Path, stem: str) -> Tensor:
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims))
     data = np.frombuffer(raw, np.uint8, offset=min(len(raw), 4 + 4 * dims))
     if raw[:3] != b"\0\0\x08" or dims not in (1, 3) or len(data) != int(np.prod(shape)):
-        raise InputError("this is no whole idx file of bytes", where=str(path), hint="Copy it again.")
+        raise InputError("this is not a complete idx file of bytes", where=str(path), hint="Copy it again.")
     return torch.from_numpy(data.reshape(shape).copy())

@@ -16,7 +16,7 @@ def _kernel(c: Context) -> list[int]:
     kernel = list(c.shape(1)[2:])
     said = list(c.get("kernel_shape", kernel))
     if said != kernel:
-        raise c.refuse(f"says a kernel of {said}, its weight has {kernel}")
+        raise c.refuse(f"declares a kernel of {said}, its weight has {kernel}")
     if len(kernel) not in _CONVS:
         raise c.refuse(f"has a weight of shape {list(c.shape(1))}")
     return kernel

@@ -155,5 +155,5 @@ def one_hot(c: Context) -> Value:
 @op("NonZero")
 def non_zero(c: Context) -> Value:
     if not c.value(0).constant:
-        raise c.refuse("gives as many numbers as its input happens to hold")
+        raise c.refuse("returns a number of values that depends on its input")
     return c.tensor(np.array(np.nonzero(c.constant(0)), dtype=np.int64))

@@ -15,7 +15,7 @@ def batch_norm(c: Context) -> Value:
     if c.opset >= 14 and c.flag("training_mode"):
         raise c.refuse("runs in training mode")
     if c.opset < 9 and not c.flag("spatial", 1):
-        raise c.refuse("has statistics for every place of the map (spatial = 0)")
+        raise c.refuse("normalises every position on its own (spatial = 0)")
     c.get("momentum", 0.9)  # of training
     x, weight, bias, mean, var = (c.value(i) for i in range(5))
     mean.buffer = var.buffer = True

@@ -31,7 +31,7 @@ def recurrent(c: Context) -> Made:
     if kind == "GRU" and not c.flag("linear_before_reset"):
         if both or x.shape[0] > MAX_STEPS:
             raise c.refuse(
-                "resets before it multiplies (linear_before_reset = 0), both ways or over many steps"
+                "resets before it multiplies (linear_before_reset = 0), in both directions or over many steps"
             )
         first = c.call(torch.select, states[0], 0, 0)
         made = c.call(_reset_first, x, first, *layers[0])

@@ -54,7 +54,7 @@ def reduce(c: Context) -> Value:
 @op("ArgMax", "ArgMin")
 def arg_extreme(c: Context) -> Value:
     if c.flag("select_last_index"):
-        raise c.refuse("takes the last of equal values")
+        raise c.refuse("takes the last of several equal values")
     function = torch.argmax if c.type == "ArgMax" else torch.argmin
     return c.call(function, c.value(0), c.axis(0), c.flag("keepdims", 1))
 

@@ -64,7 +64,7 @@ def _resampled(c: Context, sizes: list[int], scales: list[float], how: str, roun
             continue
         places = coordinates(how, size, out, scales[axis], None if roi is None else roi[axis])
         if places is None:
-            raise c.refuse(f"places its pixels as {how}")
+            raise c.refuse(f"maps its pixels by {how}")
         if roi is not None and ((places < 0) | (places > size - 1)).any():
             raise c.refuse("crops beyond its input")
         tables[axis] = (

@@ -1,0 +1,106 @@
+"""kill -9 of a run at random moments, resumed: does it end in the widths and the bytes of the run that lived?
+
+    python -m benchmarks.kills --moments 100 [--seed 0]
+
+A small network learns scikit-learn's digits and is cut to half its MACs by `prune-for-device`, once whole,
+then `--moments` times killed at a moment drawn between its start and its end, and started again (with
+`--resume` where there is a checkpoint) until it is done. Equal means: model.onnx and model.safetensors byte
+for byte, the groups and the accuracies of report.json. Results: results/kills.jsonl, a row a moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.experiments import EXPERIMENTS
+
+KILLS = EXPERIMENTS["kills"]
+START = "from dtp_edge.cli import prune_main; import sys; sys.argv[0] = 'prune-for-device'; prune_main()"
+NETWORK = """
+from torch import nn
+import torch
+
+
+def build():
+    torch.manual_seed(0)
+    parts = [nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.1)]
+    parts += [nn.Conv2d(16, 24, 3, 2, 1), nn.BatchNorm2d(24), nn.ReLU()]
+    parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10)]
+    return nn.Sequential(*parts), torch.zeros(1, 1, 8, 8)
+"""
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    """Start the command in `folder`, which gets the network's file."""
+    (folder / "net.py").write_text(NETWORK)
+    words = ["net.py:build", "--data", "digits", "--device", "rpi4-ncnn-fp32-1t", "--macs", "50%", "-q"]
+    words += ["--epochs", "2", "--set", "base_epochs=2", "--set", "batch_size=32", "--out", "run"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", START, *words, *more], cwd=folder, env=environment)
+
+
+def result(folder: Path) -> dict[str, object]:
+    """What the run left: digests of its files, groups, accuracies."""
+    run = folder / "run"
+    report = json.loads((run / "report.json").read_text())
+    digests = {
+        n: hashlib.sha256((run / n).read_bytes()).hexdigest() for n in ("model.onnx", "model.safetensors")
+    }
+    return {"groups": report["groups"], "accuracy": report["accuracy"], **digests}
+
+
+def killed(folder: Path, moment_s: float) -> str:
+    """Kill the run `moment_s` after its start, resume it to its end; return what there was at the kill."""
+    child = start(folder)
+    try:
+        child.wait(timeout=moment_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    run = folder / "run"
+    if (run / "report.json").exists():
+        return "whole"
+    begun = any((run / "checkpoint").glob("*.safetensors"))
+    code = start(folder, *(["--resume"] if begun else [])).wait()
+    return ("checkpoint" if begun else "nothing") if code == 0 else f"exit {code}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--moments", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    rng, equal = random.Random(given.seed), 0
+    with tempfile.TemporaryDirectory() as name:
+        whole = Path(name, "whole")
+        whole.mkdir()
+        began = time.monotonic()
+        if start(whole).wait() != 0:
+            raise SystemExit("the run that nobody kills failed")
+        length_s, expected = time.monotonic() - began, result(whole)
+        for moment in range(given.moments):
+            folder = Path(name, str(moment))
+            folder.mkdir()
+            at_s = rng.uniform(0, length_s)
+            there = killed(folder, at_s)
+            same = not there.startswith("exit") and result(folder) == expected
+            equal += same
+            KILLS.append({"moment": moment, "at": round(at_s / length_s, 3), "there": there, "equal": same})
+            print(
+                f"{moment}: killed at {at_s / length_s:.2f} of the run, left {there}, equal: {same}",
+                flush=True,
+            )
+    print(f"{equal} of {given.moments} equal")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""A sweep against separate runs: what sharing saves, and that nothing else changes.
+
+    python -m benchmarks.sweep_cost --data cifar10:DIR --weights DIR/resnet20.safetensors --separate 4
+
+ResNet-20 for three devices and four latencies on a part of CIFAR-10 at short schedules, once as a sweep of
+twelve cells and once as separate runs of `prune_for_device`, each in a process of its own on one thread. With
+`--separate` below 12 only so many of the runs are made, spread over the grid, and the rest is extrapolated.
+Results: results/sweep_cost.jsonl and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common.origin import ROOT
+from benchmarks.experiments import EXPERIMENTS
+
+COST = EXPERIMENTS["sweep_cost"]
+DEVICES = ("rpi4-ncnn-fp32-1t", "rpi5-ncnn-fp16-1t", "stm32h747-cubeai-int8")
+LATENCIES = ("70%", "50%", "35%", "25%")
+TRAIN, TEST, BATCH, SEED = 2_000, 1_000, 64, 0
+MASK_STEPS, TUNE_STEPS = 12, 18
+
+
+def problem(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
+    """Return network, inputs, data and recipe: the first images of CIFAR-10, about a hundred steps in all."""
+    from dataclasses import replace
+
+    import torch
+
+    from dtp_edge.training import Recipe, load_data
+    from dtp_edge.zoo import resolve_model
+
+    data = load_data(options.data)
+    first = {"train": TRAIN, "holdout": TEST // 2, "test": TEST}
+    parts = {name: data.split(name).subset(torch.arange(n)) for name, n in first.items()}  # type: ignore[attr-defined]
+    data = replace(data, name=f"{TRAIN} images of {data.name}", **parts)
+    model, inputs, _ = resolve_model("resnet20", options.weights, data.num_classes, data.input_shape)
+    epoch = TRAIN // BATCH
+    recipe = Recipe(batch_size=BATCH, mask_epochs=MASK_STEPS / epoch, tune_epochs=TUNE_STEPS / epoch)
+    return model, inputs, data, recipe
+
+
+def as_sweep(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from dtp_edge import Budget
+    from dtp_edge.sweeps.driver import sweep
+
+    model, inputs, data, recipe = problem(options)
+    budgets = [Budget(latency=latency) for latency in LATENCIES]
+    done = sweep(
+        model, inputs, devices=DEVICES, budgets=budgets, out=folder, data=data, recipe=recipe, seed=SEED,
+        cores=1, warm=options.warm, resume=True, within_seconds=options.within,
+    )  # fmt: skip
+    return [
+        {
+            "device": row["device"],
+            "latency": LATENCIES[row["level"]],
+            "state": row["state"],
+            **(found_in(folder / "cells" / row["id"]) if row["state"] == "done" else {}),
+        }
+        for row in done.rows
+    ]
+
+
+def separately(options: argparse.Namespace, device: str, latency: str, folder: Path) -> list[dict[str, Any]]:
+    import torch
+
+    import dtp_edge as dtp
+
+    torch.set_num_threads(1)
+    model, inputs, data, recipe = problem(options)
+    dtp.prune_for_device(
+        model, inputs, device=device, budget=dtp.Budget(latency=latency), data=data, recipe=recipe,
+        out=folder, seed=SEED,
+    )  # fmt: skip
+    return [{"device": device, "latency": latency, **found_in(folder)}]
+
+
+def found_in(folder: Path) -> dict[str, Any]:
+    from dtp_edge.report import read_report
+
+    report = read_report(folder)
+    accuracy = report["accuracy"]
+    return {
+        "accuracy": accuracy["pruned"],
+        "control": accuracy["control"],
+        "base": accuracy["base"],
+        "n_test": accuracy["n_test"],
+        "widths": [group["kept"] for group in report["groups"]],
+        "onnx_sha256": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()[:16],
+    }
+
+
+def child(arguments: list[str]) -> tuple[float, list[dict[str, Any]]]:
+    """Run this module anew; return its CPU seconds and what it found."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "benchmarks.sweep_cost", *sys.argv[1:], *arguments]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return cpu, json.loads(done.stdout.splitlines()[-1])
+
+
+def chosen(count: int) -> list[tuple[str, str]]:
+    """Return that many cells, spread over devices and latencies."""
+    turns = [(i, (i + j) % len(LATENCIES)) for j in range(len(LATENCIES)) for i in range(len(DEVICES))]
+    return [(DEVICES[i], LATENCIES[j]) for i, j in turns[:count]]
+
+
+def whole_page() -> str:
+    rows = COST.read()
+    run = rows[-1]["run"]
+    rows = [row for row in rows if row["run"] == run]
+    cells = [row for row in rows if row["kind"] == "cell"]
+    apart = [row for row in rows if row["kind"] == "separate"]
+    total = next(row for row in rows if row["kind"] == "total")
+    both = [(row, next(c for c in cells if key(c) == key(row))) for row in apart]
+    same = sum(a["onnx_sha256"] == b["onnx_sha256"] for a, b in both)
+    widths = sum(a["widths"] == b["widths"] for a, b in both)
+    lines = [
+        "# A sweep against separate runs",
+        "",
+        f"Written by `python -m benchmarks.sweep_cost`, {total['date']}, {total['machine']}, "
+        f"torch {total['torch']}.",
+        "",
+        f"ResNet-20, {TRAIN} training and {TEST} test images of CIFAR-10, {MASK_STEPS} steps of masks and "
+        f"{TUNE_STEPS} of fine-tune, one thread; {len(cells)} cells.",
+        "",
+        f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU in {total['parts']} parts, each resumed; "
+        f"{len(apart)} separate runs took "
+        f"{total['separate_cpu_s']:.0f} s, so that all {len(cells)} take {total['all_separate_cpu_s']:.0f} s"
+        f"{'' if len(apart) == len(cells) else ' (extrapolated)'}: **{total['ratio']:.2f}** of it",
+        f"- of the {len(both)} cells that were run both ways {widths} have the same widths, and {same} the "
+        "same `model.onnx`, bit for bit",
+        "",
+        "| device | latency | sweep | separate | control |",
+        "|---|---|---|---|---|",
+    ]
+    alone = {key(row): row for row in apart}
+    for row in cells:
+        other = alone.get(key(row))
+        apart_text = "" if other is None else f"{100 * other['accuracy']:.2f} %"
+        lines.append(
+            f"| {row['device']} | {row['latency']} | {100 * row['accuracy']:.2f} % | "
+            f"{apart_text} | {100 * row['control']:.2f} % |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def key(row: dict[str, Any]) -> tuple[str, str]:
+    return row["device"], row["latency"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--separate", type=int, default=12)
+    parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--within", type=float, help="run the sweep in parts of so many seconds, resumed")
+    parser.add_argument("--child", nargs="*")
+    options = parser.parse_args()
+    if options.child is not None:
+        folder = Path(options.child[0])
+        found = (
+            separately(options, *options.child[1:], folder)
+            if options.child[1:]
+            else as_sweep(options, folder)
+        )
+        print(json.dumps(found))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        out = options.out or Path(temporary) / "sweep"
+        sweep_cpu, cells, parts = 0.0, [{"state": "waiting"}], 0
+        while any(row["state"] not in ("done", "failed", "refused") for row in cells):
+            cpu, cells = child(["--child", str(out)])
+            sweep_cpu, parts = sweep_cpu + cpu, parts + 1
+        for row in cells:
+            COST.append({"kind": "cell", "run": str(out.name), **row})
+        spent = 0.0
+        for device, latency in chosen(options.separate):
+            cpu, found = child(["--child", f"{temporary}/{device}-{latency}", device, latency])
+            spent += cpu
+            COST.append({"kind": "separate", "run": str(out.name), "cpu_s": cpu, **found[0]})
+        whole = spent * len(cells) / options.separate
+        COST.append(
+            {"kind": "total", "run": str(out.name), "sweep_cpu_s": sweep_cpu, "separate_cpu_s": spent,
+             "separate": options.separate, "parts": parts,
+             "all_separate_cpu_s": whole, "ratio": sweep_cpu / whole}
+        )  # fmt: skip
+    (ROOT / "benchmarks" / "results" / COST.page).write_text(whole_page())
+
+
+if __name__ == "__main__":
+    main()

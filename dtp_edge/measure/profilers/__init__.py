@@ -1,0 +1,1 @@
+"""One profiler's file format a file; `measure.printout.readers` finds them."""

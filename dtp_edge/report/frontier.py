@@ -1,0 +1,135 @@
+"""What the cells of a sweep amount to: each device's front, its knee, and one network for all devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dtp_edge.report.verdict import wilson
+
+__all__ = ["accuracy_of", "devices_of", "for_all", "front", "interval_of", "knee", "latency_of"]
+
+Row = Mapping[str, Any]
+
+
+def accuracy_of(row: Row) -> float | None:
+    """Return the accuracy of what is delivered, 0..1: of the int8 file where there is one."""
+    found = row.get("accuracy") or {}
+    return found.get("pruned") if found.get("int8") is None else found["int8"]
+
+
+def interval_of(row: Row) -> tuple[float, float] | None:
+    """Return the 95 % interval that the number of test samples leaves."""
+    value = accuracy_of(row)
+    return None if value is None else wilson(value, (row.get("accuracy") or {}).get("n_test"))
+
+
+def latency_of(row: Row) -> float | None:
+    return (row.get("predicted") or {}).get("latency_ms")
+
+
+def front(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of one device that none is both as fast and as accurate as, fastest first."""
+    known = [r for r in rows if latency_of(r) is not None and accuracy_of(r) is not None]
+    found: list[Row] = []
+    for row in sorted(known, key=lambda r: (latency_of(r), -(accuracy_of(r) or 0.0))):
+        if not found or (accuracy_of(row) or 0.0) > (accuracy_of(found[-1]) or 0.0):
+            found.append(row)
+    return found
+
+
+def knee(points: Sequence[Row]) -> Row | None:
+    """Return the point of a front beyond which accuracy costs the most time; None of fewer than three.
+
+    It is the one furthest above the line between the front's ends, both axes scaled to 0..1 (Satopää et al.,
+    "Finding a Kneedle in a Haystack", 2011). None where no point is above that line.
+    """
+    if len(points) < 3:
+        return None
+    x, y = [latency_of(p) or 0.0 for p in points], [accuracy_of(p) or 0.0 for p in points]
+    wide, high = x[-1] - x[0], y[-1] - y[0]
+    if wide <= 0 or high <= 0:
+        return None
+    above = [(b - y[0]) / high - (a - x[0]) / wide for a, b in zip(x, y, strict=True)]
+    best = max(range(len(points)), key=above.__getitem__)
+    return points[best] if above[best] > 0 else None
+
+
+def devices_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every device with its `rows`, the ids of its `front`, and its `knee`, if there is one."""
+    rows: dict[str, list[Row]] = {}
+    for row in document["cells"]:
+        rows.setdefault(row["device"], []).append(row)
+    found = []
+    for device in document["devices"]:
+        own = rows.get(device["name"], [])
+        best = front([row for row in own if row["state"] == "done"])
+        found.append(
+            {
+                **dict.fromkeys(("title", "runtime", "error_text")),
+                **device,
+                "rows": own,
+                "front": [row["id"] for row in best],
+                "knee": knee(best),
+            }
+        )
+    return found
+
+
+def for_all(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return an entry a budget: the cell that meets it on all devices, and what it costs against one each.
+
+    `cell` is the most accurate of those that meet the limits of every device (None: there is none), `costs`
+    has a row a device: `device`, `accuracy` of its own best cell, `points` by which the common one differs,
+    `latency_ms` of both on it; `worst` is the one that loses most. `without` names the devices on which
+    the budget cannot be had at all.
+    """
+    if len(document["devices"]) < 2:
+        return []
+    done = [row for row in document["cells"] if row["state"] == "done"]
+    found = []
+    for level in sorted({row["level"] for row in document["cells"]}):
+        asked = [row for row in document["cells"] if row["level"] == level]
+        limits = {row["device"]: row["limits"] for row in asked if row["state"] != "refused"}
+        without = sorted({row["device"] for row in asked} - set(limits))
+        fits = [row for row in done if _meets(row, limits)] if limits else []
+        best = max(fits, key=lambda r: (accuracy_of(r) or 0.0, -(latency_of(r) or 0.0)), default=None)
+        own = {name: _best_of(done, name, level) for name in limits}
+        costs = [] if best is None else [_cost(best, name, row) for name, row in own.items()]
+        lost = [cost for cost in costs if cost["points"] is not None]
+        found.append(
+            {
+                "budget": asked[0]["budget"],
+                "cell": best,
+                "accuracy": None if best is None else accuracy_of(best),
+                "costs": costs,
+                "worst": min(lost, key=lambda cost: cost["points"], default=None),
+                "without": without,
+                "open": sum(row["state"] in ("waiting", "running") for row in asked),
+            }
+        )
+    return found
+
+
+def _meets(row: Row, limits: Mapping[str, Mapping[str, float]]) -> bool:
+    costs = row.get("on_devices") or {}
+    return all(
+        name in costs and all(costs[name].get(metric, 0.0) <= limit for metric, limit in asked.items())
+        for name, asked in limits.items()
+    )
+
+
+def _best_of(done: Sequence[Row], device: str, level: int) -> Row | None:
+    own = [row for row in done if row["device"] == device and row["level"] == level]
+    return max(own, key=lambda row: accuracy_of(row) or 0.0, default=None)
+
+
+def _cost(best: Row, device: str, own: Row | None) -> dict[str, Any]:
+    mine, its = accuracy_of(best), None if own is None else accuracy_of(own)
+    return {
+        "device": device,
+        "accuracy": its,
+        "points": None if mine is None or its is None else mine - its,
+        "latency_ms": best["on_devices"][device].get("latency_ms"),
+        "own_latency_ms": None if own is None else latency_of(own),
+    }

@@ -1,0 +1,51 @@
+"""A run that begins with masks and weights of one for a looser budget, and learns masks in fewer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dtp_edge.errors import InputError
+from dtp_edge.run.task import Task
+from dtp_edge.training.checkpoint import read_phase
+from dtp_edge.transport.warm import Warm
+
+__all__ = ["LOG_ODDS_SHARE", "MASK_SHARE", "WarmStart"]
+
+MASK_SHARE = 0.5  # of the mask phase's steps that a warm start takes
+LOG_ODDS_SHARE = 0.5  # of the looser masks' log-odds that are taken over: all would leave nothing to learn
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """`checkpoint` is the other run's folder of phases, `limits` its limits `{metric: limit}`."""
+
+    checkpoint: Path
+    limits: Mapping[str, float]
+    mask_share: float = MASK_SHARE
+    log_odds_share: float = LOG_ODDS_SHARE
+
+    def begin(self, task: Task) -> dict[str, Any]:
+        """Put the other run's weights into the network; return `scores` and `warm` for its learner.
+
+        **Raises:** `InputError` where the checkpoint is not one of this network.
+        """
+        path = self.checkpoint / "masks.safetensors"
+        state = {k.removeprefix("module."): v for k, v in read_phase(path).tensors.items()}
+        log_odds, scores = state.get("log_odds"), state.get("scores")
+        weights = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
+        own = task.network.module.state_dict()
+        fits = scores is not None and len(scores) == task.network.n_atoms and weights.keys() == own.keys()
+        if log_odds is None or not fits:
+            hint = "Remove the sweep's folder and start anew."
+            raise InputError("is not a run of this network", where=str(path), hint=hint)
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(weights[name])
+        odds = log_odds.double().cpu().numpy()
+        warm = Warm(self.log_odds_share * odds, dict(self.limits))
+        return {"scores": odds, "warm": warm}

@@ -1,0 +1,210 @@
+"""What the cells of a sweep have in common: the trace, once a process; what is dense, once a sweep."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dtp_edge.cost import NetworkCost
+from dtp_edge.errors import DtpEdgeError, Interrupted
+from dtp_edge.graph.trace import as_in_a_plain_process
+from dtp_edge.measure import is_this_machine
+from dtp_edge.profiles import Profile
+from dtp_edge.profiles.profile import read_profile
+from dtp_edge.run.delivery import export_dense
+from dtp_edge.run.inputs import ExampleInputs, example_arguments
+from dtp_edge.run.options import Listener, Options
+from dtp_edge.run.pipeline import prune_task, seeded
+from dtp_edge.run.result import PruneResult
+from dtp_edge.run.task import traced, weights_sha256
+from dtp_edge.run.warm_start import WarmStart
+from dtp_edge.sweeps.cell_folder import CHECKPOINT, Progressed, cell_folder, held, outcome_of, write_outcome
+from dtp_edge.sweeps.grid import Cell, Grid
+from dtp_edge.sweeps.planning import Traced, refusal
+
+__all__ = ["SHARED", "Common", "Maker", "Outcome", "Subject", "failed", "profile_path"]
+
+SHARED = "shared"
+Outcome = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is swept over: a network, its inputs, and the options that all cells have in common."""
+
+    model: nn.Module
+    example_inputs: ExampleInputs
+    options: Options
+
+
+Maker = Callable[[], Subject]  # pickled to the processes and machines that run cells
+
+
+def profile_path(folder: Path, device: str) -> Path:
+    """Return where a sweep keeps the profile of a device: "host" is the machine that began the sweep."""
+    return folder / SHARED / "devices" / f"{device}.json"
+
+
+class Common:
+    """The traced network, in which one cell after another is trained; each begins with the user's weights."""
+
+    def __init__(self, subject: Subject, grid: Grid, folder: Path, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.options, self.grid, self.folder = subject.options, grid, folder
+        inputs = example_arguments(subject.model, subject.example_inputs)
+        with seeded(self.options.seed), as_in_a_plain_process(subject.model):
+            network, checks = traced(subject.model, inputs, self.options.exclude)
+        self.traced = Traced(network, checks, weights_sha256(subject.model))
+        self._weights = {k: t.detach().clone() for k, t in network.module.state_dict().items()}
+
+    @cached_property
+    def profiles(self) -> dict[str, Profile]:
+        """The profile of every device, as the sweep's folder holds it."""
+        return {name: read_profile(profile_path(self.folder, name)) for name in self.grid.devices}
+
+    @cached_property
+    def _costs(self) -> dict[str, NetworkCost]:
+        """The cost on every device that can cost this network: a cell is priced on all of them."""
+        found = {}
+        for name, profile in self.profiles.items():
+            try:
+                found[name] = NetworkCost(self.traced.network.layers, profile)
+            except DtpEdgeError:  # its cells are refused, and say so
+                continue
+        return found
+
+    def share(self, listener: Listener) -> None:
+        """Train base and control of every recipe, and export the dense network, where that is not done."""
+        from dtp_edge.training import train_shared
+
+        options, module = self.options, self.traced.network.module
+        shared = self.folder / SHARED
+        if any(is_this_machine(profile) for profile in self.profiles.values()) and options.measure:
+            listener.begin("exporting the dense network")
+            self._begin_anew()
+            export_dense(self.traced.network, shared)
+        if options.data is None:
+            return
+        for name in self.grid.recipes:
+            recipe = self.grid.recipe(Cell("", "", 0, options.budget, name), options.schedule())
+            if recipe is None:
+                continue
+            self._begin_anew()
+            with seeded(options.seed), as_in_a_plain_process(module):
+                train_shared(
+                    module, options.data, recipe, shared, weights=self.traced.sha256,
+                    progress=listener.progress, seed=options.seed,
+                )  # fmt: skip
+
+    def run(self, cell: Cell, *, deadline: float | None = None, also: Any = None) -> Outcome:
+        """Run a cell, or go on with it, and return how it ended; one that ended well before stays as it is.
+
+        Nothing that happens in a cell ends the others: whatever it raises is its outcome. `deadline` is in
+        seconds of `time.time`. Raises `Interrupted` where the user stops the sweep.
+        """
+        folder, began = cell_folder(self.folder, cell.id), time.time()
+        try:
+            with held(folder):
+                before = outcome_of(folder)
+                if before.get("state") == "done":
+                    return before
+                if deadline is not None and began > deadline:
+                    return {"state": "stopped", "reason": "the time was over before it began"}
+                outcome = self._ended(cell, folder, Progressed(folder, deadline, also))
+                write_outcome(folder, outcome)
+                return outcome
+        except (DtpEdgeError, OSError) as error:  # of the folder itself
+            if isinstance(error, Interrupted):
+                raise
+            return failed(error)
+
+    def _ended(self, cell: Cell, folder: Path, progress: Progressed) -> Outcome:
+        began, went_on = time.monotonic(), _was_begun(folder)
+        try:
+            result = self._pruned(cell, folder, progress)
+        except (Interrupted, KeyboardInterrupt) as stop:
+            if progress.deadline is None or time.time() <= progress.deadline:
+                raise
+            return {"state": "stopped", "reason": f"the time was over: {stop}"}
+        except Exception as error:
+            return failed(error)
+        took = {"seconds": time.monotonic() - began, "went_on": went_on}
+        return {"state": "done"} | took | self._figures(result)
+
+    def _pruned(self, cell: Cell, folder: Path, progress: Progressed) -> PruneResult:
+        options = replace(
+            self.options,
+            budget=cell.budget,
+            device=self.profiles[cell.device],
+            recipe=self.grid.recipe(cell, None if self.options.data is None else self.options.schedule()),
+            out=folder,
+            resume=_was_begun(folder),
+            force=True,
+            shared=self.folder / SHARED,
+            warm=self._warm_start(cell),
+        )
+        self._begin_anew()
+        task = self.traced.task(options.profile(), cell.budget)
+        module = task.network.module
+        with seeded(options.seed), as_in_a_plain_process(module):
+            listener = Listener(progress, progress.stage)
+            return prune_task(task, options, listener, started=time.monotonic())
+
+    def _warm_start(self, cell: Cell) -> WarmStart | None:
+        """Return what the cell begins with; None if it begins anew, as its looser cell did not end well."""
+        if cell.parent is None or self.options.data is None:
+            return None
+        folder = cell_folder(self.folder, cell.parent)
+        parent = outcome_of(folder)
+        if parent.get("state") != "done":
+            return None
+        return WarmStart(folder / CHECKPOINT, parent["limits"])
+
+    def _figures(self, result: PruneResult) -> Outcome:
+        """Return what the table of the sweep says of a finished cell."""
+        report = result.report
+        budgets = {row["metric"]: row for row in report["budgets"]}
+        sizes = self.traced.network.layers.sizes(np.asarray(result.masked.get_buffer("mask").double()))
+        accuracy = report["accuracy"] or {}
+        return {
+            "limits": {m: row["limit"] for m, row in budgets.items() if row["limit"] is not None},
+            "predicted": {m: row["pruned_predicted"] for m, row in budgets.items()},
+            "measured_ms": budgets.get("latency_ms", {}).get("pruned_measured"),
+            "on_devices": {name: cost.evaluate(sizes) for name, cost in self._costs.items()},
+            "accuracy": {key: accuracy.get(key) for key in ("base", "control", "pruned", "int8", "n_test")},
+            "kept": sum(kept for kept, _ in result.widths.values()),
+            "channels": sum(total for _, total in result.widths.values()),
+            "warnings": result.warnings,
+        }
+
+    def _begin_anew(self) -> None:
+        """Put the user's weights back, whatever the last cell left."""
+        from dtp_edge.training.runtime import move
+
+        module = move(self.traced.network.module, "cpu").eval()
+        with torch.no_grad():
+            for name, tensor in module.state_dict().items():
+                tensor.copy_(self._weights[name])
+        for parameter in module.parameters():
+            parameter.grad = None
+
+
+def _was_begun(folder: Path) -> bool:
+    return any((folder / CHECKPOINT).glob("*.safetensors"))
+
+
+def failed(error: BaseException) -> Outcome:
+    """Return the outcome of a cell that an error ended; of one that is not ours with where it came from."""
+    if isinstance(error, DtpEdgeError):
+        return refusal(error, "failed")
+    trace = "".join(traceback.format_exception(error))[-4000:]
+    return {"state": "failed", "reason": f"{type(error).__name__}: {error}", "hint": None, "trace": trace}
