@@ -30,6 +30,13 @@ EXPERIMENTS = {
         "benchmarks.accuracy.full:whole_page",
         _PEERS,
     ),
+    "calibration": Experiment(
+        "benchmarks.calibration",
+        "calibration.jsonl",
+        "calibration.md",
+        "benchmarks.calibration:whole_page",
+        _PEERS,
+    ),
     "accuracy_latency": Experiment(
         "benchmarks.accuracy.latency", "accuracy_latency.jsonl", packages=(*_PEERS, "onnxruntime")
     ),

@@ -27,6 +27,7 @@ Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --energy 5mJ --keep 50% (of all channels) each=50% GROUP=40%
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
+No labels      --calibrate SPEC  --images N: minutes, nothing is trained
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
@@ -44,7 +45,8 @@ cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
 
 EPILOG = """\b
 --data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
-FILE.py:CALLABLE. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
+FILE.py:CALLABLE; --calibrate SPEC as well images:DIR or npz:FILE, and a
+CALLABLE that returns batches. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
 the dense network (60%); all of them hold.
 
 \b
@@ -60,6 +62,7 @@ the dense network (60%); all of them hold.
 GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
     "Network": ("device", "weights", "input_shape", "exclude", "depth"),
+    "No labels": ("calibrate", "images"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
     "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
@@ -118,6 +121,16 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     shell_complete=files,
     help="Checkpoint: safetensors, or a torch file without code.",
 )
+@click.option(
+    "--calibrate", metavar="SPEC", help="Inputs without labels: prune by calibration alone; see below."
+)
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    default=512,
+    metavar="N",
+    help="Inputs that --calibrate reads [default: 512]",
+)
 @click.option("--data", metavar="SPEC", help="What to train on and test with; see below.")
 @click.option(
     "--epochs", type=click.IntRange(0), metavar="N", help="Epochs for masks and fine-tuning together."
@@ -141,7 +154,9 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     default=None,
     help="Whether whole residual branches may go [default: where there is --data].",
 )
-@click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
+@click.option(
+    "--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data or --calibrate."
+)
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
 @click.option(
     "--opset",
@@ -225,6 +240,8 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         )
     if request["epochs"] and request["data"] is None:
         raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
+    if request["calibrate"] is not None and request["data"] is not None:
+        raise InputError("--calibrate and --data are two ways", hint="Give one of them: --data trains.")
     if request["set"] and request["data"] is None:
         raise InputError("--set needs --data", hint="It changes how the network is trained.")
     if request["tensorboard"] and request["data"] is None:

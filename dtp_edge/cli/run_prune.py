@@ -47,6 +47,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
 
     torch.manual_seed(request["seed"])
     data = _data(request)
+    calibrate = data if request["calibrate"] is not None else None
     module, inputs, info = _network(request, data)
     untrained = info.weights is None and info.source in UNTRAINED
     origin = Origin(
@@ -57,7 +58,9 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     )
     options = Options(
         budget=budget,
-        data=data,
+        data=data if calibrate is None else None,
+        calibrate=calibrate,
+        images=request["images"],
         recipe=_recipe(request, untrained),
         epochs=request["epochs"],
         seed=request["seed"],
@@ -109,20 +112,24 @@ def _keep_ratios(given: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _data(request: dict[str, Any]) -> Any:
-    if request["data"] is None:
+    """What is trained on, or calibrated on."""
+    spec = request["data"] or request["calibrate"]
+    if spec is None:
         return None
-    from dtp_edge.training import load_data
+    from dtp_edge.training import load_data, load_inputs
     from dtp_edge.zoo import usual_input
 
-    shape, kind = _input_shape(request), request["data"].partition(":")[0]
+    shape, kind = _input_shape(request), spec.partition(":")[0]
     fixed = ".py:" in request["model"] or request["model"].endswith(".onnx")
-    if shape is None and (kind == "imagefolder" or (kind == "digits" and fixed)):
+    if shape is None and (kind in ("imagefolder", "images") or (kind == "digits" and fixed)):
         shape = usual_input(request["model"])  # these pictures come in any size
     square = isinstance(shape, tuple) and len(shape) == 3 and shape[1] == shape[2]
     size = shape[1] if isinstance(shape, tuple) and square else None
-    data = load_data(request["data"], size, request["workers"])
-    if data.folders and not request["quiet"]:
-        say("data:", data.folders)
+    load = load_data if request["data"] is not None else load_inputs
+    data = load(spec, size, request["workers"])
+    folders = getattr(data, "folders", "")
+    if folders and not request["quiet"]:
+        say("data:", folders)
     return data
 
 
@@ -159,8 +166,8 @@ def _network(request: dict[str, Any], data: Any) -> tuple[Any, tuple[Any, ...], 
     module, inputs, info = resolve_model(
         request["model"],
         weights=request["weights"],
-        num_classes=data.num_classes if data is not None else None,
-        input_shape=asked or (data.input_shape if data is not None else None),
+        num_classes=getattr(data, "num_classes", None),
+        input_shape=asked or getattr(data, "input_shape", None),
     )
     reads = tuple(getattr(inputs[0], "shape", ())[1:])
     if isinstance(asked, tuple) and asked != reads:

@@ -20,6 +20,7 @@ def show_result(result: PruneResult, *, verbose: bool) -> None:
     fact("predicted", device["error_text"] if verbose else _error(device))
     _show_measured(report)
     _show_accuracy(report)
+    _show_calibration(report)
     passed = sum(check["passed"] for check in report["checks"])
     fact("checks", f"{passed} of {len(report['checks'])} passed: {_worst_checks(report)}")
     _show_branches(report)
@@ -74,6 +75,18 @@ def _show_measured(report: dict[str, Any]) -> None:
             f"{digits(row['pruned_measured'])} ms of {digits(row['dense_measured'])} ms {where}: ratio "
             f"{measured['ratio']:.3f} ({measured['ratio_low']:.3f} to {measured['ratio_high']:.3f}), "
             f"{measured['runtime']}, {threads}, timed in turns",
+        )
+
+
+def _show_calibration(report: dict[str, Any]) -> None:
+    found = report.get("calibration")
+    if found:
+        top = found["agreement"]
+        agrees = "" if top is None else f"top class as in the dense network on {100 * top:.1f} %, "
+        fact(
+            "held out",
+            f"{agrees}output off by {100 * found['output_error']:.2g} % (squared), "
+            f"on {found['held_out']} inputs; no labels were read",
         )
 
 

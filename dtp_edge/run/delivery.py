@@ -26,6 +26,7 @@ from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.proved import Cut
 
 if TYPE_CHECKING:
+    from dtp_edge.run.calibration_set import CalibrationSet
     from dtp_edge.training import DataSource
 
 __all__ = ["Delivered", "deliver", "export_dense"]
@@ -81,7 +82,10 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         require(checks)
         save_pruned(folder, cut.compact, network, cut.keep, {"seed": options.seed, "device": profile.name})
         int8, measured = {}, {}
-        if options.int8 and options.data is not None:
+        if options.int8 and cut.calibration is not None:
+            listener.begin("calibrating int8")
+            int8 = _quantise_alike(path, cut.calibration.inputs, options.int8_method)
+        elif options.int8 and options.data is not None:
             listener.begin("calibrating int8")
             int8 = _quantise(path, options.data, options.int8_method)
         if options.measure and (options.on or is_this_machine(profile)):
@@ -120,8 +124,8 @@ def _file_rows(stage: Path | None) -> tuple[dict[str, Any], ...]:
 
 
 def _metadata(cut: Cut, options: Options) -> dict[str, str]:
-    data = options.data
-    normalised = {} if data is None else {"mean": data.mean, "std": data.std}
+    data: Any = options.data if options.calibrate is None else options.calibrate
+    normalised = {name: getattr(data, name) for name in ("mean", "std") if hasattr(data, "train")}
     return {
         **{f"dtp_edge.input_{name}": json.dumps(value) for name, value in normalised.items()},
         "dtp_edge.version": dtp_edge.__version__,
@@ -165,6 +169,17 @@ def _measure(
     ratios = np.divide(timings[1].samples_ms, timings[0].samples_ms)
     measured["ratio_low"], measured["ratio"], measured["ratio_high"] = np.percentile(ratios, [25, 50, 75])
     return measured
+
+
+def _quantise_alike(path: Path, inputs: CalibrationSet, method: str) -> dict[str, Any]:
+    """Quantise on the inputs that the pruning was calibrated on; without labels there is no accuracy."""
+    target = path.with_name("model.int8.onnx")
+    result = quantize_onnx(path, target, inputs.arrays(CALIBRATION_SAMPLES), method=method)
+    return {
+        "method": result.method,
+        "tried": [asdict(row) for row in result.tried],
+        "bytes": target.stat().st_size,
+    }
 
 
 def _quantise(path: Path, data: DataSource, method: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import dtp_edge
 from dtp_edge.measure.machine import cpu_model, ram_bytes
 from dtp_edge.profiles import Profile
 from dtp_edge.report import SCHEMA_VERSION
+from dtp_edge.run.calibrated import Calibrated
 from dtp_edge.run.delivery import Delivered
 from dtp_edge.run.facts_branches import branch_facts
 from dtp_edge.run.facts_budgets import budget_rows, slack, warned
@@ -66,6 +67,8 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
     }
     if options.drops_branches:
         report["depth"] = branch_facts(network, keep, cost, cut.rises)
+    if cut.calibration is not None:
+        report["calibration"] = _calibration(cut.calibration, delivered)
     return {**report, "suggestions": suggestions(report, widths, limits)}
 
 
@@ -84,10 +87,35 @@ def _run(cut: Cut, options: Options, seconds: float) -> dict[str, Any]:
         "seed": options.seed,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "duration_s": seconds,
-        "mode": "one-shot" if cut.training is None else "trained",
-        "data": None if options.data is None else options.data.name,
+        "mode": _mode(cut),
+        "data": cut.calibration.inputs.name
+        if cut.calibration
+        else None
+        if options.data is None
+        else options.data.name,
         "machine": machine(),
         "settings": settings if cut.training is None else settings | cut.training.recipe,
+    }
+
+
+def _mode(cut: Cut) -> str:
+    if cut.calibration is not None:
+        return "calibrated"
+    return "one-shot" if cut.training is None else "trained"
+
+
+def _calibration(found: Calibrated, delivered: Delivered) -> dict[str, Any]:
+    """What calibration did, and how near the outputs are to the dense network's on inputs that took no
+    part."""
+    return {
+        "samples": found.inputs.samples,
+        "held_out": found.inputs.judges,
+        "output_error": found.output_error,
+        "agreement": found.agreement,
+        "int8_method": delivered.int8.get("method"),
+        "layers_fitted": found.fitted,
+        "layers": found.layers,
+        "seconds": found.seconds,
     }
 
 

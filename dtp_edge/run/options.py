@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dtp_edge.errors import UnsupportedError
 from dtp_edge.int8 import precision_refusal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dtp_edge.training import DataSource, Recipe
     from dtp_edge.training.phase import Progress
 
-__all__ = ["NOBODY", "Listener", "Options", "Origin", "source_of"]
+__all__ = ["NOBODY", "Listener", "Options", "Origin", "inputs_of", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,19 @@ NOBODY = Listener()
 class Options:
     """What the user chose; see `prune_for_device` for each.
 
-    `depth` None stands for: branches may go where there is data. `int8_method` is one of
-    `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the curves are written to
-    `out/tensorboard` while training. `on` names a board, as `ssh://USER@HOST`, where dense and pruned are
-    timed in place of here. `shared` is the folder of what several runs have in common (`training.shared`, the
-    dense file), if this is one of several; `warm` what a looser one left.
+    `calibrate` is a data source or batches of inputs, of which `images` samples are read. `depth` None stands
+    for: branches may go where there is data. `int8_method` is one of `int8.quantize_onnx`; without `measure`
+    nothing is timed; with `tensorboard` the curves are written to `out/tensorboard` while training. `on` names
+    a board, as `ssh://USER@HOST`, where dense and pruned are timed in place of here. `shared` is the folder of
+    what several runs have in common (`training.shared`, the dense file), if this is one of several; `warm`
+    what a looser one left.
     """
 
     budget: Budget
     device: str | Path | Profile = "host"
     data: DataSource | None = None
+    calibrate: Any = None
+    images: int = 512
     recipe: Recipe | None = None
     epochs: int | None = None
     out: Path | None = None
@@ -88,7 +91,7 @@ class Options:
         """
         profile = load_profile(self.device)
         if self.int8:
-            refuse_int8(profile, self.data)
+            refuse_int8(profile, self.data if self.calibrate is None else self.calibrate)
         return profile
 
     @property
@@ -125,11 +128,22 @@ def source_of(data: DataSource | str | None) -> DataSource | None:
     return load_data(data)
 
 
+def inputs_of(calibrate: Any) -> Any:
+    """Return the inputs themselves where their spec was given."""
+    if not isinstance(calibrate, str):
+        return calibrate
+    from dtp_edge.training import load_inputs
+
+    return load_inputs(calibrate)
+
+
 def refuse_int8(profile: Profile, data: object) -> None:
     """Raise UnsupportedError where int8 was asked for and the device or the run cannot have it."""
     if reason := precision_refusal(profile):
         raise UnsupportedError(reason, where="--int8", hint="Leave --int8 out, or name an int8 profile.")
     if data is None:
         raise UnsupportedError(
-            "int8 needs data to calibrate on", where="--int8", hint="Give --data, or leave --int8 out."
+            "int8 needs data to calibrate on",
+            where="--int8",
+            hint="Give --data or --calibrate, or leave --int8 out.",
         )

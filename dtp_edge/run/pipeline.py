@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from dtp_edge.errors import InputError
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.onnx.opsets import refuse_opset
 from dtp_edge.profiles import Profile
@@ -25,7 +26,7 @@ from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
 from dtp_edge.run.inputs import ExampleInputs, example_arguments
-from dtp_edge.run.options import NOBODY, Listener, Options, source_of
+from dtp_edge.run.options import NOBODY, Listener, Options, inputs_of, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
@@ -45,6 +46,8 @@ def prune_for_device(
     device: str | Path | Profile = "host",
     budget: Budget,
     data: DataSource | str | None = None,
+    calibrate: DataSource | str | Iterable[Any] | None = None,
+    images: int = 512,
     recipe: Recipe | None = None,
     epochs: int | None = None,
     out: str | Path | None = None,
@@ -67,6 +70,9 @@ def prune_for_device(
     - `budget`: see `Budget`; every part of it must hold.
     - `data`: a `training.DataSource` or its spec ("digits", "cifar10:DIR", ...). Without data the run is
       one-shot: scores from the weights, no training.
+    - `calibrate`: inputs without labels, to prune by calibration alone: batches (tensors, tuples, dicts by
+      keyword; what stands behind the inputs is left away), a `training.DataSource`, or a spec. `images`: how
+      many samples of them are read. Not together with `data`.
     - `recipe`, `epochs`: how to train; `epochs` is split over masks and fine-tuning.
     - `out`: folder for the results; None writes nothing.
     - `seed`: of the order of the data and of all that is random; the caller's random state stays as it is.
@@ -83,6 +89,8 @@ def prune_for_device(
         budget=budget,
         device=device,
         data=source_of(data),
+        calibrate=inputs_of(calibrate),
+        images=images,
         recipe=recipe,
         epochs=epochs,
         out=None if out is None else Path(out),
@@ -106,6 +114,10 @@ def prune(
     """Prune as the options say; see `prune_for_device`."""
     started = time.monotonic()
     refuse_opset(options.opset)
+    if options.calibrate is not None and options.data is not None:
+        raise InputError(
+            "calibrate and data are two ways", where="calibrate", hint="Give one of them: data trains."
+        )
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
     inputs = example_arguments(model, example_inputs)
@@ -115,7 +127,11 @@ def prune(
 
 def prune_task(task: Task, options: Options, listener: Listener = NOBODY, *, started: float) -> PruneResult:
     """Prune a network that is traced and priced, in place: everything after the task (see `finish`)."""
-    if options.data is None:
+    if options.calibrate is not None:
+        from dtp_edge.run.calibrated import calibrate_and_cut
+
+        cut = calibrate_and_cut(task, options, listener)
+    elif options.data is None:
         listener.begin("choosing the widths")
         keep = task.harden(initial_scores(task.network))
         listener.begin("cutting, and proving that the result is the same")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dtp_edge.run.task import Task, refuse_nonfinite
 from dtp_edge.surgery import Compact, compact, put_back
 
 if TYPE_CHECKING:
+    from dtp_edge.run.calibrated import Calibrated
     from dtp_edge.training import TrainingOutcome
 
 __all__ = ["Cut", "cut_and_prove"]
@@ -30,8 +31,9 @@ __all__ = ["Cut", "cut_and_prove"]
 class Cut:
     """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
 
-    `training` is what the weights went through, if the run had data; `notes` say what the cut cannot do;
-    `rises` how much the loss rose without each branch, by name, where that was measured.
+    `training` is what the weights went through, if the run had data, `calibration` how they were fitted
+    without it; `notes` say what the cut cannot do; `rises` how much the loss rose without each branch, by
+    name, where that was measured.
     """
 
     task: Task
@@ -41,12 +43,14 @@ class Cut:
     training: TrainingOutcome | None = None
     notes: tuple[str, ...] = ()
     rises: Mapping[str, float] = field(default_factory=dict)
+    calibration: Calibrated | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the source file, of the tracing and of the training."""
         notes = (*source_notes(self.task.network.module), *self.task.network.notes, *self.notes)
-        return (*notes, *(() if self.training is None else self.training.warnings))
+        outcomes = (self.training, self.calibration)
+        return (*notes, *(text for outcome in outcomes if outcome is not None for text in outcome.warnings))
 
     @classmethod
     def of(cls, task: Task, keep: np.ndarray, rises: Mapping[str, float] | None = None) -> Cut:
@@ -69,11 +73,20 @@ class Cut:
 
         Its weights are put back into the dense one, so that the masked network computes the same.
         """
+        return cls._put_back(task, outcome.keep, compacted, training=outcome, rises=rises)
+
+    @classmethod
+    def calibrated(cls, task: Task, keep: np.ndarray, compacted: Compact, outcome: Calibrated) -> Cut:
+        """Take the network that was fitted after the cut, as `trained` does."""
+        return cls._put_back(task, keep, compacted, calibration=outcome)
+
+    @classmethod
+    def _put_back(cls, task: Task, keep: np.ndarray, compacted: Compact, **outcome: Any) -> Cut:
         refuse_nonfinite(compacted.module)
         put_back(task.network, compacted)
-        checks = _all_hold(task, outcome.keep, prove(task.network, outcome.keep, compacted))
-        free, note = with_free_sizes(task.network, outcome.keep, compacted)
-        return cls(task, outcome.keep, free, checks, outcome, (note,) if note else (), rises)
+        checks = _all_hold(task, keep, prove(task.network, keep, compacted))
+        free, note = with_free_sizes(task.network, keep, compacted)
+        return cls(task, keep, free, checks, notes=(note,) if note else (), **outcome)
 
 
 def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:

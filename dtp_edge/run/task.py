@@ -209,10 +209,13 @@ class Task:
         ]
         return max(shares, default=(0.0, ""))
 
-    def harden(self, scores: np.ndarray) -> np.ndarray:
-        """Return which atoms stay for these scores, bool `[n_atoms]`, within every limit and keep ratio."""
+    def harden(self, scores: np.ndarray, **options: Any) -> np.ndarray:
+        """Return which atoms stay for these scores, bool `[n_atoms]`, within every limit and keep ratio.
+
+        `options` are those of `transport.harden`.
+        """
         caps = caps_of(self.network, self.layer_keep)
-        return harden(scores, self.network, self.cost, self.limits, caps=caps)
+        return harden(scores, self.network, self.cost, self.limits, caps=caps, **options)
 
     def check(self, keep: np.ndarray) -> Check:
         """Check every limit and every layer's keep ratio on final integer widths."""

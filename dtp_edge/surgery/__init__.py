@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from dtp_edge.surgery.compaction import compact as compact
     from dtp_edge.surgery.compaction import put_back as put_back
     from dtp_edge.surgery.difference import relative_error as relative_error
-    from dtp_edge.surgery.least_squares import Refit as Refit
+    from dtp_edge.surgery.fitting import Refit as Refit
     from dtp_edge.surgery.least_squares import refit as refit
 
 _HOMES = {
     "Compact": "compaction",
-    "Refit": "least_squares",
+    "Refit": "fitting",
     "compact": "compaction",
     "put_back": "compaction",
     "refit": "least_squares",

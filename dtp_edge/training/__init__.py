@@ -5,6 +5,7 @@ from dtp_edge.training.data import DataSource as DataSource
 from dtp_edge.training.data import Split as Split
 from dtp_edge.training.data import from_arrays as from_arrays
 from dtp_edge.training.data import load_data as load_data
+from dtp_edge.training.data import load_inputs as load_inputs
 from dtp_edge.training.evaluate import check_compatible as check_compatible
 from dtp_edge.training.evaluate import evaluate as evaluate
 from dtp_edge.training.logs import Several as Several

@@ -30,7 +30,12 @@ def recalibrate(
     if batches < 1:
         return 0
     shuffled = data.train.shuffled(batch_size, seed=seed, epoch=0)
-    images = (x for x, _ in itertools.islice(shuffled, batches))
+    return renew(module, (x for x, _ in itertools.islice(shuffled, batches)))
+
+
+@torch.no_grad()
+def renew(module: nn.Module, images: Iterable[Tensor]) -> int:
+    """Replace batch norm's running statistics by plain averages over batches; return how many were."""
     if isinstance(module, fx.GraphModule):
         return _renew_graph(module, images)
     return _renew_module(module, images)

@@ -286,6 +286,14 @@ def example_report(n_layers: int = 20) -> dict[str, Any]:
         "groups": _groups(chain, budgets[0]["pruned_predicted"]),
         "memory": memory,
         "curves": _curves(),
+        "calibration": {
+            "samples": 410,
+            "held_out": 102,
+            "output_error": 0.084,
+            "agreement": 0.93,
+            "layers_fitted": 9,
+            "layers": 10,
+        },
         "frozen": [
             {"name": "fc", "reason": "its outputs are outputs of the network"},
             {"name": "layer1 (residual stream)", "reason": "left whole on request (--exclude layer1)"},

@@ -1,11 +1,14 @@
-"""What the user means by --data."""
+"""What the user means by --data and --calibrate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from dtp_edge.errors import InputError, nearest
-from dtp_edge.training.data import readers
+from dtp_edge.graph.user_code import call_from_file
+from dtp_edge.training.data import readers, unlabelled
 from dtp_edge.training.data.folder import imagefolder
 from dtp_edge.training.data.own import user_source
 from dtp_edge.training.data.source import DataSource
@@ -51,6 +54,26 @@ def load_data(spec: str, image_size: int | None = None, workers: int = 2) -> Dat
         if near
         else "Give digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or file.py:callable.",
     )
+
+
+def load_inputs(spec: str, image_size: int | None = None, workers: int = 2) -> DataSource | Iterable[Any]:
+    """Open inputs to calibrate on: what `load_data` opens (labels are ignored), or inputs that have no
+    labels.
+
+    Those are `images:DIR` (pictures in one folder), `npz:FILE` (arrays in the order of the network's
+    arguments) and `file.py:callable` that returns batches. Raises `InputError`.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "images":
+        return unlabelled.pictures(_existing(rest, spec), image_size or 224, workers)
+    if kind == "npz":
+        return unlabelled.arrays(_existing(rest, spec))
+    path, colon, attribute = spec.rpartition(":")
+    if colon and path.endswith(".py"):
+        made = call_from_file(Path(path), attribute)
+        sets = isinstance(made, tuple) and all(hasattr(part, "__getitem__") for part in made)
+        return user_source(Path(path), attribute, workers) if sets else made
+    return load_data(spec, image_size, workers)
 
 
 def _existing(rest: str, spec: str) -> Path:

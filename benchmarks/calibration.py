@@ -1,0 +1,206 @@
+"""Pruning without labels: calibration beside today's start and the peers, in one run from one base.
+
+    python -m benchmarks.calibration --data cifar10:DIR --weights DIR/resnet20.safetensors --seeds 0,1,2
+    python -m benchmarks.calibration --model resnet56 ... --explore          # the hold-out only
+    python -m benchmarks.calibration --table                                 # the page of the rows that are
+    there
+
+Nothing is trained behind the base (which is fine-tuned and kept as in `benchmarks.accuracy.at_budget`). Every
+seed draws `--calibration-images` images of the training set. Methods:
+
+    start      what a training starts from: Taylor scores of the labels, priced, plain least squares at the
+    cut tp-*       Torch-Pruning in one shot, inside the blocks, batch norms re-estimated on the same images
+    tp-*+fit   the channels of that, with our repair
+    ours       `--calibrate`: no labels
+
+The test set is read once for each row, unless `--explore` is given; choices were made on the hold-out.
+"""
+
+from __future__ import annotations
+
+import copy
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.accuracy.at_budget import Bench, parser_of_options
+from benchmarks.accuracy.page import about_origin
+from benchmarks.accuracy.peers import bisect, macs_of, prune_with_peer
+from benchmarks.experiments import EXPERIMENTS
+from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.measure import load_profile
+from dtp_edge.run.calibrated_widths import RIDGE, keep_by_calibration
+from dtp_edge.run.output_error import compared, outputs_of
+from dtp_edge.run.task import Task
+from dtp_edge.surgery import compact, refit
+from dtp_edge.training import evaluate
+from dtp_edge.training.recalibrate import renew
+from dtp_edge.transport import Budget, initial_scores, prices
+
+METHODS = "start,tp-l2-global,tp-l2-global+fit,tp-taylor-global,tp-taylor-global+fit,ours"
+BATCH = 128
+Made = tuple[nn.Module, Any]
+
+
+class Calibration:
+    """One base, one draw of images, one budget."""
+
+    def __init__(self, bench: Bench, macs: str, images: int, seed: int) -> None:
+        self.bench, self.macs, self.seed = bench, macs, seed
+        order = torch.randperm(len(bench.data.train), generator=torch.Generator().manual_seed(seed))[:images]
+        split = bench.data.train.subset(order)  # type: ignore[attr-defined]
+        self.labelled = list(split.ordered(BATCH))
+        self.images: list[tuple[Tensor]] = [(x,) for x, _ in self.labelled]
+        self.network = trace_network(copy.deepcopy(bench.model), (bench.x,))
+        self.task = Task.of(self.network, load_profile(bench.options.device), Budget(macs=macs))
+
+    def make(self, method: str) -> Made:
+        if method == "ours":
+            return self._fitted(keep_by_calibration(self.task, self.images, self.seed), streams=True)
+        if method == "start":
+            few = [(x[:64], y[:64]) for x, y in self.labelled[:4]]
+            price = prices(self.network, self.task.cost, self.task.limits)
+            scores = initial_scores(self.network, "taylor", few, price=price)
+            return self._fitted(self.task.harden(scores), streams=False)
+        module = self._peer(*method.removesuffix("+fit").split("-")[1:])
+        if not method.endswith("+fit"):
+            renew(module, [x for (x,) in self.images])
+            return module, [m.out_channels for m in module.modules() if isinstance(m, nn.Conv2d)]
+        return self._fitted(channels_of(self.network, self.bench.model, module), streams=True)
+
+    def _fitted(self, keep: np.ndarray, *, streams: bool) -> Made:
+        """Cut and repaired; plain least squares (and its ridge) as the training of the product does it."""
+        compacted = compact(self.network, keep)
+        dense = self.bench.model.state_dict()
+        settings: dict[str, Any] = {"ridge": RIDGE, "streams": True} if streams else {}
+        given = self.images if streams else [(torch.cat([x for (x,) in self.images]),)]
+        refit(self.network, compacted, dense, given, **settings)
+        if not streams:
+            renew(compacted.module, [x for (x,) in self.images])
+        return compacted.module, self.network.widths(keep)
+
+    def _peer(self, kind: str, scope: str) -> nn.Module:
+        def pruned(ratio: float) -> nn.Module:
+            model = copy.deepcopy(self.bench.model)
+            return prune_with_peer(model, self.bench.x, kind, scope == "global", ratio, self.labelled[:2])
+
+        limit = float(self.macs.rstrip("%")) / 100 * self.bench.dense_macs
+        return pruned(1 - bisect(lambda keep: macs_of(pruned(1 - keep), self.bench.x) <= limit, steps=8))
+
+
+def channels_of(network: PrunableNetwork, dense: nn.Module, pruned: nn.Module) -> np.ndarray:
+    """Which atoms a peer kept inside the blocks: rows of its layers found again in those of the dense
+    network."""
+    keep = np.ones(network.n_atoms, dtype=bool)
+    ours, theirs = dict(dense.named_modules()), dict(pruned.named_modules())
+    for group in network.groups:
+        layer = theirs.get(group.name)
+        if not isinstance(layer, nn.Conv2d) or layer.out_channels == group.total:
+            continue
+        rows, kept = ours[group.name].weight.flatten(1), layer.weight.flatten(1)  # type: ignore[union-attr]
+        found = torch.cdist(kept.double(), rows.double()).argmin(1)
+        keep[group.start : group.stop] = False
+        keep[group.start + found.numpy()] = True
+    return keep
+
+
+def rows_of(options: Any) -> Iterator[dict[str, Any]]:
+    bench = Bench(options)
+    held = [(x,) for x, _ in bench.data.holdout.ordered(500)]
+    wanted = outputs_of(bench.model, held)
+    for macs in options.macs.split(","):
+        for seed in map(int, options.seeds.split(",")):
+            task = Calibration(bench, macs, options.calibration_images, seed)
+            for method in options.methods.split(","):
+                wall, cpu = time.time(), time.process_time()
+                module, widths = task.make(method)
+                seconds = {"seconds": time.time() - wall, "cpu_seconds": time.process_time() - cpu}
+                module.eval()
+                error, agreement = compared(outputs_of(module, held), wanted)
+                row: dict[str, Any] = {"model": options.model, "method": method, "macs": macs, "seed": seed}
+                row |= {"base": bench.base_test, "base_holdout": evaluate(bench.model, bench.data.holdout)}
+                row |= {"holdout": evaluate(module, bench.data.holdout)}
+                row |= {"agreement": agreement, "output_error": error, "widths": widths}
+                row |= {"macs_ratio": macs_of(module, bench.x) / bench.dense_macs}
+                row |= {name: round(value, 1) for name, value in seconds.items()}
+                row["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+                row["images"] = options.calibration_images
+                if not options.explore:
+                    row["test"] = evaluate(module, bench.data.test)
+                yield row
+
+
+def whole_page() -> str:
+    """The page of the committed rows."""
+    return page(EXPERIMENTS["calibration"].read())
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """A table a network: mean over the seeds, and their spread."""
+    lines = [
+        "# Pruning without labels",
+        "",
+        "CIFAR-10, nothing trained behind the base; see `benchmarks/calibration.py` for the methods.",
+        "Means over the draws of calibration images (their spread). `start` and `tp-taylor` read labels.",
+    ]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model]
+        tested = all("test" in row for row in mine)
+        lines += [
+            "",
+            f"## {model}",
+            "",
+            f"Base: test {mine[0]['base']:.2%}, hold-out {mine[0]['base_holdout']:.2%}.",
+        ]
+        lines += [
+            "",
+            "| MACs | method | test | hold-out | agrees with the dense | CPU seconds | draws |",
+            "|---|" * 1,
+        ]
+        lines[-1] = "|---|---|---|---|---|---|---|"
+        for macs in dict.fromkeys(row["macs"] for row in mine):
+            for method in dict.fromkeys(row["method"] for row in mine):
+                some = [row for row in mine if (row["macs"], row["method"]) == (macs, method)]
+                if some:
+                    test = _mean(some, "test") if tested else "not read"
+                    cells = [macs, method, test, _mean(some, "holdout"), _mean(some, "agreement")]
+                    cells += [f"{np.mean([row['cpu_seconds'] for row in some]):.0f}", str(len(some))]
+                    lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *about_origin(rows)]).rstrip() + "\n"
+
+
+def _mean(rows: list[dict[str, Any]], key: str) -> str:
+    values = 100 * np.array([row[key] for row in rows])
+    return f"{values.mean():.1f} ({np.ptp(values):.1f})"
+
+
+def main() -> None:
+    parser = parser_of_options(__doc__)
+    parser.set_defaults(methods=METHODS, macs="50%,35%", seeds="0,1,2")
+    parser.add_argument("--calibration-images", type=int, default=512)
+    options = parser.parse_args()
+    options.distill = float(options.distill)
+    torch.set_num_threads(options.threads)
+    out = Path(options.out) if options.out else None
+    if options.table:
+        print(page(EXPERIMENTS["calibration"].read(out)))
+        return
+    for row in rows_of(options):
+        EXPERIMENTS["calibration"].append(row, out)
+        test = f"{row['test']:.4f}" if "test" in row else "not read"
+        print(
+            f"{row['model']} {row['macs']} {row['method']:22} seed {row['seed']} "
+            f"hold-out {row['holdout']:.4f} test {test} "
+            f"agrees {row['agreement']:.4f} CPU {row['cpu_seconds']} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

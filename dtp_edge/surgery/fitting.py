@@ -1,0 +1,118 @@
+"""Layers fitted one after the other to given outputs, each just before it runs: the steps of
+`least_squares`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from dtp_edge.surgery.reference import Reference
+from dtp_edge.surgery.sequels import NORM, inputs_at, takes_up_means, weight_of
+from dtp_edge.surgery.walk import Walk
+
+HELD_OUT = 4  # every fourth row judges the fit
+TOO_FEW = "too few rows to fit on"
+NOT_BETTER = "the error on rows that were not fitted did not fall"
+
+
+@dataclass(frozen=True)
+class Refit:
+    """One layer: its relative squared error to the dense output on rows that were not fitted, with the
+    weights as cut and as fitted, or why it was left."""
+
+    name: str
+    before: float | None
+    after: float | None
+    reason: str | None = None
+
+
+class Ridge:
+    """The formula's normal equations for one layer, or one group of a convolution: factored once.
+
+    `x` `[rows, inputs]` centred where means are taken up, `start` `[neurons, inputs]`.
+    """
+
+    def __init__(self, x: Tensor, start: Tensor, ridge: float) -> None:
+        gram = x.T @ x / len(x)
+        self.pull = ridge * gram.diagonal().mean().clamp_min(1e-12)
+        gram.diagonal().add_(self.pull)
+        self.factor, self.failed = torch.linalg.cholesky_ex(gram)
+        self.x, self.start = x, start
+
+    def weights(self, y: Tensor) -> Tensor:
+        """Return the weights `[neurons, inputs]` for outputs `y` `[rows, neurons]`; `start` where none can be
+        had."""
+        if self.failed:
+            return self.start.clone()
+        right = self.x.T @ y / len(self.x)
+        return torch.cholesky_solve(right + self.pull * self.start.T, self.factor).T
+
+
+class Fitting(Walk):
+    """Runs the compact graph; every layer is fitted just before it runs."""
+
+    def __init__(
+        self, module: fx.GraphModule, wanted: Reference, layers: Mapping[str, str | None], ridge: float
+    ) -> None:
+        super().__init__(module)
+        self.wanted, self.layers, self.ridge = wanted, layers, ridge
+        self.rows: list[Refit] = []
+        self.settled: set[fx.Node] = set()  # norms whose statistics are right
+
+    def before(self, node: fx.Node) -> None:
+        name = weight_of(node)
+        if name is not None:
+            if self.layers[name] is None:
+                self.fit(node, name)
+            else:
+                self.rows.append(Refit(name, None, None, self.layers[name]))
+        elif node.target is NORM and node not in self.settled:
+            self._estimate(node)
+
+    def inputs(self, node: fx.Node, name: str) -> Tensor:
+        """What the layer reads at the positions whose outputs are known, float64 `[rows, inputs]`."""
+        rows = self.wanted.rows[name]
+        return torch.cat([inputs_at(node, self.arguments(node, i), r) for i, r in enumerate(rows)])
+
+    def fit(self, node: fx.Node, name: str) -> None:
+        args = self.arguments(node, 0)
+        weight, bias = args[1], args[2] if len(args) > 2 else None
+        y = self.wanted.outputs.pop(name).double()
+        patches = self.inputs(node, name)
+        centred = takes_up_means(node)
+        judge = torch.arange(len(y), device=y.device) % HELD_OUT == 0
+        x_mean = patches[~judge].mean(0) if centred else torch.zeros_like(patches[0])
+        y_mean = y[~judge].mean(0) if centred else torch.zeros_like(y[0])
+        patches, y = patches - x_mean, y - y_mean
+        start = weight.double().flatten(1)
+        fitted = Ridge(patches[~judge], start, self.ridge).weights(y[~judge])
+        x_judge, y_judge = patches[judge], y[judge]
+        size = y_judge.square().sum().clamp_min(1e-30)
+        before, after = (float((y_judge - x_judge @ w.T).square().sum() / size) for w in (start, fitted))
+        if not after < before:
+            self.rows.append(Refit(name, before, after, NOT_BETTER))
+            return
+        if all(u.target is NORM for u in node.users):
+            norms = start.norm(dim=1, keepdim=True), fitted.norm(dim=1, keepdim=True)
+            # a neuron without any weight left to rescale stays as it was cut
+            fitted = torch.where(norms[1] > 1e-3 * norms[0], fitted * (norms[0] / norms[1]), start)
+        weight.copy_(fitted.view_as(weight))
+        if bias is not None:
+            bias.copy_(y_mean - fitted @ x_mean)
+        self.rows.append(Refit(name, before, after))
+
+    def _estimate(self, node: fx.Node) -> None:
+        """Running statistics of a batch norm in evaluation, from what now arrives at it."""
+        mean, variance, training = self.arguments(node, 0)[3:6]
+        if mean is None or training:
+            return
+        found = [self.arguments(node, i)[0] for i in range(len(self.values[node.all_input_nodes[0]]))]
+        x = found[0] if len(found) == 1 else torch.cat(found)
+        if x.numel() < 2 * x.shape[1]:
+            return  # one value has no spread
+        dims = [d for d in range(x.dim()) if d != 1]
+        mean.copy_(x.mean(dims))
+        variance.copy_(x.var(dims))
