@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dtp_edge.cost.features import FEATURES, GROWING, bent_work, kernel_features
-from dtp_edge.cost.gates import Gates, factors
+from dtp_edge.cost.gate_factors import Gates, factors
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM
 from dtp_edge.cost.layout_terms import LayoutTerms
