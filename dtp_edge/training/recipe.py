@@ -38,8 +38,8 @@ class Recipe:
     - `schedule`, `warmup`: shape of the learning rate over a phase, restarted in each, after a linear rise
       over the fraction `warmup`.
     - `distill`, `temperature`: weight of the dense network's softened logits in the loss (0: labels only).
-    - `block_distill`: weight of the distance between outputs of the pruned network's blocks and the same
-      channels of the dense network's (0: off; None: 2 where branches may go, else off; see `training.distil`).
+    - `block_distill`: weight of the distance between the outputs of the pruned network's blocks and the same
+      channels of the dense one (0: off; None: 2 where branches may go, else off; see `training.distil`).
     - `accumulate`: a batch is computed in so many parts. `mixed_precision`: "no", "bf16" or "fp16".
     - `channels_last`: images are laid out so, which convolutions in reduced precision run faster on.
     - `refit_images`: training images on which the compact network's weights are fitted to the dense
