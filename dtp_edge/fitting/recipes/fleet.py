@@ -17,7 +17,8 @@ import numpy as np
 
 from dtp_edge.fitting.averaged import Averaged, Form, fit_averaged
 from dtp_edge.fitting.networks import FUSIONS, NetworkKernel, shipped_networks
-from dtp_edge.fitting.rates import Board, KernelRates, Rate, RateSpec, Sample, kernel_documents
+from dtp_edge.fitting.rate_documents import kernel_documents
+from dtp_edge.fitting.rates import Board, KernelRates, Rate, RateSpec, Sample
 from dtp_edge.fitting.recipes.kind import Kind, Parts, Recipe
 from dtp_edge.fitting.recipes.tables import Found, read_samples
 from dtp_edge.fitting.rows import KernelRow
