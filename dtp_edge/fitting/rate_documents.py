@@ -1,4 +1,4 @@
-"""Fitted rates as a profile writes them."""
+"""Fitted rates as the "kernels" of a profile."""
 
 from __future__ import annotations
 

@@ -12,6 +12,10 @@ from typing import Any
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.files import write_text
 from dtp_edge.profiles.held_out import HeldOutError
+from dtp_edge.profiles.kernel_models import KernelModel as KernelModel
+from dtp_edge.profiles.kernel_models import RateModel as RateModel
+from dtp_edge.profiles.kernel_models import TableModel as TableModel
+from dtp_edge.profiles.kernel_models import kernel_model
 from dtp_edge.profiles.power import Power
 from dtp_edge.profiles.schema import read_profile_json, validate_document
 from dtp_edge.profiles.shipped import list_profiles, nearest_device, profiles_dir
@@ -82,45 +86,6 @@ class Layout:
     kind: str
     block: int
     align: int
-
-
-@dataclass(frozen=True)
-class RateModel:
-    """The "additive" and the "analytical" form.
-
-    additive: ms = 1e3 (work/macs_per_second + activation bytes/bytes_per_second
-    + weight bytes/weight_bytes_per_second) + overhead_ms; analytical: the largest of the three terms
-    instead of their sum. `work` is MACs with channels rounded up to `channel_step`, times
-    (1 + a/in_channels)(1 + b/out_channels)(1 + c/pixels) where `saturation` gives a, b, c.
-    `macs_per_second` is None for kernels that only move memory. Where `spill_bytes` is given, activation
-    bytes beyond it (they leave the cache) cost 1/`spill_bytes_per_second` more each.
-    """
-
-    form: str
-    macs_per_second: float | None
-    bytes_per_second: float
-    weight_bytes_per_second: float
-    overhead_ms: float
-    source: str
-    channel_step: tuple[int, int] = (1, 1)
-    saturation: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    op_factor: Mapping[str, float] = field(default_factory=dict)
-    spill_bytes: float | None = None
-    spill_bytes_per_second: float = 1e12
-
-
-@dataclass(frozen=True)
-class TableModel:
-    """Measured rows over a small additive base; `dtp_edge.cost.table` interpolates them."""
-
-    document: Mapping[str, Any]
-    source: str
-    channel_step: tuple[int, int] = (1, 1)
-    op_factor: Mapping[str, float] = field(default_factory=dict)
-    form: str = "table"
-
-
-KernelModel = RateModel | TableModel
 
 
 @dataclass(frozen=True)
@@ -219,7 +184,7 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         threads=document["threads"],
         limits=Limits(**document["limits"]),
         memory_bytes_per_second=float(document["memory_bytes_per_second"]),
-        kernels={family: _kernel(k) for family, k in document["kernels"].items()},
+        kernels={family: kernel_model(k) for family, k in document["kernels"].items()},
         fusion=Fusion(**{**document["fusion"], "activations": tuple(document["fusion"]["activations"])}),
         memory=Memory(**document.get("memory", {})),
         layout=Layout(**document["layout"]) if "layout" in document else None,
@@ -237,28 +202,3 @@ def save_profile(document: Mapping[str, Any], path: str | os.PathLike[str]) -> P
     """Validate a profile document and write it as JSON in one move; return the path."""
     validate_document(document, where=os.fspath(path))
     return write_text(Path(path), json.dumps(document, indent=1, allow_nan=False) + "\n")
-
-
-def _kernel(document: Mapping[str, Any]) -> KernelModel:
-    step = document.get("channel_step", {})
-    steps = (step.get("in_channels", 1), step.get("out_channels", 1))
-    factor = dict(document.get("op_factor", {}))
-    if document["form"] == "table":
-        return TableModel(dict(document), document["source"], steps, factor)
-    bend = document.get("saturation", {})
-    rate = document.get("macs_per_second")
-    if document["form"] == "analytical":
-        rate = document["macs_per_cycle"] * document["clock_hz"]
-    return RateModel(
-        form=document["form"],
-        macs_per_second=rate,
-        bytes_per_second=document["bytes_per_second"],
-        weight_bytes_per_second=document.get("weight_bytes_per_second", document["bytes_per_second"]),
-        overhead_ms=document["overhead_ms"],
-        source=document["source"],
-        channel_step=steps,
-        saturation=(bend.get("in_channels", 0.0), bend.get("out_channels", 0.0), bend.get("pixels", 0.0)),
-        op_factor=factor,
-        spill_bytes=document.get("spill_bytes"),
-        spill_bytes_per_second=document.get("spill_bytes_per_second", 1e12),
-    )

@@ -177,6 +177,10 @@ _ERROR = _object(
 )
 
 
+_DEVICE = dict.fromkeys(("name", "chip", "cores", "vendor"), _TEXT)
+_DEVICE |= {"clock_mhz": _POSITIVE, "kind": {"enum": ["cpu", "gpu", "npu"]}}
+
+
 def profile_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a device profile."""
     body = _object(
@@ -184,15 +188,7 @@ def profile_schema() -> dict[str, Any]:
         schema_version={"const": SCHEMA_VERSION},
         name={"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,79}$"},
         description=_TEXT,
-        device=_object(
-            ("name", "chip", "cores", "clock_mhz"),
-            name=_TEXT,
-            chip=_TEXT,
-            cores=_TEXT,
-            clock_mhz=_POSITIVE,
-            kind={"enum": ["cpu", "gpu", "npu"]},
-            vendor=_TEXT,
-        ),
+        device=_object(("name", "chip", "cores", "clock_mhz"), **_DEVICE),
         runtime=_object(("name", "version"), name=_TEXT, version=_TEXT),
         precision={"enum": ["fp32", "fp16", "int8", "w8a8", "w8a16"]},
         threads={"type": "integer", "minimum": 1, "maximum": 1024},
