@@ -39,7 +39,7 @@ class Recipe:
       over the fraction `warmup`.
     - `distill`, `temperature`: weight of the dense network's softened logits in the loss (0: labels only).
     - `block_distill`: weight of the distance between the outputs of the pruned network's blocks and the same
-      channels of the dense network's (0: off; None: 2 where branches may go, else off; see `training.distil`).
+      channels of the dense network's (0: off; None: 2 where branches may go, else off; see `distil`).
     - `accumulate`: a batch is computed in so many parts. `mixed_precision`: "no", "bf16" or "fp16".
     - `channels_last`: images are laid out so, which convolutions in reduced precision run faster on.
     - `refit_images`: training images on which the compact network's weights are fitted to the dense
