@@ -154,7 +154,8 @@ def _onnx(result: Any, inputs: tuple[Any, ...]) -> tuple[float, list[str]]:
 
 def _double(twin: Any, keep: Any, cut: Any) -> tuple[float, float]:
     from dtp_edge.graph import MaskedNetwork
-    from dtp_edge.surgery.difference import leaves, random_like, relative_error
+    from dtp_edge.graph.leaves import leaves, random_like
+    from dtp_edge.surgery.difference import relative_error
 
     inputs = random_like(twin.example_inputs, 5, torch.float64)
     with torch.no_grad():
@@ -251,9 +252,8 @@ def main() -> None:
     args = parser.parse_args()
     warm_up()
     known = {(r["suite"], r["name"]) for r in NETWORKS.read()} if args.skip_known else set()
-    wanted = (
-        args.only.split(",") if args.only else [n for n in names(args.suite) if (args.suite, n) not in known]
-    )
+    wanted = args.only.split(",") if args.only else sorted(names(args.suite), key=_is_heavy)
+    wanted = [n for n in wanted if (args.suite, n) not in known]
     start = time.perf_counter()
     counts: collections.Counter[str] = collections.Counter()
     for name in wanted:

@@ -34,7 +34,7 @@ Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
                --on ssh://USER@HOST: time dense and pruned on that board
 Many cells     --sweep FILE --jobs N --ray ADDRESS --within 2h --per-cell X --warm
-Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
+Instead        --plan: what can be had (--device a,b or all)  --demo: two minutes
 
 Examples
   {program} --demo
@@ -104,7 +104,7 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     "--device",
     metavar="NAME",
     shell_complete=device_names,
-    help="Profile name, JSON file, or host; a,b,c are many.",
+    help="Profile name, JSON file, or host; a,b,c are many; all with --plan.",
 )
 @click.option("--latency", metavar="X", help="Latency budget: 25ms or 60%; 70%,50% are many.")
 @click.option("--ram", metavar="X", help="RAM budget: 256KiB or 60%.")

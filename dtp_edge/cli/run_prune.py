@@ -203,7 +203,7 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     from dtp_edge.transport import Budget
 
     module, inputs, _ = _network(request, None)
-    names = list(dict.fromkeys(name.strip() for name in request["device"].split(",") if name.strip()))
+    names = _named_devices(request["device"])
     depth = request["data"] is not None if request["depth"] is None else request["depth"]
     plans = feasibility(
         module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
@@ -222,6 +222,16 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
             "no device in this plan can meet the budget",
             hint="Raise it to the smallest reachable values above.",
         )
+
+
+def _named_devices(text: str) -> list[str]:
+    """Return the devices of a list such as "rpi4-ncnn-fp32-1t,host"; `all` stands for every shipped
+    profile.
+    """
+    from dtp_edge.profiles import list_profiles
+
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    return list(dict.fromkeys(name for one in given for name in (list_profiles() if one == "all" else [one])))
 
 
 def _show_plan(entry: dict[str, Any], *, verbose: bool) -> None:
@@ -264,6 +274,8 @@ def _show_fleet(plans: list[dict[str, Any]]) -> None:
     """Print one line a device: what is asked, what could be had, what is expected."""
     rows = []
     for entry in plans:
+        if "refused" in entry:
+            rows.append([entry["device"], "cannot be costed", "-", "-", style("no", fg="red")])
         for row in entry["rows"]:
             if row["asked"] is None:
                 continue

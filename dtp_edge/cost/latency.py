@@ -8,13 +8,14 @@ nearest family or by its bytes over the memory bandwidth, and says so in its sou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dtp_edge.cost.features import FEATURES, GROWING, bent_work, kernel_features
-from dtp_edge.cost.gates import Gates, factors
+from dtp_edge.cost.gate_factors import Gates, factors
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM
 from dtp_edge.cost.layout_terms import LayoutTerms
@@ -59,7 +60,8 @@ class LatencyModel:
         gates = Gates(graph)
         self._graph, self._precision, self._builder = graph, precision, builder
         self.kernels = kernels
-        self.overhead_ms = profile.graph_overhead_ms
+        values = sum(math.prod(d.size for d in graph.tensors[name].shape) for name in graph.inputs)
+        self.overhead_ms = profile.graph_overhead_ms + 1e-6 * profile.input_ns_per_value * values
         self.resolved = [resolve(kernel, profile) for kernel in kernels]
         self.first = builder.new_targets(len(kernels))
         self._roofs: list[tuple[int, int]] = []

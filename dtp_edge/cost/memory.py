@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dtp_edge.cost.gates import Gates, factors
+from dtp_edge.cost.gate_factors import Gates, factors
 from dtp_edge.cost.kernels import Lowered
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.graph.layers import LayerGraph, Tensor

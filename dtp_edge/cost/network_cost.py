@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dtp_edge.cost.gates import Gates, factors
+from dtp_edge.cost.gate_factors import Gates, factors
 from dtp_edge.cost.kernels import Kernel, lower
 from dtp_edge.cost.latency import LatencyModel
 from dtp_edge.cost.memory import MemoryPlan, activation_bytes, add_flash, weight_bytes

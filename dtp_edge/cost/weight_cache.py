@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtp_edge.cost.gates import Gates, factors
+from dtp_edge.cost.gate_factors import Gates, factors
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.memory import weight_bytes
 from dtp_edge.cost.terms import TermBuilder, numel

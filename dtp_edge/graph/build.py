@@ -13,7 +13,7 @@ from dtp_edge.errors import InputError, nearest
 from dtp_edge.graph.branches import Branch, Depth
 from dtp_edge.graph.engine import label_graph
 from dtp_edge.graph.find_branches import Finder
-from dtp_edge.graph.gates import gate_sites
+from dtp_edge.graph.gate_sites import gate_sites
 from dtp_edge.graph.groups import Numbering, number_atoms
 from dtp_edge.graph.layer_list import LayerList
 from dtp_edge.graph.layers import LayerGraph

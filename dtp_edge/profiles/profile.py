@@ -19,10 +19,14 @@ HOST = "host"
 
 @dataclass(frozen=True)
 class Device:
+    """`kind` is what the figures are of: "cpu", "gpu" or "npu"; `vendor` makes the chip."""
+
     name: str
     chip: str
     cores: str
     clock_mhz: float
+    kind: str = "cpu"
+    vendor: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,10 @@ class HeldOutError:
 
 @dataclass(frozen=True)
 class Profile:
+    """`input_ns_per_value`: what the host does to every value of the inputs, where its time is in the
+    figures.
+    """
+
     name: str
     device: Device
     runtime: Runtime
@@ -178,6 +186,7 @@ class Profile:
     memory: Memory = field(default_factory=Memory)
     layout: Layout | None = None
     weight_cache: WeightCache | None = None
+    input_ns_per_value: float = 0.0
     power: Power | None = None
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -263,6 +272,7 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         weight_cache=WeightCache(**document["weight_cache"]) if "weight_cache" in document else None,
         power=Power(**document["power"]) if "power" in document else None,
         graph_overhead_ms=float(document["graph_overhead_ms"]),
+        input_ns_per_value=float(document.get("input_ns_per_value", 0.0)),
         provenance=Provenance(**document["provenance"]),
         error=HeldOutError(**document["error"]),
         document=dict(document),

@@ -2,7 +2,8 @@
 
 The schema is code so that it cannot drift from the loader; `hardware_profiles/schema.json` is its
 published copy (a test holds the two equal). Every quantity has its unit in its name, and no unknown
-field passes: a missing unit ("clock" for "clock_mhz") is therefore refused by name.
+field passes: a missing unit ("clock" for "clock_mhz") is therefore refused by name. Not msgspec or pydantic:
+the schema is published as JSON Schema, and classes would describe a profile a second time.
 """
 
 from __future__ import annotations
@@ -194,7 +195,13 @@ def profile_schema() -> dict[str, Any]:
         name={"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,79}$"},
         description=_TEXT,
         device=_object(
-            ("name", "chip", "cores", "clock_mhz"), name=_TEXT, chip=_TEXT, cores=_TEXT, clock_mhz=_POSITIVE
+            ("name", "chip", "cores", "clock_mhz"),
+            name=_TEXT,
+            chip=_TEXT,
+            cores=_TEXT,
+            clock_mhz=_POSITIVE,
+            kind={"enum": ["cpu", "gpu", "npu"]},
+            vendor=_TEXT,
         ),
         runtime=_object(("name", "version"), name=_TEXT, version=_TEXT),
         precision={"enum": ["fp32", "fp16", "int8", "w8a8", "w8a16"]},
@@ -214,6 +221,7 @@ def profile_schema() -> dict[str, Any]:
         memory=_MEMORY,
         power=_POWER,
         graph_overhead_ms=_NON_NEGATIVE,
+        input_ns_per_value=_NON_NEGATIVE,
         provenance=_PROVENANCE,
         error=_ERROR,
     )

@@ -10,12 +10,13 @@ import dataclasses
 
 import numpy as np
 
+from dtp_edge.errors import first_line
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.build import label_network
 from dtp_edge.graph.free_sizes import image_size, trace_free_sizes
 from dtp_edge.graph.leaves import call, leaves, random_like
 from dtp_edge.graph.lift import own_tensors
-from dtp_edge.proof.equality import check_masked_equals_compact, first_line
+from dtp_edge.proof.equality import check_masked_equals_compact
 from dtp_edge.surgery import Compact, compact
 from dtp_edge.surgery.compact_graph import build_graph_module
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
@@ -34,7 +35,7 @@ def with_free_sizes(
     try:
         found = _with_free_sizes(network, keep, result)
     except Exception as error:  # an attempt: whatever torch raises, the graph of one size still stands
-        found = first_line(error)
+        found = first_line(error, kind=True)
     if found is None or isinstance(found, Compact):
         return found or result, None
     fixed = (

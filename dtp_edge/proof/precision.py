@@ -10,13 +10,13 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from dtp_edge.errors import UnsupportedError
+from dtp_edge.errors import UnsupportedError, first_line
 from dtp_edge.graph import MaskedNetwork
 from dtp_edge.graph.as_found import left_as_found
 from dtp_edge.graph.leaves import call, leaves
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.graph.own_copy import floats_in_float32
-from dtp_edge.proof.equality import convert_literals, copied_network, first_line
+from dtp_edge.proof.equality import convert_literals, copied_network
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 
 # how far a network may be from itself in float32: a hundred roundings of its own
@@ -31,7 +31,7 @@ def require_same_function(model: nn.Module, plain: nn.Module, inputs: tuple[Any,
         with left_as_found(model), left_as_found(plain):
             pair = leaves(call(model, own)), leaves(call(plain, floats_in_float32(inputs)))
     except Exception as error:  # whatever the user's code raises in one of the two
-        raise _refused(kind, f"does not run in both ({first_line(error)})") from error
+        raise _refused(kind, f"does not run in both ({first_line(error, kind=True)})") from error
     gap = relative_error([x.float() for x in pair[0]], pair[1]) if pair[1] else 0.0
     if gap > _LIMITS[kind]:
         raise _refused(kind, f"computes something else there (relative error {gap:.2g})")
@@ -64,7 +64,7 @@ def in_precision(
         found = [[x.float() for x in leaves(call(one, inputs))] for one in (module, theirs)]
         gap = max(relative_error(wanted, one) for one in found)
     except Exception as error:  # source code that names float32
-        return compact, masked, (_left(kind, first_line(error)),)
+        return compact, masked, (_left(kind, first_line(error, kind=True)),)
     if gap > _LIMITS[kind]:
         return compact, masked, (_left(kind, f"there it would differ by {gap:.2g}"),)
     return module, theirs, ()

@@ -1,8 +1,8 @@
 """Closed branches in the user's own module: a block that returns its input becomes `nn.Identity`.
 
 A module of which nothing is left in the graph, the addition included, is an identity. Where its forward does
-more, the last module of the branch gives 0 instead, which is added to what stays (exporters drop that), and
-the others of the branch pass on what they get. Whether Python code goes along with it is not asked here: the
+more, the last module of the branch gives 0 instead, which is added to what stays, and the others of the
+branch pass on what they get. Whether Python code goes along with it is not asked here: the
 result counts only after it has run and agreed with the graph (`inplace`).
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx, nn
 
 from dtp_edge.graph.branches import Branch
@@ -20,10 +21,15 @@ from dtp_edge.ops.nodes import owner
 
 
 class Skipped(nn.Module):
-    """Stands where a branch ended: whatever it is given, it adds nothing."""
+    """Stands where a branch ended: whatever it is given, it adds nothing.
 
-    def forward(self, *inputs: Any, **options: Any) -> int:
-        return 0
+    In evaluation that is the number 0, which exporters drop; in training zeros of the shape that came in,
+    because stochastic depth asks what it is given for its batch.
+    """
+
+    def forward(self, *inputs: Any, **options: Any) -> torch.Tensor | int:
+        given = next((x for x in inputs if isinstance(x, torch.Tensor)), None)
+        return torch.zeros_like(given) if self.training and given is not None else 0
 
 
 def drop_modules(module: nn.Module, network: PrunableNetwork, keep: np.ndarray) -> str | None:

@@ -36,7 +36,7 @@ class BranchSearch:
         self.each = max(LEAST, evaluations // (4 * len(self.gates) + 8))
 
     def run(self, plan: np.ndarray, given: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
-        """Return counts `[n_groups]` that fit, the best first, begun at the patterns `plan` and those `given`.
+        """Return counts `[n_groups]` that fit, the best first; the search begins at `plan` and those `given`.
 
         Behind the best come those of the starts, which a judge with data may prefer.
         """

@@ -103,7 +103,7 @@ def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
             raise InputError(
                 "the weights contain NaN or infinity.",
                 where=name,
-                hint="Use a checkpoint whose training did not diverge.",
+                hint="Use another checkpoint: this training diverged.",
             )
         for atoms, part in zip(labels, sums, strict=True):
             if atoms is None:

@@ -108,6 +108,21 @@ class Basic(nn.Module):
         return self.relu(out)
 
 
+class Inverted(nn.Module):
+    """An inverted residual of MobileNetV2: expand, depthwise, project; nothing behind the addition."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = 3 * width
+        depthwise = nn.Sequential(
+            nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False), nn.BatchNorm2d(inner), nn.ReLU6()
+        )
+        self.conv = nn.Sequential(unit(width, inner, kernel=1), depthwise, unit(inner, width, False, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
 class Nested(nn.Module):
     """A branch within a branch."""
 
@@ -198,7 +213,7 @@ class Conformer(nn.Module):
 BRANCHED: dict[str, Callable[[], nn.Module]] = {
     "resnet8": lambda: create("resnet8"),
     "basic": lambda: Classifier(6, nn.ReLU(), Basic(6), Basic(6, project=True), Basic(6)),
-    "inverted": lambda: create("mobilenetv2"),
+    "inverted": lambda: Classifier(6, Inverted(6), Inverted(6)),
     "convnext": lambda: Classifier(6, ConvNextBlock(6), ConvNextBlock(6)),
     "vit": Vit,
     "nested": lambda: Classifier(8, Nested(8), Nested(8)),
@@ -207,7 +222,7 @@ BRANCHED: dict[str, Callable[[], nn.Module]] = {
     "c2f": lambda: Classifier(6, C2f(6)),
     "conformer": lambda: Classifier(8, Conformer(8)),
 }
-SIDE = {"inverted": 32, "resnet8": 32}
+SIDE = {"resnet8": 32}
 
 
 def branched(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:

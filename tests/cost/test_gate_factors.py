@@ -38,11 +38,12 @@ def test_costs_with_closed_gates_are_those_of_the_compact_network(name):
         keep = random_depth(network, 0.6, seed)
         again = trace_network(compact(network, keep, in_place=False).graph_module, network.example_inputs)
         for profile in map(dtp_edge.load_profile, PROFILES):
-            anew = NetworkCost(again.layers, profile)
+            one, anew = NetworkCost(network.layers, profile), NetworkCost(again.layers, profile)
             wanted = anew.evaluate(anew.dense_sizes())
             for form in (keep, network.settled(keep), network.opened(keep)):
-                sizes = network.layers.sizes(form.astype(float))
-                assert NetworkCost(network.layers, profile).evaluate(sizes) == pytest.approx(wanted, rel=1e-9)
+                assert one.evaluate(network.layers.sizes(form.astype(float))) == pytest.approx(
+                    wanted, rel=1e-9
+                )
 
 
 @pytest.mark.parametrize("seed", range(4))
