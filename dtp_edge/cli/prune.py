@@ -24,20 +24,17 @@ Prune a trained network to a budget on a named device, and prove the result.
 MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
 --device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
 Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
-               --keep 50% (of all channels) each=50% (of every group) GROUP=40%
-               --energy 5mJ (where the profile knows the board's power)
+               --energy 5mJ --keep 50% (of all channels) each=50% GROUP=40%
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
-               --depth/--no-depth: may whole blocks go? (with --data yes)
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
-               --on ssh://USER@HOST: time dense and pruned on that board
-Many cells     --sweep FILE --jobs N --ray ADDRESS --within 2h --per-cell X --warm
+               --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
+Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
 Instead        --plan: what can be had (--device a,b or all)  --demo: two minutes
 
 Examples
-  {program} --demo
   {program} resnet20 --device rpi4-ncnn-fp32-1t --latency 50% --plan
   {program} net.py:build --weights w.safetensors --data imagefolder:DIR \\
       --device stm32h747-cubeai-int8 --ram 256KiB --flash 512KiB --int8

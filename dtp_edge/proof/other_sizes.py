@@ -45,7 +45,12 @@ def with_free_sizes(
 
 
 def _with_free_sizes(network: PrunableNetwork, keep: np.ndarray, result: Compact) -> Compact | str | None:
-    traced = trace_free_sizes(network.module, network.example_inputs, free_batch=network.dynamic_batch)
+    traced = trace_free_sizes(
+        network.module,
+        network.example_inputs,
+        free_batch=network.dynamic_batch,
+        length=len(network.graph_module.graph.nodes),
+    )
     if traced is None or isinstance(traced, str):
         return traced
     depth = bool(network.branches)

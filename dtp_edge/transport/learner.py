@@ -96,8 +96,7 @@ class MaskLearner(nn.Module):
             self.floors = np.minimum(self.floors, self.caps)
         self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
         start = initial_scores(network) if scores is None else np.asarray(scores, dtype=np.float64)
-        self.begin = {} if warm is None else dict(warm.limits)
-        self._start = spread(start, SPREAD)
+        self.begin, self._start = ({} if warm is None else dict(warm.limits)), spread(start, SPREAD)
         self._register(self._start)
         if warm is not None:
             self.log_odds.copy_(torch.as_tensor(warm.log_odds))
