@@ -65,7 +65,7 @@ from dtp_edge.training import (
 from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.runtime import move
 from dtp_edge.transport import Budget, Meter, initial_scores, prices
-from dtp_edge.transport.branch_losses import losses_of
+from dtp_edge.transport.branch_losses import greedy_removals
 from dtp_edge.transport.harden import MIN_KEEP
 from dtp_edge.zoo import resolve_model
 
@@ -259,17 +259,10 @@ def greedy_branches(task: Task, batches: list[Any]) -> np.ndarray:
     """Which atoms stay where only branches go: always the one without which the loss is lowest now."""
     network, meter = task.network, Meter(task.network, task.cost, task.limits)
     keep = np.ones(network.n_atoms, dtype=bool)
-    while not meter.fits(network.opened(keep).astype(float)):
-        tried = []
-        for branch in network.branches:
-            less = keep.copy()
-            less[branch.atom] = False
-            if keep[branch.atom] and network.depth.fault(less) is None:
-                tried.append(less)
-        if not tried:
-            raise SystemExit("branches alone do not reach the budget")
-        masks = np.stack([network.opened(less) for less in tried]).astype(float)
-        keep = tried[int(np.argmin(losses_of(network, masks, batches)))]
+    for pattern in greedy_removals(network, meter, batches):
+        keep[[branch.atom for branch in network.branches]] = pattern.astype(bool)
+    if not meter.fits(network.opened(keep).astype(float)):
+        raise SystemExit("branches alone do not reach the budget")
     return network.settled(keep)
 
 

@@ -40,6 +40,7 @@ from dtp_edge.transport import (
     require_feasible,
 )
 from dtp_edge.transport.batch_loss import LossFunction
+from dtp_edge.transport.branch_losses import greedy_removals
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
 from dtp_edge.transport.scores import importance, scores_of
 
@@ -143,6 +144,7 @@ class Task:
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
         judge = worth = None
+        starts: list[np.ndarray] = []
         if batches is not None and (scores is None or self.network.branches):
             seen, network = list(batches), self.network
             worth = importance(network, "taylor", seen, loss)
@@ -150,6 +152,7 @@ class Task:
                 scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
                 judge = FittedJudge(network, seen, loss)
+                starts = greedy_removals(network, Meter(network, self.cost, self.limits), seen, loss)
         return {
             "network": self.network,
             "cost": self.cost,
@@ -159,6 +162,7 @@ class Task:
             "layer_keep": self.layer_keep or None,
             "judge": judge,
             "worth": worth,
+            "starts": starts,
         }
 
     def require_storable(self) -> Task:

@@ -35,12 +35,12 @@ class BranchSearch:
         self.glances: dict[bytes, float] = {}
         self.each = max(LEAST, evaluations // (4 * len(self.gates) + 8))
 
-    def run(self, plan: np.ndarray) -> list[np.ndarray]:
-        """Return counts `[n_groups]` that fit, the best first; `plan` is a pattern to begin with, `[gates]`.
+    def run(self, plan: np.ndarray, given: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+        """Return counts `[n_groups]` that fit, the best first; the search begins at `plan` and those `given`.
 
         Behind the best come those of the starts, which a judge with data may prefer.
         """
-        starts = [plan, np.ones_like(plan), *self.greedy()]
+        starts = [plan, np.ones_like(plan), *given, *self.greedy()]
         known = [p for p in self.distinct(map(self.settled, starts)) if self.tried(p) is not None]
         if not known:
             known = [p for p in [self.settled(np.zeros_like(plan))] if self.tried(p) is not None]

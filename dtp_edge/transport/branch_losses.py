@@ -10,7 +10,7 @@ or group and batch, no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,8 +24,9 @@ from dtp_edge.graph.masking import masked_forward
 from dtp_edge.graph.modes import mode_of
 from dtp_edge.graph.network import Group, PrunableNetwork
 from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
+from dtp_edge.transport.meter import Meter
 
-__all__ = ["losses_of", "measured"]
+__all__ = ["greedy_removals", "losses_of", "measured"]
 
 LEAST = 1e-3  # of the largest rise: a branch that does no measurable good still has an order among others
 CORRECTION = 8.0  # most that first-order terms of a group are scaled by, either way
@@ -51,6 +52,31 @@ def measured(
             found[group.start] = max(value, least)
         elif (first := float(terms[_lower_half(group, terms)].sum())) > 0:
             found[group.start : group.stop] *= np.clip(value / first, 1 / CORRECTION, CORRECTION)
+    return found
+
+
+def greedy_removals(
+    network: PrunableNetwork, meter: Meter, batches: Sequence[Any], loss: LossFunction | None = None
+) -> list[np.ndarray]:
+    """Return which gates are open, `[branches]` each, without one branch more from one to the next.
+
+    Always the one goes without which the loss is lowest now, measured anew after each, until the limits hold
+    or no other can go. It is what depth alone can do, and a start of the search over both.
+    """
+    gates = np.array([branch.atom for branch in network.branches], dtype=np.int64)
+    keep, found = np.ones(network.n_atoms, dtype=bool), []
+    while len(gates) and not meter.fits(network.opened(keep).astype(np.float64)):
+        tried = []
+        for gate in gates[keep[gates]]:
+            less = keep.copy()
+            less[gate] = False
+            if network.depth.fault(less) is None:
+                tried.append(less)
+        if not tried:
+            break
+        masks = np.stack([network.opened(less) for less in tried]).astype(np.float64)
+        keep = tried[int(np.argmin(losses_of(network, masks, batches, loss)))]
+        found.append(network.settled(keep)[gates].astype(np.int64))
     return found
 
 

@@ -73,6 +73,7 @@ def choices(
     caps: np.ndarray | None = None,
     widths: np.ndarray | None = None,
     losses: np.ndarray | None = None,
+    starts: Sequence[np.ndarray] = (),
     max_evaluations: int = 4_000,
 ) -> list[np.ndarray]:
     """Return keep vectors `[n_atoms]` within every limit, that of the largest total value first.
@@ -80,6 +81,7 @@ def choices(
     Without branches there is one. With them the others are what the search began with: all branches open,
     and fewer and fewer, in settled form (nothing kept in a closed branch). `losses` `[n_atoms]` >= 0 is by
     how much the loss rises without an atom, of a gate without its branch: it decides between branches.
+    `starts` are further patterns of open gates, `[branches]` each, that the search begins with.
 
     **Arguments:**
 
@@ -121,7 +123,7 @@ def choices(
     wide = np.minimum(floors_of(network.groups, WIDE, meter), most)
     for least in [floors] if (wide <= floors).all() else [floors, np.maximum(floors, wide)]:
         branches = BranchSearch(search, _lower(least), max_evaluations)
-        found += branches.run(start[branches.gates])
+        found += branches.run(start[branches.gates], starts)
     found.sort(key=search.value, reverse=True)
     return [network.settled(search.mask(k).astype(bool)) for k in {k.tobytes(): k for k in found}.values()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class MaskLearner(nn.Module):
     - `min_keep`: share of every group that stays whatever its scores.
     - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
     - `worth`: `[n_atoms]` >= 0, by how much the loss rises without an atom (a gate's branch) at the start;
-      `judge`: the loss `[k]` under masks `[k, n_atoms]`. They decide between branches and widths.
+      `judge`: the loss `[k]` under masks `[k, n_atoms]`; `starts`: patterns of open gates to search from.
     - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step (one dual for all limits).
     """
 
@@ -72,6 +72,7 @@ class MaskLearner(nn.Module):
         dual: str = "exact",
         judge: Judge | None = None,
         worth: np.ndarray | None = None,
+        starts: Sequence[np.ndarray] = (),
     ) -> None:
         super().__init__()
         if total_steps < 1:
@@ -84,7 +85,7 @@ class MaskLearner(nn.Module):
         self.network, self.cost = network, cost
         self.module = network.module
         self.total_steps, self.ramp, self.dual, self.min_keep = total_steps, ramp, dual, min_keep
-        self.judge, self.worth = judge, worth
+        self.judge, self.worth, self.starts = judge, worth, starts
         self.tolerance = 1e-4  # relative, on the falling budget; hardening meets the final one exactly
         self.meter = Meter(network, cost, limits)
         self.limits = self.meter.limits
@@ -184,6 +185,7 @@ class MaskLearner(nn.Module):
             caps=self.caps,
             widths=self.segments.sum(self._mask_values()) if self.limit_duals.metrics else None,
             losses=self._losses(),
+            starts=self.starts,
         )
         return judged(found, self.network, self.judge)
 

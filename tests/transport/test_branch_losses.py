@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
-from dtp_edge.transport.branch_losses import losses_of, measured
+from dtp_edge.measure import load_profile
+from dtp_edge.transport.branch_losses import greedy_removals, losses_of, measured
+from dtp_edge.transport.meter import Meter
 from dtp_edge.transport.scores import importance, initial_scores
 
 
@@ -128,3 +131,19 @@ def test_scores_know_gates_with_and_without_batches(world) -> None:  # type: ign
     total = sum(float(w.detach().double().square().sum()) for w in weights)
     assert norms[gate] == pytest.approx(total**0.5)
     assert initial_scores(network, "l2").shape == (network.n_atoms,)
+
+
+def test_greedy_removal_is_measured_anew_after_each(world) -> None:  # type: ignore[no-untyped-def]
+    net, batches = world
+    network = trace_network(net, (batches[0][0],), depth=True)
+    profile = load_profile("rpi4-ncnn-fp32-1t")
+    cost = NetworkCost(network.layers, profile)
+    dense = cost.evaluate(cost.dense_sizes())
+    names = [branch.name for branch in network.branches]
+    base = {name: true_loss(without(net, name), batches) for name in names}
+    first = min(base, key=lambda name: base[name])
+    (one,) = greedy_removals(network, Meter(network, cost, {"macs": 0.999 * dense["macs"]}), batches)
+    assert [names[i] for i in np.flatnonzero(one == 0)] == [first]
+    path = greedy_removals(network, Meter(network, cost, {"macs": 0.05 * dense["macs"]}), batches)
+    assert [int(p.sum()) for p in path] == [1, 0]
+    assert greedy_removals(network, Meter(network, cost, {"macs": dense["macs"]}), batches) == []
