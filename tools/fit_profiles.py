@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from dtp_edge.fitting.recipes import document, parts, recipes
-from dtp_edge.profiles.profile import profiles_dir, save_profile
+from dtp_edge.profiles.profile import save_profile
+from dtp_edge.profiles.shipped import profiles_dir
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "profile_errors.csv"
 HEADER = ["profile", "network", "held_out_predicted_ms", "measured_ms", "relative_error"]

@@ -190,8 +190,9 @@ def _opens_input(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if target is not operator.getitem or kwargs or len(args) != 2 or not isinstance(args[1], str):
         return False
     source = args[0]
-    while isinstance(source, fx.Node) and source.target is operator.getitem:
-        source = source.args[0]
+    for _ in range(MAX_DEPTH):
+        if isinstance(source, fx.Node) and source.target is operator.getitem:
+            source = source.args[0]
     return isinstance(source, fx.Node) and source.op == "placeholder"
 
 

@@ -12,7 +12,8 @@ from dtp_edge.cost.network_cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import Dim, Layer, LayerGraph, Tensor
 from dtp_edge.measure.devices import load_profile
-from dtp_edge.profiles.profile import Profile, list_profiles
+from dtp_edge.profiles.profile import Profile
+from dtp_edge.profiles.shipped import list_profiles
 
 COLUMNS = 80
 STAIRCASE = (4, 8, 12, 15, 16, 17, 20, 24, 28, 31, 32, 33, 36, 40, 48, 56, 63, 64, 65, 80, 96)

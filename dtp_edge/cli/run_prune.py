@@ -65,6 +65,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         epochs=request["epochs"],
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
+        depth=request["depth"],
         resume=request["resume"],
         force=request["force"],
         int8=request["int8"],
@@ -209,8 +210,11 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     from dtp_edge.transport import Budget
 
     module, inputs, _ = _network(request, None)
-    names = _named_devices(request["device"])
-    plans = feasibility(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
+    names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
+    depth = request["data"] is not None if request["depth"] is None else request["depth"]
+    plans = feasibility(
+        module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
+    )
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:
@@ -227,13 +231,10 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
         )
 
 
-def _named_devices(text: str) -> list[str]:
-    """Return the devices of a list such as "rpi4-ncnn-fp32-1t,host"; `all` stands for every shipped
-    profile.
-    """
+def named_devices(given: list[str]) -> list[str]:
+    """Return the devices of a list, each once; `all` stands for every shipped profile."""
     from dtp_edge.profiles import list_profiles
 
-    given = [name.strip() for name in text.split(",") if name.strip()]
     return list(dict.fromkeys(name for one in given for name in (list_profiles() if one == "all" else [one])))
 
 

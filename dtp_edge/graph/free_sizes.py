@@ -19,7 +19,7 @@ from dtp_edge.graph.leaves import batch_of, call, carries_batch, leaves, random_
 from dtp_edge.graph.trace import as_in_a_plain_process, graph_of
 
 _HIGHER, _WIDER = 32, 64  # pixels: most networks halve an image up to five times
-_MOST_RUNS = 8
+_MOST_RUNS, _MOST_NODES, _MOST_GUARDS = 8, 2_000, 500  # what can be looked at in about a minute
 _LIMIT = 1e-4  # of an output's scale
 Size = tuple[int, int]
 
@@ -43,11 +43,12 @@ def resized(inputs: tuple[Any, ...], size: Size, batch: int | None = None) -> tu
 
 
 def trace_free_sizes(
-    model: nn.Module, example_inputs: tuple[Any, ...], *, free_batch: bool
+    model: nn.Module, example_inputs: tuple[Any, ...], *, free_batch: bool, length: int = 0
 ) -> tuple[fx.GraphModule, tuple[Any, ...]] | str | None:
     """Return the graph of `model` with free image sizes and the inputs that it was traced on, or why not.
 
-    None where the network has no images or takes them in one size only. `model` is left as it was found.
+    `length` is how many nodes the graph of one size has; a very long one is not traced again. None where the
+    network has no images or takes them in one size only. `model` is left as it was found.
     """
     size = image_size(example_inputs)
     if size is None:
@@ -61,6 +62,8 @@ def trace_free_sizes(
         with left_as_found(model):  # of its own, or tracing would find what this call has cached
             if _outputs(model, inputs) is None:
                 return None
+        if length > _MOST_NODES:
+            return f"its graph of {length} operators is too long to be traced twice"
         auto = torch.export.Dim.AUTO
 
         def free(x: Any) -> Any:
@@ -117,6 +120,8 @@ def _sizes_to_try(program: torch.export.ExportedProgram, size: Size, batch: int 
     if any(isinstance(s, int) or not s.node.expr.is_Symbol for s in symbols[1:]):
         return "its Python code makes a constant of them"
     env = symbols[1].node.shape_env
+    if len(env.guards) > _MOST_GUARDS:
+        return f"tracing it found {len(env.guards)} conditions on them, too many to be tried"
     expressions = [s.node.expr if not isinstance(s, int) else None for s in symbols]
     bounds = (env.var_to_range[e].upper for e in expressions[1:])
     if any(getattr(upper, "is_finite", True) and upper < 2**31 for upper in bounds):

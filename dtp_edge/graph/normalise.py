@@ -45,7 +45,7 @@ def write_numbers(graph_module: fx.GraphModule, own: Container[str]) -> None:
     """
     for node in list(graph_module.graph.nodes):
         if node.op == "call_function" and op_name(node) == "item":
-            if any(n.op == "get_attr" and n.target in own for n in _sources(node)):
+            if any(n.op == "get_attr" and str(n.target) in own for n in _sources(node)):
                 continue
             value = evaluate(node.args[0], graph_module)  # type: ignore[arg-type]
             if value is not None and value.size == 1:

@@ -26,7 +26,7 @@ from onnx import ModelProto
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from dtp_edge.errors import REPORT, CheckError, UnsupportedError
+from dtp_edge.errors import REPORT, CheckError, UnsupportedError, first_line
 from dtp_edge.files import require_spellable, unwritable
 from dtp_edge.graph.as_found import TRACING
 from dtp_edge.graph.hush import hushed
@@ -185,8 +185,7 @@ def _innermost(error: BaseException) -> str:
     """Return the first line of what an error of the exporter goes back to; its own names no operator."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = _COLOURS.sub("", str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+    return _COLOURS.sub("", first_line(error, kind=True))[:300]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from dtp_edge.profiles.profile import Profile, list_profiles, read_profile
+from dtp_edge.profiles.profile import Profile, read_profile
+from dtp_edge.profiles.shipped import list_profiles
 
 _HEAD = """# Device profiles
 

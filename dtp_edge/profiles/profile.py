@@ -11,8 +11,14 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.files import write_text
+from dtp_edge.profiles.held_out import HeldOutError
+from dtp_edge.profiles.kernel_models import KernelModel as KernelModel
+from dtp_edge.profiles.kernel_models import RateModel as RateModel
+from dtp_edge.profiles.kernel_models import TableModel as TableModel
+from dtp_edge.profiles.kernel_models import kernel_model
 from dtp_edge.profiles.power import Power
 from dtp_edge.profiles.schema import read_profile_json, validate_document
+from dtp_edge.profiles.shipped import list_profiles, nearest_device, profiles_dir
 
 HOST = "host"
 
@@ -83,45 +89,6 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class RateModel:
-    """The "additive" and the "analytical" form.
-
-    additive: ms = 1e3 (work/macs_per_second + activation bytes/bytes_per_second
-    + weight bytes/weight_bytes_per_second) + overhead_ms; analytical: the largest of the three terms
-    instead of their sum. `work` is MACs with channels rounded up to `channel_step`, times
-    (1 + a/in_channels)(1 + b/out_channels)(1 + c/pixels) where `saturation` gives a, b, c.
-    `macs_per_second` is None for kernels that only move memory. Where `spill_bytes` is given, activation
-    bytes beyond it (they leave the cache) cost 1/`spill_bytes_per_second` more each.
-    """
-
-    form: str
-    macs_per_second: float | None
-    bytes_per_second: float
-    weight_bytes_per_second: float
-    overhead_ms: float
-    source: str
-    channel_step: tuple[int, int] = (1, 1)
-    saturation: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    op_factor: Mapping[str, float] = field(default_factory=dict)
-    spill_bytes: float | None = None
-    spill_bytes_per_second: float = 1e12
-
-
-@dataclass(frozen=True)
-class TableModel:
-    """Measured rows over a small additive base; `dtp_edge.cost.table` interpolates them."""
-
-    document: Mapping[str, Any]
-    source: str
-    channel_step: tuple[int, int] = (1, 1)
-    op_factor: Mapping[str, float] = field(default_factory=dict)
-    form: str = "table"
-
-
-KernelModel = RateModel | TableModel
-
-
-@dataclass(frozen=True)
 class WeightCache:
     """A network's weight bytes beyond `bytes` (of a cache) cost 1/`bytes_per_second` more each."""
 
@@ -143,26 +110,6 @@ class Provenance:
     recipe: str = ""
     reference_ms: float | None = None
     facts: str = ""
-
-
-@dataclass(frozen=True)
-class HeldOutError:
-    """Relative error on data that the profile has not seen; None where nothing was held out."""
-
-    status: str
-    how: str
-    median_relative: float | None = None
-    p90_relative: float | None = None
-    n: int = 0
-    notes: str = ""
-
-    def text(self) -> str:
-        """Return one line for reports, such as "fitted, ±10.6 % (median of 26 held out: ...)"."""
-        if self.median_relative is None:
-            return f"{self.status}, error unknown: {self.how}"
-        tail = "" if self.p90_relative is None else f", 90 % within {self.p90_relative * 100:.0f} %"
-        size = f"±{self.median_relative * 100:.1f} % (median of {self.n} held out{tail})"
-        return f"{self.status}, {size}: {self.how}"
 
 
 @dataclass(frozen=True)
@@ -212,41 +159,13 @@ def read_profile(name_or_path: str | os.PathLike[str]) -> Profile:
     shipped = profiles_dir() / f"{text}.json"
     names = list_profiles()
     if text not in names:
-        close = nearest(text, [*names, HOST]) or _nearest_device(text, names)
+        close = nearest(text, [*names, HOST]) or nearest_device(text, names)
         raise InputError(
             f"no device profile is called {text!r}",
             hint=(f"Nearest: {', '.join(close)}. " if close else "")
             + "`dtp-edge devices` lists all of them.",
         )
     return parse_profile(read_profile_json(shipped))
-
-
-def _nearest_device(text: str, names: list[str]) -> list[str]:
-    """Return the profiles of the device whose own name ("Raspberry Pi 4 Model B") is closest to `text`."""
-    devices: dict[str, list[str]] = {}
-    for name in names:
-        document = read_profile_json(profiles_dir() / f"{name}.json")
-        devices.setdefault(document["device"]["name"], []).append(name)
-    letters = {"".join(c for c in device.lower() if c.isalnum()): device for device in devices}
-    return [name for close in nearest(text, letters, 2) for name in devices[letters[close]]][:4]
-
-
-def list_profiles() -> list[str]:
-    """Return the names of the shipped profiles, sorted ("host" is always there besides)."""
-    return sorted(p.stem for p in profiles_dir().glob("*.json") if p.name != "schema.json")
-
-
-def profiles_dir() -> Path:
-    """Return the folder of the shipped profiles: inside an installed wheel, or beside the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "hardware_profiles", package.parent / "hardware_profiles"):
-        if (folder / "schema.json").is_file():
-            return folder
-    raise InputError(
-        "the shipped device profiles are missing",
-        where=str(package / "hardware_profiles"),
-        hint="Install dtp_edge again: `pip install --force-reinstall dtp-edge`.",
-    )
 
 
 def parse_profile(document: Any, *, where: str | None = None) -> Profile:
@@ -265,7 +184,7 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         threads=document["threads"],
         limits=Limits(**document["limits"]),
         memory_bytes_per_second=float(document["memory_bytes_per_second"]),
-        kernels={family: _kernel(k) for family, k in document["kernels"].items()},
+        kernels={family: kernel_model(k) for family, k in document["kernels"].items()},
         fusion=Fusion(**{**document["fusion"], "activations": tuple(document["fusion"]["activations"])}),
         memory=Memory(**document.get("memory", {})),
         layout=Layout(**document["layout"]) if "layout" in document else None,
@@ -283,28 +202,3 @@ def save_profile(document: Mapping[str, Any], path: str | os.PathLike[str]) -> P
     """Validate a profile document and write it as JSON in one move; return the path."""
     validate_document(document, where=os.fspath(path))
     return write_text(Path(path), json.dumps(document, indent=1, allow_nan=False) + "\n")
-
-
-def _kernel(document: Mapping[str, Any]) -> KernelModel:
-    step = document.get("channel_step", {})
-    steps = (step.get("in_channels", 1), step.get("out_channels", 1))
-    factor = dict(document.get("op_factor", {}))
-    if document["form"] == "table":
-        return TableModel(dict(document), document["source"], steps, factor)
-    bend = document.get("saturation", {})
-    rate = document.get("macs_per_second")
-    if document["form"] == "analytical":
-        rate = document["macs_per_cycle"] * document["clock_hz"]
-    return RateModel(
-        form=document["form"],
-        macs_per_second=rate,
-        bytes_per_second=document["bytes_per_second"],
-        weight_bytes_per_second=document.get("weight_bytes_per_second", document["bytes_per_second"]),
-        overhead_ms=document["overhead_ms"],
-        source=document["source"],
-        channel_step=steps,
-        saturation=(bend.get("in_channels", 0.0), bend.get("out_channels", 0.0), bend.get("pixels", 0.0)),
-        op_factor=factor,
-        spill_bytes=document.get("spill_bytes"),
-        spill_bytes_per_second=document.get("spill_bytes_per_second", 1e12),
-    )

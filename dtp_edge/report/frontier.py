@@ -41,11 +41,15 @@ def front(rows: Sequence[Row]) -> list[Row]:
 def front_gain(row: Row, others: Sequence[Row]) -> float:
     """Return the accuracy of a cell less the best of the others on its device that are at least as fast.
 
-    Below 0 it is on no front. Alone it is the accuracy itself.
+    Below 0 it is on no front. Where none is as fast, it is the mean step from it up the front: the end of
+    a front is worth as much as any other part of it.
     """
     mine, latency = accuracy_of(row) or 0.0, latency_of(row) or 0.0
-    faster = [o for o in others if o != row and (latency_of(o) or 0.0) <= latency]
-    return mine - max((accuracy_of(o) or 0.0 for o in faster), default=0.0)
+    rest = [o for o in others if o != row]
+    faster = [accuracy_of(o) or 0.0 for o in rest if (latency_of(o) or 0.0) <= latency]
+    if faster:
+        return mine - max(faster)
+    return (max((accuracy_of(o) or 0.0 for o in rest), default=mine) - mine) / max(1, len(rest))
 
 
 def knee(points: Sequence[Row]) -> Row | None:

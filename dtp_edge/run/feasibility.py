@@ -24,15 +24,16 @@ def feasibility(
     budget: Budget,
     *,
     exclude: Sequence[str] = (),
+    depth: bool = False,
 ) -> list[dict[str, Any]]:
     """Return one entry a device: `device, feasible, rows, error_text, expected, widths`; one of several
     devices that cannot cost the network has the reason as `refused`.
 
     `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
-    scores choose (training moves channels between layers, the budget stays).
+    scores choose (training moves channels between layers, the budget stays). With `depth` branches may go.
     """
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
-    network, checks = traced(model, example_arguments(model, example_inputs), exclude)
+    network, checks = traced(model, example_arguments(model, example_inputs), exclude, depth=depth)
     scores = initial_scores(network)
     entries = []
     for profile in profiles:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,8 @@ class Cut:
     """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
 
     `training` is what the weights went through, if the run had data, `calibration` how they were fitted
-    without it; `notes` say what the cut cannot do.
+    without it; `notes` say what the cut cannot do; `rises` how much the loss rose without each branch, by
+    name, where that was measured.
     """
 
     task: Task
@@ -40,6 +42,7 @@ class Cut:
     checks: tuple[Check, ...]
     training: TrainingOutcome | None = None
     notes: tuple[str, ...] = ()
+    rises: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibrated | None = None
 
     @property
@@ -50,7 +53,7 @@ class Cut:
         return (*notes, *(text for outcome in outcomes if outcome is not None for text in outcome.warnings))
 
     @classmethod
-    def of(cls, task: Task, keep: np.ndarray) -> Cut:
+    def of(cls, task: Task, keep: np.ndarray, rises: Mapping[str, float] | None = None) -> Cut:
         """Cut the network as it is.
 
         **Raises:** `CheckError` if a proof fails or a budget does not hold on the final widths, `InputError`
@@ -60,15 +63,17 @@ class Cut:
         compacted, checks = cut_and_prove(task.network, keep)
         checks = _all_hold(task, keep, checks)
         free, note = with_free_sizes(task.network, keep, compacted)
-        return cls(task, keep, free, checks, notes=(note,) if note else ())
+        return cls(task, keep, free, checks, notes=(note,) if note else (), rises=rises or {})
 
     @classmethod
-    def trained(cls, task: Task, outcome: TrainingOutcome, compacted: Compact) -> Cut:
+    def trained(
+        cls, task: Task, outcome: TrainingOutcome, compacted: Compact, rises: Mapping[str, float]
+    ) -> Cut:
         """Take the network that was fine-tuned after the cut; raises what `of` does.
 
         Its weights are put back into the dense one, so that the masked network computes the same.
         """
-        return cls._put_back(task, outcome.keep, compacted, training=outcome)
+        return cls._put_back(task, outcome.keep, compacted, training=outcome, rises=rises)
 
     @classmethod
     def calibrated(cls, task: Task, keep: np.ndarray, compacted: Compact, outcome: Calibrated) -> Cut:

@@ -73,7 +73,9 @@ class Common:
         self.options, self.grid, self.folder = subject.options, grid, folder
         inputs = example_arguments(subject.model, subject.example_inputs)
         with seeded(self.options.seed), as_in_a_plain_process(subject.model):
-            network, checks = traced(subject.model, inputs, self.options.exclude)
+            network, checks = traced(
+                subject.model, inputs, self.options.exclude, depth=self.options.drops_branches
+            )
         self.traced = Traced(network, checks, weights_sha256(subject.model))
         self._weights = {k: t.detach().clone() for k, t in network.module.state_dict().items()}
 

@@ -75,6 +75,7 @@ def sweep(
     epochs: int | None = None,
     seed: int = 0,
     exclude: Sequence[str] = (),
+    depth: bool | None = None,
     int8: bool = False,
     dynamic_batch: bool = False,
     jobs: int = 1,
@@ -111,6 +112,7 @@ def sweep(
         epochs=epochs,
         seed=seed,
         exclude=tuple(exclude),
+        depth=depth,
         int8=int8,
         dynamic_batch=dynamic_batch,
     )

@@ -82,6 +82,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> Fleet:
 
 def test_the_stated_error_is_that_of_a_fit_without_the_family(fleet, monkeypatch):
     monkeypatch.setattr(fleet_module, "_SDS", ((0.3, 0.5), (0.6, 0.8)))
+    monkeypatch.setattr(fleet_module, "_NOISES", (0.1, 0.2))
     fit = fit_fleet(fleet)
     held = fit.held[1]
     spec = [rate_spec(SHAPE, a, b) for a, b in ((0.3, 0.5), (0.6, 0.8))]
@@ -200,7 +201,7 @@ def test_at_least_sixty_profiles_and_twenty_five_of_npus_and_gpus():
 
 
 def test_recipe_kinds_are_found_by_themselves():
-    assert {"ncnn", "qualcomm", "vitis", "rockchip", "netspresso jetson", "coral"} <= set(kinds())
+    assert {"ncnn", "qualcomm", "vitis", "rockchip", "netspresso jetson-orin", "coral"} <= set(kinds())
     assert {recipe["kind"] for recipe in recipes().values()} <= set(kinds())
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from dtp_edge.fitting.rate_documents import kernel_documents
 from dtp_edge.fitting.rates import (
     Board,
     HeldOut,
@@ -28,7 +29,6 @@ from dtp_edge.fitting.rates import (
     Rate,
     RateSpec,
     fit_population,
-    kernel_documents,
     leave_family_out,
 )
 from dtp_edge.fitting.recipes.kind import Kind, Parts

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dtp_edge.fitting.networks import shipped_networks
-from dtp_edge.fitting.recipes.fleet import Fleet, Measurement, Shape, fleet_kind
+from dtp_edge.fitting.recipes.fleet import Fleet, Measurement, Shape, at_most, fleet_kind
 from dtp_edge.fitting.recipes.kind import Recipe
 from dtp_edge.fitting.recipes.tables import Found, read_samples
 
@@ -37,7 +37,7 @@ def fleet(data: Path, group: str) -> Fleet:
         return name, family, (), 1.0
 
     read_samples(data / "coral" / "edgetpu_benchmarks.csv", row)
-    fastest = {"": dict.fromkeys(("conv", "conv1x1", "linear"), _SYSTOLIC_PEAK)}
+    fastest = {"": at_most(_SYSTOLIC_PEAK)}
     shape = Shape(1e12, 2e10, 5e9, 1.0, 2e6, input=5e8)
     return Fleet(group, "npu", shape, boards, {}, fastest, cache_elements=_SRAM_BYTES, left_out=left)
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from dtp_edge.fitting.averaged import Averaged, Form, fit_averaged
 from dtp_edge.fitting.networks import FUSIONS, NetworkKernel, shipped_networks
-from dtp_edge.fitting.rates import Board, KernelRates, Rate, RateSpec, Sample, kernel_documents
+from dtp_edge.fitting.rate_documents import kernel_documents
+from dtp_edge.fitting.rates import Board, KernelRates, Rate, RateSpec, Sample
 from dtp_edge.fitting.recipes.kind import Kind, Parts, Recipe
 from dtp_edge.fitting.recipes.tables import Found, read_samples
 from dtp_edge.fitting.rows import KernelRow
@@ -113,6 +114,11 @@ def channel_steps(step: int, *, inputs: bool = True, depthwise: bool = True) -> 
     both = {"in_channels": step, "out_channels": step} if inputs else {"out_channels": step}
     steps = {key: dict(both) for key in ("conv1x1", "conv3x3", "conv", "linear")}
     return {**steps, "depthwise": {"out_channels": step}} if depthwise else steps
+
+
+def at_most(macs_per_second: float, rates: Sequence[str] = ("conv", "conv1x1", "linear")) -> dict[str, float]:
+    """Return the bound of a data sheet for these rates."""
+    return {rate: macs_per_second for rate in rates}  # noqa: C420  fromkeys would not be a dict of str to a checker
 
 
 def rate_spec(shape: Shape, compute_sd: float, sd: float) -> RateSpec:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dtp_edge.fitting.rate_documents import kernel_documents
 from dtp_edge.fitting.rates import (
     Board,
     HeldOut,
@@ -24,7 +25,6 @@ from dtp_edge.fitting.rates import (
     Sample,
     design,
     fit_population,
-    kernel_documents,
     leave_family_out,
     prior,
     solve,

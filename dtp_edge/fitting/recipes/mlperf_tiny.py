@@ -69,6 +69,11 @@ def _entry(board: Mapping[str, Any]) -> Recipe:
         "threads": 1,
         "limits": {"ram_bytes": ram, "flash_bytes": flash},
         "memory_bytes_per_second": clock * 0.15e6,
+        "power": {
+            "file": "mlperf_tiny_1.3/results.csv",
+            "division": "closed",
+            "system": board["system"],
+        },
         "provenance": {
             "source": "MLPerf Tiny v1.3, closed division, four networks; "
             "ratio of MACs to bytes from the STM32H747 fit",

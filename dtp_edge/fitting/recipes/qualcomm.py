@@ -25,15 +25,11 @@ _ASKED = {"fp16": 0.25, "w8a8": 0.2}
 
 
 def fleet(data: Path, group: str) -> Fleet:
-    """Return all devices of one "runtime precision".
-
-    QNN's are those whose profiles are TFLite's as well: they teach the prior what the layers cost each other.
-    """
+    """Return all devices of one "runtime precision"."""
     runtime, precision = group.split()
     wanted = {"fp16": "float"}.get(precision, precision)
-    runtimes = {runtime, "tflite"}
     boards = {
-        d["board"] for d in _TABLE["devices"] if d["runtime"] in runtimes and precision in d["precisions"]
+        d["board"] for d in _TABLE["devices"] if d["runtime"] == runtime and precision in d["precisions"]
     }
 
     def row(line: Mapping[str, str]) -> Line | None:

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dtp_edge.fitting.recipes.fleet import Fleet, Line, Shape, channel_steps, fleet_kind, read_fleet_table
+from dtp_edge.fitting.recipes.fleet import (
+    Fleet,
+    Line,
+    Shape,
+    at_most,
+    channel_steps,
+    fleet_kind,
+    read_fleet_table,
+)
 from dtp_edge.fitting.recipes.kind import Recipe
 
 _TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
@@ -30,7 +38,7 @@ def fleet(data: Path, group: str) -> Fleet:
         "": channel_steps(16),
         **{d: channel_steps(32) for d in found if d.startswith(("RK3588", "RK3576"))},
     }
-    fastest = {d["board"]: dict.fromkeys(_PEAKED, d["peak"]) for d in _TABLE["devices"]}
+    fastest = {d["board"]: at_most(d["peak"], _PEAKED) for d in _TABLE["devices"]}
     return Fleet(group, "npu", Shape(5e11, 1e10, 1e10, 5.0, 262_144), found, steps, fastest, left_out=left)
 
 

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from dtp_edge.fitting.networks import shipped_networks
-from dtp_edge.fitting.recipes.fleet import Fleet, Line, Shape, channel_steps, fleet_kind, read_fleet_table
+from dtp_edge.fitting.recipes.fleet import (
+    Fleet,
+    Line,
+    Shape,
+    at_most,
+    channel_steps,
+    fleet_kind,
+    read_fleet_table,
+)
 from dtp_edge.fitting.recipes.kind import Recipe
 
 _TABLE = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
@@ -41,9 +49,7 @@ def fleet(data: Path, group: str) -> Fleet:
 
     path = data / "vitis_ai_2.5" / "perf_unpruned.csv"
     found, left = read_fleet_table(path, _agreeing(), "npu", row)
-    fastest = {
-        d["board"]: dict.fromkeys(("conv", "conv1x1", "linear"), d["peak"]) for d in devices if "peak" in d
-    }
+    fastest = {d["board"]: at_most(d["peak"]) for d in devices if "peak" in d}
     return Fleet(group, "npu", _GROUPS[group], found, {"": channel_steps(_PARALLEL)}, fastest, left_out=left)
 
 
