@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,9 +49,11 @@ def _train(
     network, cuts, keeps, learners = task.network, [], [], []
 
     def make_learner(steps: int) -> MaskLearner:
-        batches = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
-        begin = {} if options.warm is None else options.warm.begin(task)
-        learners.append(task.learner(steps, batches=batches, **begin))
+        given: dict[str, Any] = {
+            "batches": itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
+        }
+        given |= {} if options.warm is None else options.warm.begin(task)
+        learners.append(task.learner(steps, **given))
         return learners[-1]
 
     def cut(keep: np.ndarray) -> nn.Module:

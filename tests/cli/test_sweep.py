@@ -122,7 +122,6 @@ def test_a_sweep_in_a_file_is_run_and_its_page_made_again(
     [
         (("--device", TWO), 2, "name a budget"),
         (("--sweep", "nothing.toml"), 2, "no such file"),
-        (("--device", f"{DEVICE},{DEVICE}", "--macs", "50%"), 2, "given twice"),
         (("--device", TWO, "--macs", "50%", "--within", "soon"), 2, "--within"),
         (("--device", TWO, "--macs", "0.001%,0.002%"), 3, "no cell"),
         (("--device", TWO, "--macs", "50%", "--resume", "--out", "none"), 2, "holds no checkpoint"),
