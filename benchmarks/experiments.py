@@ -50,7 +50,15 @@ EXPERIMENTS = {
         "benchmarks.networks:whole_page",
         (*_ONNX, "torchvision", "timm"),
     ),
+    "depth_networks": Experiment(
+        "benchmarks.depth_networks",
+        "depth_networks.jsonl",
+        "depth_networks.md",
+        "benchmarks.depth_networks:whole_page",
+        (*_ONNX, "torchvision", "timm"),
+    ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
+    "random_branches": Experiment("benchmarks.random_branches", "random_branches.json", packages=_ONNX),
     "kills": Experiment("benchmarks.kills", "kills.jsonl", packages=_ONNX),
     "peer_speed": Experiment(
         "benchmarks.peer_speed",

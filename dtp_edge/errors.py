@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import linecache
 import os
-import sysconfig
-import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -92,6 +88,8 @@ class Interrupted(DtpEdgeError):
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the known names closest to `name`, best first: spelt like it, or with it inside."""
+    import difflib  # here and below: slow to import, and only wanted where something is wrong
+
     known = list(known)
     plain = {one: _letters(one) for one in known}
     wanted = _letters(name)
@@ -115,6 +113,10 @@ def users_line(error: BaseException | None) -> str | None:
 
     That is: not torch's, not dtp_edge's, not the standard library's; None if there is none.
     """
+    import linecache
+    import sysconfig
+    import traceback
+
     library = Path(sysconfig.get_path("stdlib"))
     while error is not None:
         for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):

@@ -96,6 +96,17 @@ def test_the_rooms_themselves_form_no_circle() -> None:
         below(name)
 
 
+def test_the_guide_lists_the_rooms_from_the_ground_up() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = text.split("## Rooms")[1].split("\n## ")[0].splitlines()
+    listed = [
+        name.strip(" `") for row in rows if row.startswith("| `") for name in row.split("|")[1].split(",")
+    ]
+    assert sorted(listed) == sorted(ALLOWED)
+    for name, below in ALLOWED.items():
+        assert below <= set(listed[: listed.index(name)]), f"{name} stands above what it knows"
+
+
 def test_no_modules_form_a_circle() -> None:
     def reached(start: str) -> set[str]:
         seen: set[str] = set()

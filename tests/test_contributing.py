@@ -14,6 +14,7 @@ import torch
 from helpers.own_package import install, run_with
 from onnx import TensorProto, helper
 
+from dtp_edge.measure.printout import open_content, readers
 from dtp_edge.onnx.reader import load_onnx, registry, supported_operators
 from dtp_edge.onnx.rewriting import run_passes
 
@@ -69,3 +70,16 @@ def test_the_runtime(tmp_path: Path) -> None:
     use += f"(found,) = check_runtimes({str(tmp_path / 'm.onnx')!r}, ['reference'])\n"
     use += "print(found.status, found.version, list_runtimes()[-1].install)"
     assert run_with(tmp_path, use).split("\n")[0] == f"ok {onnx.__version__} pip install onnx"
+
+
+def test_the_reader_of_a_profiler(tmp_path: Path) -> None:
+    reader = run_example(examples("profiler.md")[0])["READER"]
+    (tmp_path / "made_up.csv").write_text("net,layer,kind,microseconds\nn,stem,Conv,12.5\nn,head,Gemm,3\n")
+    content = open_content(tmp_path / "made_up.csv")
+    assert reader.recognises(content)
+    assert not any(other.recognises(content) for other in readers().values())
+    found = reader.read(content, None)
+    assert [(row.names, row.type, row.time) for row in found.rows] == [
+        (("stem",), "Conv", 12.5),
+        (("head",), "Gemm", 3.0),
+    ]

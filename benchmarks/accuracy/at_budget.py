@@ -10,6 +10,10 @@ the chosen one. `--distill 0` is the table without the dense network's logits. M
 
     ours-macs, ours-latency          masks learned under that budget; latency as predicted for `--device`
     ours-macs-inside, ours-latency-inside  the same, inside the blocks only (what the peers may prune)
+    ours-depth-macs, ours-depth-latency   the same with whole branches in the same transport
+    greedy-depth-macs, greedy-depth-latency  branches only, widths full: one after the other the one without
+                                     which the loss is lowest (training batches, batch statistics renewed,
+                                     measured anew after each), until the budget holds
     tp-{l2,taylor,group}-{global,local}   Torch-Pruning, inside the blocks only where a shortcut pads
                                      channels (there it changes the function), all channels elsewhere
     uniform, random                  the same share of every group: the largest by L2, or any
@@ -58,14 +62,17 @@ from dtp_edge.training import (
     train_base,
     with_seed,
 )
+from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.runtime import move
-from dtp_edge.transport import Budget, initial_scores, prices
+from dtp_edge.transport import Budget, Meter, initial_scores, prices
+from dtp_edge.transport.branch_losses import losses_of
 from dtp_edge.transport.harden import MIN_KEEP
 from dtp_edge.zoo import resolve_model
 
 PEERS = [f"tp-{setting}" for setting in PEER_SETTINGS]
 OURS = ["ours-macs", "ours-macs-inside", "ours-latency", "ours-latency-inside"]
-METHODS = [*OURS, *PEERS, "uniform", "random", "control"]
+DEPTH = ["ours-depth-macs", "ours-depth-latency", "greedy-depth-macs", "greedy-depth-latency"]
+METHODS = [*OURS, *DEPTH, *PEERS, "uniform", "random", "control"]
 
 
 class Bench:
@@ -117,33 +124,27 @@ class Bench:
             gradient_clip=o.clip,
             distill=o.distill if distill is None else distill,
             temperature=o.temperature,
+            block_distill=o.block_distill,
             mixed_precision=o.precision,
             channels_last=True,
         )
         return with_seed(recipe, seed)
 
     def ours(
-        self, session: Session, teacher: nn.Module, budget: Budget, inside: bool
-    ) -> tuple[nn.Module, Any]:
+        self, session: Session, teacher: nn.Module, budget: Budget, method: str
+    ) -> tuple[nn.Module, Any, BlockDistillation | None]:
         """Learn masks for a share of the steps, cut; the tuned rest is left to the caller."""
         o, recipe = self.options, session.recipe
         model = copy.deepcopy(self.model)
+        inside, depth = method.endswith("inside"), "depth" in method
         # a norm behind a block carries the residual stream: excluding it leaves the stream whole
         exclude = [n for n, _ in model.named_modules() if n == "bn1" or n.endswith("bn2")] if inside else []
-        network = trace_network(model, (self.x,), exclude=exclude)
+        network = trace_network(model, (self.x,), exclude=exclude, depth=depth)
         task = Task.of(network, load_profile(o.device), budget)
-        batches = self.gradient_batches(recipe.seed) if o.start == "taylor" else None
-        price = prices(network, task.cost, task.limits) if o.price else None
-        scores = initial_scores(network, o.start, batches, price=price)
-        learner = task.learner(
-            session.steps(recipe.mask_epochs),
-            scores=scores,
-            logit_scale=o.logit_scale,
-            ramp=o.ramp,
-            min_keep=o.min_keep,
-        )
-        learn_masks(learner, session, teacher)
-        keep = learner.harden()
+        if method.startswith("greedy"):
+            keep = greedy_branches(task, self.gradient_batches(recipe.seed, 4))
+        else:
+            keep = self.learned(task, session, teacher, depth)
         if o.restart:
             move_weights(network.module, teacher)
         compacted = compact(network, keep)
@@ -151,7 +152,28 @@ class Bench:
             images = torch.cat([x for x, _ in self.gradient_batches(recipe.seed, 4)])
             images = images.to(session.runtime.device)
             refit(network, compacted, teacher.state_dict(), (images,), ridge=o.ridge)
-        return compacted.module, network.widths(keep)
+        blocks = None
+        if o.block_distill:
+            in_graph = compacted.kind == "graph"
+            blocks = BlockDistillation.of_compact(network, keep, compacted.module, teacher, in_graph=in_graph)
+        return compacted.module, network.widths(keep), blocks
+
+    def learned(self, task: Task, session: Session, teacher: nn.Module, depth: bool) -> np.ndarray:
+        """What stays after masks were learned for their share of the steps."""
+        o, recipe, network = self.options, session.recipe, task.network
+        batches = self.gradient_batches(recipe.seed, 4 if depth else 8) if o.start == "taylor" else None
+        price = prices(network, task.cost, task.limits) if o.price else None
+        scores = None if depth else initial_scores(network, o.start, batches, price=price)
+        learner = task.learner(
+            session.steps(recipe.mask_epochs),
+            batches=batches if depth else None,
+            scores=scores,
+            logit_scale=o.logit_scale,
+            ramp=o.ramp,
+            min_keep=o.min_keep,
+        )
+        learn_masks(learner, session, teacher)
+        return learner.harden()
 
     def same_share(self, seed: int, largest: bool) -> tuple[nn.Module, Any]:
         """The same share of every group, by bisection on the MACs."""
@@ -203,12 +225,12 @@ class Bench:
         masks = round(o.share * o.steps) if method.startswith("ours") else 0
         recipe = replace(recipe, mask_epochs=masks * self.epochs, tune_epochs=(o.steps - masks) * self.epochs)
         session = open_session(self.data, recipe)
-        teacher = copy.deepcopy(self.model).requires_grad_(False)
+        teacher, blocks = copy.deepcopy(self.model).requires_grad_(False), None
         if given is not None:
             module, widths = given
-        elif method.startswith("ours"):
+        elif method.startswith(("ours", "greedy")):
             budget = Budget(latency=o.latency) if "latency" in method else Budget(macs=o.macs)
-            module, widths = self.ours(session, teacher, budget, inside=method.endswith("inside"))
+            module, widths, blocks = self.ours(session, teacher, budget, method)
         elif method in ("uniform", "random"):
             module, widths = self.same_share(seed, method == "uniform")
         elif method == "control":
@@ -219,7 +241,11 @@ class Bench:
             recalibrate(module, self.data, recipe.recalibrate_batches, o.batch_size, seed)
         row: dict[str, Any] = {"at_cut_holdout": evaluate(module, self.data.holdout)}
         curve = fine_tune(
-            module, session, teacher if recipe.distill else None, name=f"{method}-{seed}-{rate}"
+            module,
+            session,
+            teacher if recipe.distill else None,
+            name=f"{method}-{seed}-{rate}",
+            blocks=blocks,
         )
         # what remains is what did best on the hold-out, which may be what the training began with
         scored = [r["holdout_accuracy"] for r in curve if "holdout_accuracy" in r]
@@ -227,6 +253,24 @@ class Bench:
         row |= {"macs_ratio": macs_of(module, self.x) / self.dense_macs, "widths": widths, "rate": rate}
         row |= {"seconds": round(time.time() - began), "cpu_seconds": round(time.process_time() - cpu)}
         return module, row
+
+
+def greedy_branches(task: Task, batches: list[Any]) -> np.ndarray:
+    """Which atoms stay where only branches go: always the one without which the loss is lowest now."""
+    network, meter = task.network, Meter(task.network, task.cost, task.limits)
+    keep = np.ones(network.n_atoms, dtype=bool)
+    while not meter.fits(network.opened(keep).astype(float)):
+        tried = []
+        for branch in network.branches:
+            less = keep.copy()
+            less[branch.atom] = False
+            if keep[branch.atom] and network.depth.fault(less) is None:
+                tried.append(less)
+        if not tried:
+            raise SystemExit("branches alone do not reach the budget")
+        masks = np.stack([network.opened(less) for less in tried]).astype(float)
+        keep = tried[int(np.argmin(losses_of(network, masks, batches)))]
+    return network.settled(keep)
 
 
 def move_weights(module: nn.Module, source: nn.Module) -> None:
@@ -301,6 +345,7 @@ def parser_of_options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--clip", type=float, default=None, help="of the gradient's norm, for every method")
     parser.add_argument("--distill", default="0.5", help="weights of the dense network's logits")
     parser.add_argument("--temperature", type=float, default=4.0)
+    parser.add_argument("--block-distill", type=float, default=0.0, help="weight of block outputs, ours only")
     parser.add_argument("--share", type=float, default=0.4, help="of the steps that learn masks")
     parser.add_argument("--start", default="taylor", help="initial scores of ours")
     parser.add_argument("--price", type=int, default=1, help="0: initial scores that know no cost")

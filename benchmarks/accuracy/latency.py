@@ -65,13 +65,14 @@ def pruned(bench: Bench, variant: str, ratio: float) -> nn.Module:
 
 def train_ours(bench: Bench, options: argparse.Namespace) -> None:
     """Masks under each predicted latency, fine-tune, export; the row waits for its measurement."""
-    method = options.methods if options.methods in ("ours-latency", "ours-latency-inside") else "ours-latency"
+    method = options.methods or "ours-latency"
     for seed in map(int, options.seeds.split(",")):
         for target in options.targets.split(","):
             bench.options.latency = target
             module, row = bench.run(method, seed, float(options.rates))
-            name = f"{method}.{target.rstrip('%')}.{seed}"
-            row |= {"method": method, "target": target, "seed": seed}
+            blocks = f"+b{options.block_distill:g}" if options.block_distill else ""
+            name = f"{method}{blocks}.{target.rstrip('%')}.{seed}"
+            row |= {"method": method + blocks, "target": target, "seed": seed}
             finish(bench, module, row, options)
             export_onnx(copy.deepcopy(module).eval(), (bench.x,), Path(options.files) / f"{name}.onnx")
 
@@ -144,7 +145,9 @@ def finish(bench: Bench, module: nn.Module, row: dict[str, Any], options: argpar
     if not options.explore:
         row["test"] = evaluate(module, bench.data.test)
     settings = {
-        k: v for k, v in vars(options).items() if k in ("distill", "steps", "refit", "device", "share")
+        k: v
+        for k, v in vars(options).items()
+        if k in ("distill", "block_distill", "steps", "refit", "device", "share")
     }
     row |= {"base": bench.base_test, "settings": settings}
     EXPERIMENTS["accuracy_latency"].append(row, Path(options.files) / "rows.jsonl")

@@ -15,3 +15,15 @@ def random_keep(network: PrunableNetwork, share: float, seed: int) -> np.ndarray
         count = g.stop - g.start
         keep[g.start + rng.permutation(count)[: max(1, round(share * count))]] = True
     return keep
+
+
+def random_depth(network: PrunableNetwork, share: float, seed: int) -> np.ndarray:
+    """Return a `random_keep` with half of all gates closed, at least one, as far as that leaves a network."""
+    rng = np.random.default_rng(seed)
+    keep = random_keep(network, share, seed)
+    order = [network.branches[i].atom for i in rng.permutation(len(network.branches))]
+    for number, atom in enumerate(order):
+        keep[atom] = number > 0 and rng.random() < 0.5
+        if network.depth.fault(keep) is not None:
+            keep[atom] = True
+    return keep

@@ -564,14 +564,14 @@ class RandomNetwork(nn.Module):
         return self.head(x.mean(1))
 
 
-def trace_quickly(model: nn.Module, dynamic_batch: bool) -> PrunableNetwork:
+def trace_quickly(model: nn.Module, dynamic_batch: bool, depth: bool = False) -> PrunableNetwork:
     """Trace a random network; with a fixed batch torch.export takes a third of the time."""
     inputs = (torch.randn(2, 3, 4, 4),)
     if dynamic_batch:
-        return trace_network(model, inputs)
+        return trace_network(model, inputs, depth=depth)
     with evaluating(model):
         program = torch.export.export(model, inputs, strict=False)
-    return label_network(model, graph_of(program, model), inputs, dynamic_batch=False)
+    return label_network(model, graph_of(program, model), inputs, dynamic_batch=False, depth=depth)
 
 
 def _blocks(known: dict[str, Callable[..., Step]], plan: Plan, width: int) -> tuple[nn.ModuleList, int]:

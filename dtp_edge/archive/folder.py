@@ -57,6 +57,7 @@ SCHEMA: dict[str, Any] = {
             },
         },
         "kept": {"type": "object", "additionalProperties": {"type": "object"}},
+        "branches": {"type": "array", "items": {"type": "object"}},
         "weights_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "inputs": {
             "type": "array",
@@ -117,7 +118,8 @@ def save_pruned(
     """Write `model.safetensors` and `widths.json` to `out_dir`; return their paths.
 
     `kept` in the JSON names the surviving indices of every cut dimension of every dense tensor, enough to
-    repeat the surgery by hand.
+    repeat the surgery by hand; a tensor that went with a branch has `{"0": []}` there. `branches`, where the
+    network has some, tells of each addition's operand whether it is still there.
     """
     compact.sync()
     out = Path(out_dir)
@@ -130,6 +132,7 @@ def save_pruned(
         "widths": {n: list(w) for n, w in network.widths(np.asarray(keep, dtype=bool)).items()},
         "frozen": [[f.name, f.reason] for f in network.frozen],
         "kept": {n: {str(d): i for d, i in dims.items()} for n, dims in compact.kept.items()},
+        **_branches(network, compact),
         "inputs": [
             {"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")}
             for x in leaves(network.example_inputs)
@@ -143,6 +146,18 @@ def save_pruned(
     write_bytes(out / WEIGHTS, weights)
     write_text(out / WIDTHS, json.dumps(document, allow_nan=False))
     return out / WEIGHTS, out / WIDTHS
+
+
+def _branches(network: PrunableNetwork, compact: Compact) -> dict[str, Any]:
+    """Return what to write of branches, nothing for a network that was pruned without them."""
+    if not network.branches:
+        return {}
+    gone = {branch.name for branch in compact.branches}
+    rows = [
+        {"name": b.name, "addition": b.addition, "operand": b.operand, "kept": b.name not in gone}
+        for b in network.branches
+    ]
+    return {"branches": rows}
 
 
 def _stored_tensors(module: CompactGraph) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:

@@ -175,7 +175,8 @@ def _check_arguments(op: str, target: Any, args: tuple[Any, ...], kwargs: dict[s
     elif op == "call_function":
         plain = all(isinstance(a, fx.Node | int | float) for a in args)
         sizes = plain and not kwargs and 1 <= len(args) <= 2
-        fault = None if sizes or _opens_input(target, args, kwargs) else "has arguments that are not sizes"
+        fits = sizes or _opens_input(target, args, kwargs)
+        fault = None if fits else "has arguments that are not sizes"
     elif op != "output" and (args or kwargs):
         fault = "has arguments"
     elif op == "output" and (len(args) != 1 or kwargs):

@@ -12,7 +12,8 @@ from dtp_edge.cost.network_cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import Dim, Layer, LayerGraph, Tensor
 from dtp_edge.measure.devices import load_profile
-from dtp_edge.profiles.profile import Profile, list_profiles
+from dtp_edge.profiles.profile import Profile
+from dtp_edge.profiles.shipped import list_profiles
 
 COLUMNS = 80
 STAIRCASE = (4, 8, 12, 15, 16, 17, 20, 24, 28, 31, 32, 33, 36, 40, 48, 56, 63, 64, 65, 80, 96)
@@ -23,18 +24,33 @@ class DeviceRow:
     """One profile of the list. `error` is short text such as "±8 %", `status` how it came about."""
 
     name: str
+    device: str
     chip: str
+    kind: str
+    vendor: str
     runtime: str
     precision: str
     threads: int
     error: str
     status: str
 
+    def texts(self) -> tuple[str, ...]:
+        """Return what a text is looked for in."""
+        return self.name, self.device, self.chip, self.vendor, self.runtime
 
-def device_rows(precision: str | None = None, runtime: str | None = None) -> list[DeviceRow]:
-    """Return the shipped profiles, optionally of one precision or runtime (part of its name).
 
-    Raises `InputError` for a filter that nothing passes.
+def device_rows(
+    precision: str | None = None,
+    runtime: str | None = None,
+    *,
+    kind: str | None = None,
+    vendor: str | None = None,
+    text: str | None = None,
+) -> list[DeviceRow]:
+    """Return the shipped profiles, optionally of one precision, runtime (part of its name), kind ("cpu",
+    "gpu", "npu") or vendor (part of its name), or that have a text in any of their names.
+
+    Raises `InputError` for filters that nothing passes.
     """
     profiles = [load_profile(name) for name in list_profiles()]
     rows = [device_row(profile) for profile in profiles]
@@ -42,9 +58,15 @@ def device_rows(precision: str | None = None, runtime: str | None = None) -> lis
         rows = [row for row in rows if row.precision == precision.lower()]
     if runtime is not None:
         rows = [row for row in rows if runtime.lower() in row.runtime.lower()]
+    if kind is not None:
+        rows = [row for row in rows if row.kind == kind]
+    if vendor is not None:
+        rows = [row for row in rows if vendor.lower() in row.vendor.lower()]
+    if text is not None:
+        rows = [row for row in rows if text.lower() in " ".join(row.texts()).lower()]
     if not rows:
-        precisions, runtimes = {p.precision for p in profiles}, {p.runtime.name for p in profiles}
-        hint = f"Precisions: {', '.join(sorted(precisions))}; runtimes: {', '.join(sorted(runtimes))}."
+        precisions, vendors = {p.precision for p in profiles}, {p.device.vendor for p in profiles}
+        hint = f"Precisions: {', '.join(sorted(precisions))}; vendors: {', '.join(sorted(vendors))}."
         raise InputError("no device profile passes these filters", hint=hint)
     return rows
 
@@ -54,7 +76,10 @@ def device_row(profile: Profile) -> DeviceRow:
     error = profile.error.median_relative
     return DeviceRow(
         name=profile.name,
+        device=profile.device.name,
         chip=profile.device.chip,
+        kind=profile.device.kind,
+        vendor=profile.device.vendor,
         runtime=f"{profile.runtime.name} {profile.runtime.version}",
         precision=profile.precision,
         threads=profile.threads,
@@ -112,7 +137,7 @@ def _speeds(profile: Profile) -> list[str]:
         except InputError:
             continue
         result = cost.evaluate(cost.dense_sizes())
-        ms = result["latency_ms"] - profile.graph_overhead_ms
+        ms = sum(layer.latency_ms for layer in cost.by_layer(cost.dense_sizes()))
         guess = " *" if cost.extrapolations() else ""
         if ms > 0:
             found.append((result["macs"] / ms / 1e6, what, ms, guess))
@@ -128,6 +153,8 @@ def _limits(profile: Profile) -> list[str]:
         lines.append(f"  power: {1e3 * profile.power.watts:.3g} mW, {spread} between networks")
     rate = profile.memory_bytes_per_second / 1e9
     lines.append(f"  memory: {rate:.3g} GB/s; one call: {profile.graph_overhead_ms:.3g} ms")
+    if profile.input_ns_per_value:
+        lines.append(f"  the host's share: {profile.input_ns_per_value:.3g} ns for each value of the input")
     if profile.weight_cache is not None:
         beyond, rate = _bytes(profile.weight_cache.bytes), profile.weight_cache.bytes_per_second / 1e9
         lines.append(f"  a network's weights beyond {beyond} are read at {rate:.3g} GB/s on top")

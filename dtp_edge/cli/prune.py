@@ -24,19 +24,17 @@ Prune a trained network to a budget on a named device, and prove the result.
 MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
 --device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
 Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
-               --keep 50% (of all channels) each=50% (of every group) GROUP=40%
-               --energy 5mJ (where the profile knows the board's power)
+               --energy 5mJ --keep 50% (of all channels) each=50% GROUP=40%
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
 Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
                --set KEY=VALUE  --workers N; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
-               --on ssh://USER@HOST: time dense and pruned on that board
-Many cells     --sweep FILE --jobs N --ray ADDRESS --within 2h --per-cell X --warm
-Instead        --plan: what can be had (--device a,b,c)   --demo: two minutes
+               --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
+Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
+Instead        --plan: what can be had (--device a,b or all)  --demo: two minutes
 
 Examples
-  {program} --demo
   {program} resnet20 --device rpi4-ncnn-fp32-1t --latency 50% --plan
   {program} net.py:build --weights w.safetensors --data imagefolder:DIR \\
       --device stm32h747-cubeai-int8 --ram 256KiB --flash 512KiB --int8
@@ -55,13 +53,13 @@ the dense network (60%); all of them hold.
   optimizer   optimizer (sgd adamw) learning_rate (or base_ mask_ tune_ score_
               learning_rate) momentum weight_decay gradient_clip warmup
               schedule (cosine linear step onecycle constant)
-  loss        distill (0: labels only) temperature label_smoothing
+  loss        distill (0: labels only) block_distill temperature label_smoothing
   otherwise   mixed_precision (no bf16 fp16) channels_last ema
               recalibrate_batches refit_images"""
 
 GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
-    "Network": ("device", "weights", "input_shape", "exclude"),
+    "Network": ("device", "weights", "input_shape", "exclude", "depth"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
     "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
@@ -103,7 +101,7 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     "--device",
     metavar="NAME",
     shell_complete=device_names,
-    help="Profile name, JSON file, or host; a,b,c are many.",
+    help="Profile name, JSON file, or host; a,b,c are many; all with --plan.",
 )
 @click.option("--latency", metavar="X", help="Latency budget: 25ms or 60%; 70%,50% are many.")
 @click.option("--ram", metavar="X", help="RAM budget: 256KiB or 60%.")
@@ -138,6 +136,11 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     help="Shape of one input, where MODEL does not say; NAME=C,H,W;NAME=… of an ONNX file.",
 )
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
+@click.option(
+    "--depth/--no-depth",
+    default=None,
+    help="Whether whole residual branches may go [default: where there is --data].",
+)
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data.")
 @click.option("--dynamic-batch", is_flag=True, help="Export with a free batch size.")
 @click.option(

@@ -62,6 +62,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         epochs=request["epochs"],
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
+        depth=request["depth"],
         resume=request["resume"],
         force=request["force"],
         int8=request["int8"],
@@ -202,8 +203,11 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     from dtp_edge.transport import Budget
 
     module, inputs, _ = _network(request, None)
-    names = list(dict.fromkeys(name.strip() for name in request["device"].split(",") if name.strip()))
-    plans = feasibility(module, inputs, names, budget_of(request, Budget), exclude=request["exclude"])
+    names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
+    depth = request["data"] is not None if request["depth"] is None else request["depth"]
+    plans = feasibility(
+        module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
+    )
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:
@@ -218,6 +222,13 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
             "no device in this plan can meet the budget",
             hint="Raise it to the smallest reachable values above.",
         )
+
+
+def named_devices(given: list[str]) -> list[str]:
+    """Return the devices of a list, each once; `all` stands for every shipped profile."""
+    from dtp_edge.profiles import list_profiles
+
+    return list(dict.fromkeys(name for one in given for name in (list_profiles() if one == "all" else [one])))
 
 
 def _show_plan(entry: dict[str, Any], *, verbose: bool) -> None:
@@ -260,6 +271,8 @@ def _show_fleet(plans: list[dict[str, Any]]) -> None:
     """Print one line a device: what is asked, what could be had, what is expected."""
     rows = []
     for entry in plans:
+        if "refused" in entry:
+            rows.append([entry["device"], "cannot be costed", "-", "-", style("no", fg="red")])
         for row in entry["rows"]:
             if row["asked"] is None:
                 continue

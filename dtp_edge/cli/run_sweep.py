@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dtp_edge.cli.console import print_json, quantity, style, table, wrapped
-from dtp_edge.cli.run_prune import asked_for, budget_of
+from dtp_edge.cli.run_prune import asked_for, budget_of, named_devices
 from dtp_edge.cli.sweep_options import axes, per_cell, seconds_of
 from dtp_edge.errors import BudgetError, DtpEdgeError, InputError
 
@@ -40,7 +40,8 @@ def plan_sweep_table(request: dict[str, Any], *, as_json: bool) -> None:
     """Print every cell with what it asks and whether that can be had, in one table."""
     from dtp_edge.sweeps.driver import plan_sweep
 
-    make, grid, profiles = _asked(request | {"data": None})
+    depth = request["data"] is not None if request["depth"] is None else request["depth"]
+    make, grid, profiles = _asked(request | {"data": None, "depth": depth})
     planned = plan_sweep(make, grid, profiles)
     rows = list(planned.rows)
     if as_json:
@@ -103,7 +104,7 @@ def _asked(request: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
     recipes = from_file.get("recipes") or {USUAL: {}}
     if request["data"] is None and not request["plan"] and any(recipes.values()):
         raise InputError("recipes need --data", where=str(request["sweep"]), hint="They say how to train.")
-    profiles = [load_profile(name) for name in devices]
+    profiles = [load_profile(name) for name in named_devices(devices)]
     grid = Grid(tuple(profile.name for profile in profiles), tuple(budgets), recipes)
     return partial(_subject, {**request, "sweep_budget": budgets[0]}), grid, profiles
 

@@ -22,6 +22,7 @@ def show_result(result: PruneResult, *, verbose: bool) -> None:
     _show_accuracy(report)
     passed = sum(check["passed"] for check in report["checks"])
     fact("checks", f"{passed} of {len(report['checks'])} passed: {_worst_checks(report)}")
+    _show_branches(report)
     _show_widths(result, verbose)
     for text in report.get("warnings") or []:
         click.echo(wrapped(style("warning:", fg="yellow"), text))
@@ -95,12 +96,24 @@ def _worst_checks(report: dict[str, Any]) -> str:
     return ", ".join(f"{c['name']} {c['value']:.1e}" if c["value"] else c["name"] for c in equalities)
 
 
+def _show_branches(report: dict[str, Any]) -> None:
+    """Say which branches went and what each saves, where branches could go."""
+    if "depth" not in report:
+        return
+    branches = report["depth"]["branches"]
+    gone = [f"{b['name']} ({digits(b['saves_latency_ms'])} ms)" for b in branches if b["gone"]]
+    if not branches:
+        fact("branches", "no branches: nothing that this network adds can go by itself")
+    else:
+        fact("branches", f"{len(gone)} of {len(branches)} went{': ' if gone else ''}{', '.join(gone)}")
+
+
 def _show_widths(result: PruneResult, verbose: bool) -> None:
-    kept = sum(k for k, _ in result.widths.values())
-    total = sum(t for _, t in result.widths.values())
+    groups = result.report.get("groups") or []
+    kept, total = sum(g["kept"] for g in groups), sum(g["total"] for g in groups)
     count = len(result.frozen)
     frozen = f", {count} part{'' if count == 1 else 's'} left whole" if count else ""
-    fact("channels", f"{kept} of {total} kept in {len(result.widths)} groups{frozen}")
+    fact("channels", f"{kept} of {total} kept in {len(groups)} groups{frozen}")
     if verbose:
         groups = [[name, kept, total] for name, (kept, total) in result.widths.items()]
         click.echo(f"\n{table(['group', 'kept', 'of'], groups)}\n")

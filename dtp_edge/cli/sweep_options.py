@@ -50,7 +50,8 @@ def is_many(request: Mapping[str, Any]) -> bool:
     """Return whether a request has several cells; several devices alone with --plan are a plan."""
     if any(request[name] for name in NAMES) or any("," in text for text in _budgets(request).values()):
         return True
-    return "," in (request["device"] or "") and not request["plan"]
+    several = "," in (request["device"] or "") or request["device"] == "all"
+    return several and not request["plan"]
 
 
 def axes(request: Mapping[str, Any]) -> tuple[list[str], list[dict[str, str]]]:
@@ -87,4 +88,8 @@ def per_cell(text: str | None) -> dict[str, float]:
 
 
 def _budgets(request: Mapping[str, Any]) -> dict[str, str]:
-    return {name: request[name] for name in ("latency", "ram", "flash", "macs", "params") if request[name]}
+    return {
+        name: request[name]
+        for name in ("latency", "ram", "flash", "macs", "params", "energy")
+        if request[name]
+    }

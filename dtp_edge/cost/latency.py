@@ -8,17 +8,20 @@ nearest family or by its bytes over the memory bandwidth, and says so in its sou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dtp_edge.cost.features import FEATURES, GROWING, bent_work, kernel_features
+from dtp_edge.cost.gates import Gates, factors
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM
 from dtp_edge.cost.layout_terms import LayoutTerms
 from dtp_edge.cost.memory import activation_bytes, weight_bytes
 from dtp_edge.cost.resolve import Resolved, resolve
+from dtp_edge.cost.table import TableKernel, table_of
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.cost.weight_cache import ColdWeights
 from dtp_edge.errors import InputError
@@ -39,7 +42,8 @@ class _TableGroup:
 class LatencyModel:
     """Targets and tables for the kernels of one network; `per_kernel` and `upstream` read all targets.
 
-    `views` (see `kernels.Lowered`) are only needed for a profile with blocked layouts.
+    `views` (see `kernels.Lowered`) are only needed for a profile with blocked layouts. `known` holds tables
+    of this profile that were made ready already, by key; new ones are added.
     """
 
     def __init__(
@@ -50,10 +54,14 @@ class LatencyModel:
         precision: str,
         builder: TermBuilder,
         views: Mapping[str, str] | None = None,
+        known: dict[str, TableKernel] | None = None,
     ) -> None:
+        self._known = {} if known is None else known
+        gates = Gates(graph)
         self._graph, self._precision, self._builder = graph, precision, builder
         self.kernels = kernels
-        self.overhead_ms = profile.graph_overhead_ms
+        values = sum(math.prod(d.size for d in graph.tensors[name].shape) for name in graph.inputs)
+        self.overhead_ms = profile.graph_overhead_ms + 1e-6 * profile.input_ns_per_value * values
         self.resolved = [resolve(kernel, profile) for kernel in kernels]
         self.first = builder.new_targets(len(kernels))
         self._roofs: list[tuple[int, int]] = []
@@ -72,16 +80,22 @@ class LatencyModel:
             else:
                 self._add_rates(index, kernel, found.model, factor)
         if self._tables:
-            self._network_bytes = self._count_weights()
+            self._network_bytes = self._count_weights(gates)
         for group in self._tables.values():
             group.first = builder.new_targets(len(FEATURES) * len(group.kernels))
             for place, index in enumerate(group.kernels):
                 step = (1, 1) if profile.layout else self.resolved[index].model.channel_step
                 self._add_features(group, place, kernels[index], step)
         layout = profile.layout
-        self._layout = layout and LayoutTerms(graph, kernels, profile, layout, views or {}, builder)
+        tables = self._known
+        self._layout = layout and LayoutTerms(graph, kernels, profile, layout, views or {}, builder, tables)
         cache = profile.weight_cache
-        self._cold = cache and ColdWeights(graph, kernels, cache, precision, builder)
+        self._cold = cache and ColdWeights(graph, kernels, cache, precision, builder, gates)
+        self._behind = [(i, g) for i, k in enumerate(kernels) if (g := gates.of_kernel(k)) is not None]
+        self._gate_rows = np.array([i for i, _ in self._behind], dtype=np.intp)
+        self._first_gate = builder.new_targets(len(self._behind))
+        for place, (_, gate) in enumerate(self._behind):
+            builder.add(self._first_gate + place, 1.0, factors(gate))
         self._hinge_rows = np.array([h[0] for h in self._hinges], dtype=np.intp)
         self._hinge_targets = np.array([h[1] for h in self._hinges], dtype=np.intp)
         self._hinge_free = np.array([h[2] for h in self._hinges])
@@ -90,14 +104,25 @@ class LatencyModel:
 
     def per_kernel(self, values: np.ndarray) -> np.ndarray:
         """Return latency_ms of each kernel, `[n_kernels]`, from all target values."""
+        latency = self._gates(values) * self._alone(values)
+        if self._cold:
+            self._cold.add(values, latency)
+        return latency
+
+    def _gates(self, values: np.ndarray) -> np.ndarray:
+        """Return how far the gates before each kernel are open, `[n_kernels]`."""
+        opened = np.ones(len(self.kernels))
+        opened[self._gate_rows] = values[self._first_gate : self._first_gate + len(self._behind)]
+        return opened
+
+    def _alone(self, values: np.ndarray) -> np.ndarray:
+        """Return latency_ms of each kernel where it runs, `[n_kernels]`."""
         latency = values[self.first : self.first + len(self.kernels)].copy()
         if self._roofs:
             latency[self._roof_rows] += values[self._roof_first[:, None] + np.arange(3)].max(axis=1)
         if self._hinges:
             over = values[self._hinge_targets] - self._hinge_free
             latency[self._hinge_rows] += np.maximum(over, 0.0)
-        if self._cold:
-            self._cold.add(values, latency)
         variant = self._layout.variants(values) if self._layout else None
         for group in self._tables.values():
             if variant is None or self._layout is None:
@@ -115,12 +140,17 @@ class LatencyModel:
     def upstream(self, values: np.ndarray) -> np.ndarray:
         """Return d latency_ms / d targets."""
         grad = np.zeros(len(values))
-        grad[self.first : self.first + len(self.kernels)] = 1.0
+        opened = self._gates(values)
+        grad[self.first : self.first + len(self.kernels)] = opened
+        if self._behind:
+            alone = self._alone(values)[self._gate_rows]
+            grad[self._first_gate : self._first_gate + len(self._behind)] = alone
         if self._roofs:
             index = self._roof_first[:, None] + np.arange(3)
-            grad[index[np.arange(len(index)), values[index].argmax(axis=1)]] = 1.0
+            grad[index[np.arange(len(index)), values[index].argmax(axis=1)]] = opened[self._roof_rows]
         if self._hinges:
-            grad[self._hinge_targets] = values[self._hinge_targets] > self._hinge_free
+            over = values[self._hinge_targets] > self._hinge_free
+            grad[self._hinge_targets] = over * opened[self._hinge_rows]
         if self._cold:
             self._cold.add_upstream(values, grad)
         variant = self._layout.variants(values) if self._layout else None
@@ -128,7 +158,7 @@ class LatencyModel:
             runs = np.ones(len(group.kernels), dtype=bool)
             if variant is not None and self._layout is not None:
                 runs = self._layout.runs(group.kernels, group.variant, variant)
-            self._table_upstream(group, values, grad, runs)
+            self._table_upstream(group, values, grad, runs, opened)
         return grad
 
     def _add_rates(self, index: int, kernel: Kernel, model: RateModel, factor: float) -> None:
@@ -165,15 +195,13 @@ class LatencyModel:
     def _join_table(self, index: int, found: Resolved, factor: float, variant: int = BLOCKED) -> None:
         group = self._tables.get((found.key, variant))
         if group is None:
-            from dtp_edge.cost.table import TableKernel
-
             if not isinstance(found.model, TableModel):
                 raise InputError(
                     "is not a table, but the family that it is a variant of is one",
                     where=f"kernels.{found.key}",
                     hint="Give both forms as tables.",
                 )
-            table = TableKernel.from_json(found.model.document, f"kernels.{found.key}")
+            table = table_of(self._known, found.key, found.model)
             group = _TableGroup(table.latency_ms, tuple(table.uses), variant)
             self._tables[found.key, variant] = group
         group.kernels.append(index)
@@ -183,8 +211,8 @@ class LatencyModel:
         n = len(group.kernels)
         for name, terms in kernel_features(kernel, self._graph, self._precision, step).items():
             target = group.first + FEATURES.index(name) * n + place
-            for coefficient, factors in terms:
-                self._builder.add(target, coefficient, factors)
+            for coefficient, product in terms:
+                self._builder.add(target, coefficient, product)
 
     def _features(self, group: _TableGroup, values: np.ndarray) -> dict[str, np.ndarray]:
         n = len(group.kernels)
@@ -193,21 +221,22 @@ class LatencyModel:
         features["network_bytes"] = np.full(n, values[self._network_bytes])
         return features
 
-    def _count_weights(self) -> int:
+    def _count_weights(self, gates: Gates) -> int:
         """Return a target for the bytes of all matrices and convolution kernels of the network."""
         target = self._builder.new_targets()
         for kernel in self.kernels:
             for name in kernel.weights:
                 tensor = self._graph.tensors[name]
                 if len(tensor.shape) > 1:
-                    self._builder.add(target, weight_bytes(tensor, self._precision), numel(tensor.shape))
+                    size = [*numel(tensor.shape), *factors(gates.of_weight(name))]
+                    self._builder.add(target, weight_bytes(tensor, self._precision), size)
         return target
 
     def _table_latency(self, group: _TableGroup, features: dict[str, np.ndarray]) -> np.ndarray:
         return np.asarray(group.evaluate(features)) * np.asarray(group.factor)
 
     def _table_upstream(
-        self, group: _TableGroup, values: np.ndarray, grad: np.ndarray, runs: np.ndarray
+        self, group: _TableGroup, values: np.ndarray, grad: np.ndarray, runs: np.ndarray, opened: np.ndarray
     ) -> None:
         """Add central differences of the running kernels, all features in one question to the table."""
         index = np.flatnonzero(runs)
@@ -223,7 +252,8 @@ class LatencyModel:
             asked[name][(2 * place + 1) * n : (2 * place + 2) * n] -= h
             steps.append(h)
         cost = np.asarray(group.evaluate(asked)).reshape(len(names), 2, n)
-        slopes = (cost[:, 0] - cost[:, 1]) / (2 * np.array(steps)) * np.asarray(group.factor)[index]
+        factor = (np.asarray(group.factor) * opened[group.kernels])[index]
+        slopes = (cost[:, 0] - cost[:, 1]) / (2 * np.array(steps)) * factor
         for name, slope in zip(names, slopes, strict=True):
             if name == "network_bytes":
                 grad[self._network_bytes] += slope.sum()

@@ -12,7 +12,7 @@ import numpy as np
 
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM, Assignment, BlockedLayout
-from dtp_edge.cost.table import TableKernel
+from dtp_edge.cost.table import TableKernel, table_of
 from dtp_edge.cost.terms import TermBuilder, round_up
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.profiles.profile import Layout, Profile, TableModel
@@ -32,6 +32,7 @@ class LayoutTerms:
         layout: Layout,
         views: Mapping[str, str],
         builder: TermBuilder,
+        known: dict[str, TableKernel],
     ) -> None:
         self._block = layout.block
         self._layout = BlockedLayout(graph, kernels, views, layout)
@@ -50,7 +51,7 @@ class LayoutTerms:
         for key in _COPIES:
             model = profile.kernels.get(key)
             if isinstance(model, TableModel):
-                self._tables[key] = TableKernel.from_json(model.document, f"kernels.{key}")
+                self._tables[key] = table_of(known, key, model)
         self._fallback_ms_per_byte = 1e3 / profile.memory_bytes_per_second
 
     def variants(self, values: np.ndarray) -> np.ndarray:

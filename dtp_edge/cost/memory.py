@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dtp_edge.cost.gates import Gates, factors
 from dtp_edge.cost.kernels import Lowered
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.graph.layers import LayerGraph, Tensor
@@ -46,23 +47,37 @@ def _is_matrix(tensor: Tensor) -> bool:
 
 @dataclass
 class Storage:
+    """What holds a tensor from kernel `start` to kernel `end`; with a `gate`, as far as that is open.
+
+    The sum of an addition takes room of its own only while the addition runs behind an open gate; afterwards
+    it is there in any case, as the sum or as what stays of it: two entries.
+    """
+
     tensor: str
     start: int
     end: int
+    gate: int | None = None
 
 
 class MemoryPlan:
     """Lifetimes of all storages, as targets of a `TermBuilder`."""
 
     def __init__(
-        self, graph: LayerGraph, lowered: Lowered, profile: Profile, precision: str, builder: TermBuilder
+        self,
+        graph: LayerGraph,
+        lowered: Lowered,
+        profile: Profile,
+        precision: str,
+        builder: TermBuilder,
+        gates: Gates,
     ) -> None:
         self.names = [k.name for k in lowered.kernels] or ["(empty)"]
-        self.storages = _storages(graph, lowered, profile.memory.in_place)
+        self.storages = _storages(graph, lowered, profile.memory.in_place, gates)
         self.first = builder.new_targets(len(self.storages))
         for index, storage in enumerate(self.storages):
             tensor = graph.tensors[storage.tensor]
-            builder.add(self.first + index, activation_bytes(tensor, precision), numel(tensor.shape))
+            size = [*numel(tensor.shape), *factors(storage.gate)]
+            builder.add(self.first + index, activation_bytes(tensor, precision), size)
         self._start = np.array([s.start for s in self.storages], dtype=np.intp)
         self._stop = np.array([s.end + 1 for s in self.storages], dtype=np.intp)
         self.arena_bytes = profile.memory.arena_bytes
@@ -84,7 +99,7 @@ class MemoryPlan:
         return grad
 
 
-def _storages(graph: LayerGraph, lowered: Lowered, in_place: bool) -> list[Storage]:
+def _storages(graph: LayerGraph, lowered: Lowered, in_place: bool, gates: Gates) -> list[Storage]:
     def root(name: str) -> str:
         while name in lowered.views:
             name = lowered.views[name]
@@ -100,22 +115,31 @@ def _storages(graph: LayerGraph, lowered: Lowered, in_place: bool) -> list[Stora
     owner: dict[str, Storage] = {}
     result: list[Storage] = []
 
-    def new(name: str, start: int) -> None:
-        storage = Storage(name, start, max(last_read.get(name, start), start))
-        owner[name] = storage
-        result.append(storage)
+    def new(name: str, start: int, behind: int | None) -> None:
+        """Hold `name` from kernel `start` on, which runs behind a gate."""
+        gate, end = gates.of_value(name), max(last_read.get(name, start), start)
+        if gate != behind:
+            result.append(Storage(name, start, start, behind))
+            start += 1
+        owner[name] = result[-1] if end < start else Storage(name, start, end, gate)
+        if end >= start:
+            result.append(owner[name])
 
     for name in dict.fromkeys(root(n) for n in graph.inputs):
         if name not in lowered.static:
-            new(name, 0)
+            new(name, 0, None)
     for index, kernel in enumerate(lowered.kernels):
         for name in kernel.outputs:
             source = _reusable(graph, kernel.inputs, name, index, owner, root) if in_place else None
-            if source is not None and kernel.family == "elementwise":
-                source.end = max(last_read.get(name, index), index)
+            last = max(last_read.get(name, index), index)
+            if source is None or kernel.family != "elementwise":
+                new(name, index, gates.of_kernel(kernel))
+            elif source.gate == gates.of_value(name):
+                source.end = last
                 owner[name] = source
-            else:
-                new(name, index)
+            elif last > index:
+                owner[name] = Storage(name, index + 1, last, gates.of_value(name))
+                result.append(owner[name])
     return result
 
 
@@ -143,7 +167,12 @@ def _reusable(
 
 
 def add_flash(
-    graph: LayerGraph, lowered: Lowered, profile: Profile, precision: str, builder: TermBuilder
+    graph: LayerGraph,
+    lowered: Lowered,
+    profile: Profile,
+    precision: str,
+    builder: TermBuilder,
+    gates: Gates,
 ) -> int:
     """Add the file's bytes as one target and return it: run-time weights once each, after folding norms."""
     target = builder.new_targets()
@@ -154,12 +183,13 @@ def add_flash(
             tensor = graph.tensors[name]
             if name not in seen and not (tensor.role == "buffer" and len(tensor.shape) == 0):
                 seen.add(name)
-                builder.add(target, weight_bytes(tensor, precision), numel(tensor.shape))
+                size = [*numel(tensor.shape), *factors(gates.of_weight(name))]
+                builder.add(target, weight_bytes(tensor, precision), size)
         if kernel.new_bias and not _has_bias(graph, kernel.weights):
             channels = graph.tensors[kernel.outputs[0]].shape[1 if kernel.family != "linear" else -1]
-            builder.add(
-                target, _BIAS_BYTES if precision in ("int8", "w8a8") else _BYTES[precision], [(channels, 1)]
-            )
+            size = [(channels, 1), *factors(gates.of_kernel(kernel))]
+            each = _BIAS_BYTES if precision in ("int8", "w8a8") else _BYTES[precision]
+            builder.add(target, each, size)
     return target
 
 

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dtp_edge.cost.gates import Gates, factors
 from dtp_edge.cost.kernels import Kernel, lower
 from dtp_edge.cost.latency import LatencyModel
 from dtp_edge.cost.memory import MemoryPlan, activation_bytes, add_flash, weight_bytes
+from dtp_edge.cost.table import TableKernel
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.cost.work import products
 from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import Dim, LayerGraph, Tensor
 from dtp_edge.profiles.profile import HeldOutError, Profile
+
+_MOST_REDUCED = 512  # networks without some of their branches that are remembered
 
 BytesOf = Callable[[Tensor, str], int]
 METRICS = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
@@ -47,7 +51,14 @@ class NetworkCost:
     `metrics` are what it knows: energy only where the profile knows the board's power.
     """
 
-    def __init__(self, layers: LayerGraph, profile: Profile, precision: str | None = None) -> None:
+    def __init__(
+        self,
+        layers: LayerGraph,
+        profile: Profile,
+        precision: str | None = None,
+        *,
+        tables: dict[str, TableKernel] | None = None,
+    ) -> None:
         self.layers, self.profile = layers, profile
         self.metrics = METRICS if profile.power is None else (*METRICS, ENERGY)
         self.precision = precision or profile.precision
@@ -58,19 +69,25 @@ class NetworkCost:
                 hint=f"Leave it out for the profile's own, {profile.precision}.",
             )
         self.lowered = lower(layers, profile.fusion)
+        self._tables: dict[str, TableKernel] = {} if tables is None else tables
+        self._reduced: dict[frozenset[int], NetworkCost] = {}
         builder = TermBuilder()
-        kernels = self.lowered.kernels
-        self._latency = LatencyModel(layers, kernels, profile, profile.precision, builder, self.lowered.views)
-        self._memory = MemoryPlan(layers, self.lowered, profile, self.precision, builder)
-        self._flash = add_flash(layers, self.lowered, profile, self.precision, builder)
+        kernels, self._gates = self.lowered.kernels, Gates(layers)
+        self._latency = LatencyModel(
+            layers, kernels, profile, profile.precision, builder, self.lowered.views, self._tables
+        )
+        self._memory = MemoryPlan(layers, self.lowered, profile, self.precision, builder, self._gates)
+        self._flash = add_flash(layers, self.lowered, profile, self.precision, builder, self._gates)
         self._params = builder.new_targets()
         for tensor in layers.tensors.values():
             if tensor.role == "parameter":
-                builder.add(self._params, 1.0, numel(tensor.shape))
+                size = [*numel(tensor.shape), *factors(self._gates.of_weight(tensor.name))]
+                builder.add(self._params, 1.0, size)
         self._macs = builder.new_targets()
         for kernel in kernels:
+            gate = factors(self._gates.of_kernel(kernel))
             for product in products(kernel, layers):
-                builder.add(self._macs, 1.0, [(dim, 1) for dim, _ in product])
+                builder.add(self._macs, 1.0, [*((dim, 1) for dim, _ in product), *gate])
         self._terms = builder.build()
 
     @property
@@ -84,6 +101,8 @@ class NetworkCost:
 
     def evaluate(self, sizes: np.ndarray) -> dict[str, float]:
         """Return every metric at `sizes`, float `[n_widths]`."""
+        if (reduced := self._without_closed(sizes)) is not self:
+            return reduced.evaluate(sizes)
         values = self._terms.values(self._slots(sizes))
         latency_ms = float(self._latency.per_kernel(values).sum()) + self._latency.overhead_ms
         power = self.profile.power
@@ -97,7 +116,20 @@ class NetworkCost:
         }
 
     def gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray:
-        """Return d metric / d sizes, `[n_widths]`, >= 0; on a staircase the secant over one step."""
+        """Return d metric / d sizes, `[n_widths]`, >= 0; on a staircase the secant over one step.
+
+        Of a closed gate it is what its branch would cost at these sizes.
+        """
+        raw = self._gradient(sizes, metric)
+        reduced = self._without_closed(sizes)
+        if reduced is self:
+            return raw
+        closed = [g.width for g in self.layers.gates if sizes[g.width] == 0]
+        found = reduced.gradient(sizes, metric)
+        found[closed] = raw[closed]
+        return found
+
+    def _gradient(self, sizes: np.ndarray, metric: str) -> np.ndarray:
         slots = self._slots(sizes)
         values = self._terms.values(slots)
         power = self.profile.power
@@ -115,13 +147,48 @@ class NetworkCost:
             raise InputError(f"{metric!r} is not a metric", where="metric", hint=f"One of {known}.")
         return np.maximum(self._terms.vjp(slots, upstream, len(self.layers.widths)), 0.0)
 
+    def _without_closed(self, sizes: np.ndarray) -> NetworkCost:
+        """Return the cost of the network without the branches whose gates are 0 at `sizes`."""
+        closed = frozenset(i for i, gate in enumerate(self.layers.gates) if sizes[gate.width] == 0)
+        if not closed:
+            return self
+        if closed not in self._reduced:
+            if len(self._reduced) >= _MOST_REDUCED:
+                self._reduced.clear()
+            graph = self.layers.without(closed)
+            self._reduced[closed] = NetworkCost(graph, self.profile, self.precision, tables=self._tables)
+        return self._reduced[closed]
+
     def by_layer(self, sizes: np.ndarray) -> list[LayerCost]:
-        """Return one row a layer in running order; latencies sum to `latency_ms` less the graph overhead."""
+        """Return one row a layer in running order; latencies sum to `latency_ms` less the graph overhead.
+
+        A layer behind a closed gate costs nothing, and its source names the branch.
+        """
+        reduced = self._without_closed(sizes)
+        order = {layer.name: i for i, layer in enumerate(self.layers.layers)}
+        rows = reduced._rows(sizes)
+        if reduced is not self:
+            rows += self._gone(sizes, {row.name for row in rows})
+        return sorted(rows, key=lambda row: order[row.name])
+
+    def _gone(self, sizes: np.ndarray, left: set[str]) -> list[LayerCost]:
+        """Return a row for every layer that closed gates take away."""
+        closed = {n: g.name for g in self.layers.gates if sizes[g.width] == 0 for n in g.gone}
+        return [
+            LayerCost(
+                *(x.name, x.module, "gone", 0.0, 0.0, 0.0, 0.0, 0.0),
+                source=f"gone with {closed.get(x.name, 'the branches that read it')}",
+            )
+            for x in self.layers.layers
+            if x.name not in left
+        ]
+
+    def _rows(self, sizes: np.ndarray) -> list[LayerCost]:
         latency = self._latency.per_kernel(self._terms.values(self._slots(sizes)))
         rows: list[LayerCost] = []
         counted: set[str] = set()
         for index, kernel in enumerate(self.lowered.kernels):
-            source = self._latency.resolved[index].source
+            source, gate = self._latency.resolved[index].source, self._gates.of_kernel(kernel)
             for place, layer in enumerate(kernel.layers):
                 inside = place > 0
                 rows.append(
@@ -132,10 +199,12 @@ class NetworkCost:
                         latency_ms=0.0 if inside else float(latency[index]),
                         macs=0.0 if inside else self._kernel_macs(kernel, sizes),
                         params=self._params_of(layer.inputs, sizes, counted),
-                        weight_bytes=0.0 if inside else self._bytes(kernel.weights, sizes, weight_bytes),
+                        weight_bytes=0.0
+                        if inside
+                        else self._bytes(kernel.weights, sizes, weight_bytes, gate),
                         activation_bytes=0.0
                         if inside
-                        else self._bytes([*kernel.inputs, *kernel.outputs], sizes, activation_bytes),
+                        else self._bytes([*kernel.inputs, *kernel.outputs], sizes, activation_bytes, gate),
                         source=f"inside {kernel.name}" if inside else source,
                         fused_into=kernel.name if inside else None,
                     )
@@ -145,11 +214,12 @@ class NetworkCost:
                 params = self._params_of(layer.inputs, sizes, counted)
                 reason = self.lowered.free[layer.name]
                 rows.append(LayerCost(layer.name, layer.module, "free", 0.0, 0.0, params, 0.0, 0.0, reason))
-        order = {layer.name: i for i, layer in enumerate(self.layers.layers)}
-        return sorted(rows, key=lambda row: order[row.name])
+        return rows
 
     def memory_schedule(self, sizes: np.ndarray) -> list[tuple[str, float]]:
         """Return (layer, live bytes) while each kernel runs; the largest is `peak_ram_bytes`."""
+        if (reduced := self._without_closed(sizes)) is not self:
+            return reduced.memory_schedule(sizes)
         live = self._memory.live(self._terms.values(self._slots(sizes)))
         return list(zip(self._memory.names, live.tolist(), strict=True))
 
@@ -158,7 +228,9 @@ class NetworkCost:
         steps = np.ones(len(self.layers.widths), dtype=np.int64)
         if self.profile.layout is not None:  # few channels: whole blocks would leave no choice
             block, align = self.profile.layout.block, self.profile.layout.align
-            return np.where(self.dense_sizes() >= 3 * block, block, align).astype(np.int64)
+            blocks = np.where(self.dense_sizes() >= 3 * block, block, align).astype(np.int64)
+            blocks[self._gates.widths()] = 1
+            return blocks
         for width, scale, step in zip(self._terms.width, self._terms.scale, self._terms.step, strict=True):
             if scale == 1.0:
                 steps[width] = math.lcm(int(steps[width]), int(step))
@@ -180,11 +252,16 @@ class NetworkCost:
         return self._terms.slots(sizes)
 
     def _kernel_macs(self, kernel: Kernel, sizes: np.ndarray) -> float:
-        return float(sum(_product([d for d, _ in p], sizes) for p in products(kernel, self.layers)))
+        gate = factors(self._gates.of_kernel(kernel))
+        dims = ([*(d for d, _ in p), *(d for d, _ in gate)] for p in products(kernel, self.layers))
+        return float(sum(_product(p, sizes) for p in dims))
 
-    def _bytes(self, names: list[str], sizes: np.ndarray, per_element: BytesOf) -> float:
+    def _bytes(
+        self, names: list[str], sizes: np.ndarray, per_element: BytesOf, gate: int | None = None
+    ) -> float:
         tensors = [self.layers.tensors[name] for name in names]
-        return float(sum(per_element(t, self.precision) * _product(t.shape, sizes) for t in tensors))
+        each = sum(per_element(t, self.precision) * _product(t.shape, sizes) for t in tensors)
+        return float(each * (1.0 if gate is None else sizes[gate]))
 
     def _params_of(self, names: tuple[str, ...], sizes: np.ndarray, counted: set[str]) -> float:
         total = 0.0
@@ -192,7 +269,8 @@ class NetworkCost:
             tensor = self.layers.tensors[name]
             if tensor.role == "parameter" and name not in counted:
                 counted.add(name)
-                total += _product(tensor.shape, sizes)
+                gate = [d for d, _ in factors(self._gates.of_weight(name))]
+                total += _product([*tensor.shape, *gate], sizes)
         return total
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.errors import InputError
+from dtp_edge.profiles.profile import TableModel
 
 HINT = "docs/own-board.md shows a profile; `dtp-edge devices NAME --json` prints one with tables."
 
@@ -194,6 +195,13 @@ class TableKernel:
         square = (points**2).sum(axis=1)[:, None] + (self._points**2).sum(axis=1)
         distance = np.maximum(square - 2.0 * points @ self._points.T, 0.0)
         return self._amplitude * np.exp(-0.5 * distance)
+
+
+def table_of(known: dict[str, TableKernel], key: str, model: TableModel) -> TableKernel:
+    """Return the table of a profile's kernel family, made ready once for all networks that share `known`."""
+    if key not in known:
+        known[key] = TableKernel.from_json(model.document, f"kernels.{key}")
+    return known[key]
 
 
 def place(features: Features, coordinates: Mapping[str, float]) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dtp_edge.cost.gates import Gates, factors
 from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.memory import weight_bytes
 from dtp_edge.cost.terms import TermBuilder, numel
@@ -26,6 +27,7 @@ class ColdWeights:
         cache: WeightCache,
         precision: str,
         builder: TermBuilder,
+        gates: Gates,
     ) -> None:
         self._cache = cache
         self._targets = slice(first := builder.new_targets(len(kernels)), first + len(kernels))
@@ -33,7 +35,8 @@ class ColdWeights:
             for name in kernel.weights:
                 tensor = graph.tensors[name]
                 if len(tensor.shape) > 1:
-                    builder.add(first + index, weight_bytes(tensor, precision), numel(tensor.shape))
+                    size = [*numel(tensor.shape), *factors(gates.of_kernel(kernel))]
+                    builder.add(first + index, weight_bytes(tensor, precision), size)
 
     def add(self, values: np.ndarray, latency: np.ndarray) -> None:
         """Add milliseconds to `latency`, `[n_kernels]`, in place."""

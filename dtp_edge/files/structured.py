@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dtp_edge.errors import InputError
 from dtp_edge.files.reading import read_text
@@ -19,8 +17,7 @@ _LONGEST_KEY = 1_000
 _MOST_ROWS, _MOST_COLUMNS = 200_000, 200
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What a JSON document may hold: values in all, keys of one object, characters of one text, levels."""
 
     values: int = 500_000
@@ -95,6 +92,8 @@ def read_csv(path: Path, *, most_bytes: int, hint: str) -> list[dict[str, str]]:
 
     Raises `InputError` for more than 200,000 lines or 200 columns, and for a line longer than the head.
     """
+    import csv  # no command but those that read a table wants it
+
     text = read_text(path, most_bytes=most_bytes, hint=hint)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     found: list[dict[str, str]] = []

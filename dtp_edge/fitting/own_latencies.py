@@ -199,7 +199,9 @@ def _document(base: Profile, factors: Mapping[tuple[str, str], float], everythin
         document["weight_cache"]["bytes_per_second"] = (
             base.document["weight_cache"]["bytes_per_second"] / slower
         )
-    document["graph_overhead_ms"] = document["graph_overhead_ms"] * everything
+    for key in ("graph_overhead_ms", "input_ns_per_value"):
+        if key in document:
+            document[key] = document[key] * everything
     document["memory_bytes_per_second"] = document["memory_bytes_per_second"] / everything
     return document
 

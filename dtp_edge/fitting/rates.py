@@ -10,6 +10,9 @@ what keeps a rate that the data cannot see near a physical value instead of at i
 `fit_population` learns the prior's mean from many boards at once (empirical Bayes), and
 `leave_family_out` holds each network family out on *all* boards, prior included, so that the error it
 reports is for networks that nothing here has seen.
+
+Not `scipy.optimize.least_squares`: `profile fit` is part of the core, which would depend on scipy for one
+function. A test holds the minimum to scipy's.
 """
 
 from __future__ import annotations
@@ -52,11 +55,15 @@ class KernelRates:
 
 @dataclass(frozen=True)
 class RateSpec:
-    """A model form: the unknowns, and which of them cost which kernel key."""
+    """A model form: the unknowns, and which of them cost which kernel key.
+
+    `spill_elements`: a kernel's activations beyond them leave the device's fast memory.
+    """
 
     rates: tuple[Rate, ...]
     kernels: Mapping[str, KernelRates]
     level_sd: float = _LEVEL_SD
+    spill_elements: float = SPILL_ELEMENTS
 
     def index(self) -> dict[str, int]:
         return {rate.name: i for i, rate in enumerate(self.rates)}
@@ -119,7 +126,10 @@ def design(spec: RateSpec, samples: Sequence[Sample]) -> np.ndarray:
                 (rates.activations, row.activation_elements),
                 (rates.weights, row.weight_elements),
                 (rates.overhead, row.count),
-                (rates.spill, max(row.activation_elements / row.count - SPILL_ELEMENTS, 0.0) * row.count),
+                (
+                    rates.spill,
+                    max(row.activation_elements / row.count - spec.spill_elements, 0.0) * row.count,
+                ),
             )
             for name, amount in parts:
                 if name:
@@ -207,15 +217,19 @@ def fit_population(
     rounds: int = 8,
     noise: float = 0.07,
     warm: Population | None = None,
-    without_family: str | None = None,
+    without: frozenset[str] = frozenset(),
     huber: float = HUBER,
+    designs: Sequence[np.ndarray] | None = None,
 ) -> Population:
-    """Fit all boards with a common prior a group, learned from them; leave one family out if asked."""
+    """Fit all boards with a common prior a group, learned from them, families `without` left out.
+
+    `designs` are the boards' `design` matrices, where a caller that fits often has them.
+    """
     data = []
-    for board in boards:
-        kept = [s for s in board.samples if s.family != without_family]
-        measured = np.array([s.latency_ms for s in kept])
-        data.append((design(spec, kept), measured, lowest(spec, board)))
+    for board, matrix in zip(boards, designs or [design(spec, b.samples) for b in boards], strict=True):
+        kept = [i for i, s in enumerate(board.samples) if s.family not in without]
+        measured = np.array([board.samples[i].latency_ms for i in kept])
+        data.append((matrix[kept], measured, lowest(spec, board)))
     start, covariance = prior(spec)
     precision = np.linalg.inv(covariance)
     own = 1.0 / np.array([rate.sd**2 for rate in spec.rates])
@@ -248,7 +262,7 @@ def leave_family_out(
     predicted = [np.zeros(len(board.samples)) for board in boards]
     for family in sorted({s.family for board in boards for s in board.samples}):
         fitted = fit_population(
-            spec, boards, rounds=rounds, noise=noise, warm=full, without_family=family, huber=huber
+            spec, boards, rounds=rounds, noise=noise, warm=full, without=frozenset([family]), huber=huber
         )
         for board, theta, out in zip(boards, fitted.theta, predicted, strict=True):
             held = [i for i, s in enumerate(board.samples) if s.family == family]
@@ -258,37 +272,3 @@ def leave_family_out(
         HeldOut(tuple(s.name for s in b.samples), p, np.array([s.latency_ms for s in b.samples]))
         for b, p in zip(boards, predicted, strict=True)
     ]
-
-
-def kernel_documents(
-    spec: RateSpec,
-    theta: np.ndarray,
-    element_bytes: float,
-    steps: Mapping[str, Mapping[str, int]],
-    source: str,
-) -> dict[str, dict[str, object]]:
-    """Return the "kernels" object of a profile for fitted rates."""
-    index = spec.index()
-    beta = np.exp(theta)
-
-    def per_second(name: str, unit: float = 1.0) -> float:
-        return float(f"{unit * 1e3 / beta[index[name]]:.4g}")
-
-    result: dict[str, dict[str, object]] = {}
-    for key, rates in spec.kernels.items():
-        document: dict[str, object] = {"form": "additive"}
-        if rates.macs:
-            document["macs_per_second"] = per_second(rates.macs)
-        document["bytes_per_second"] = per_second(rates.activations, element_bytes)
-        if rates.weights:
-            document["weight_bytes_per_second"] = per_second(rates.weights, element_bytes)
-        if rates.spill:
-            document["spill_bytes"] = SPILL_ELEMENTS * element_bytes
-            document["spill_bytes_per_second"] = per_second(rates.spill, element_bytes)
-        overhead = float(f"{beta[index[rates.overhead]]:.4g}") if rates.overhead else 0.0
-        document["overhead_ms"] = overhead
-        if key in steps:
-            document["channel_step"] = dict(steps[key])
-        document["source"] = source
-        result[key] = document
-    return result

@@ -163,7 +163,10 @@ def thin(points: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
 
 
 def _non_negative(matrix: np.ndarray, target: np.ndarray, sweeps: int = 500) -> np.ndarray:
-    """Non-negative least squares by cyclic coordinate descent on the normal equations."""
+    """Non-negative least squares by cyclic coordinate descent on the normal equations.
+
+    Not `scipy.optimize.nnls`: a machine is measured wherever dtp_edge runs, and no more of scipy is needed.
+    """
     gram, projected = matrix.T @ matrix, matrix.T @ target
     x = np.zeros(len(gram))
     for _ in range(sweeps):

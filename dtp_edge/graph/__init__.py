@@ -1,5 +1,7 @@
 """Which channels of a network can go, and what goes with them."""
 
+from dtp_edge.graph.branches import Branch as Branch
+from dtp_edge.graph.branches import Depth as Depth
 from dtp_edge.graph.build import label_network as label_network
 from dtp_edge.graph.build import trace_network as trace_network
 from dtp_edge.graph.layers import Dim as Dim

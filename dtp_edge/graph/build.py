@@ -10,20 +10,27 @@ import torch
 from torch import fx, nn
 
 from dtp_edge.errors import InputError, nearest
+from dtp_edge.graph.branches import Branch, Depth
 from dtp_edge.graph.engine import label_graph
+from dtp_edge.graph.find_branches import Finder
+from dtp_edge.graph.gates import gate_sites
 from dtp_edge.graph.groups import Numbering, number_atoms
 from dtp_edge.graph.layer_list import LayerList
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.graph.leaves import as_tuple, leaves
 from dtp_edge.graph.lift import own_tensors
-from dtp_edge.graph.network import NodeSite, ParameterSite, PrunableNetwork, TensorLabels
+from dtp_edge.graph.network import Group, NodeSite, ParameterSite, PrunableNetwork, TensorLabels
 from dtp_edge.graph.own_copy import with_plain_weights
 from dtp_edge.graph.trace import trace
 from dtp_edge.ops.values import Context, Value, values_of
 
 
 def trace_network(
-    model: nn.Module, example_inputs: tuple[Any, ...] | torch.Tensor, *, exclude: Sequence[str] = ()
+    model: nn.Module,
+    example_inputs: tuple[Any, ...] | torch.Tensor,
+    *,
+    exclude: Sequence[str] = (),
+    depth: bool = False,
 ) -> PrunableNetwork:
     """Trace a network and label every dimension of every tensor in it.
 
@@ -32,7 +39,8 @@ def trace_network(
     - `model`: traced in eval mode and left as it was found. Where it computes weights from others (weight
       norm and other parametrizations, masks of `nn.utils.prune`), a copy with plain weights takes its place.
     - `example_inputs`: the positional inputs of its forward; a batch of one is enough.
-    - `exclude`: names of modules or parameters whose channels must all stay.
+    - `exclude`: names of modules or parameters whose channels must all stay, and every branch that holds one.
+    - `depth`: find branches as well, what additions can do without; each is a group of one atom, its gate.
 
     Raises `UnsupportedError` if torch.export cannot trace the network, `InputError` for a name in
     `exclude` that the network does not have.
@@ -48,7 +56,9 @@ def trace_network(
             )
     model, notes = with_plain_weights(model)
     graph_module, fixed = trace(model, inputs)
-    network = label_network(model, graph_module, inputs, dynamic_batch=fixed is None, exclude=exclude)
+    network = label_network(
+        model, graph_module, inputs, dynamic_batch=fixed is None, exclude=exclude, depth=depth
+    )
     network.notes = notes if fixed is None else (*notes, _shapes_stay(inputs, fixed))
     return network
 
@@ -79,6 +89,7 @@ def label_network(
     *,
     dynamic_batch: bool = True,
     exclude: Sequence[str] = (),
+    depth: bool = False,
 ) -> PrunableNetwork:
     """Label a graph that is traced already."""
     ctx = label_graph(graph_module)
@@ -88,17 +99,23 @@ def label_network(
     aliases = _aliases(own)
     tensor_labels = _by_every_name(aliases, parameters, numbering)
     node_labels, parts = _node_labels(ctx, numbering)
-    n_atoms = numbering.groups[-1].stop if numbering.groups else 0
     parameter_sites, node_sites = _sites(ctx, numbering, aliases)
+    found, groups = Depth(), tuple(numbering.groups)
+    if depth:
+        found = Finder(graph_module, _all_labels(node_labels, parts), groups, exclude).find()
+        gates = gate_sites(graph_module, model, found.branches, aliases)
+        parameter_sites, node_sites = (*parameter_sites, *gates[0]), (*node_sites, *gates[1])
+        groups += tuple(_group_of(branch) for branch in found.branches)
+    n_atoms = groups[-1].stop if groups else 0
 
     def layers() -> LayerGraph:
-        return LayerList(graph_module, own.__contains__).build(node_labels, parts, n_atoms)
+        return LayerList(graph_module, own.__contains__).build(node_labels, parts, n_atoms, found)
 
     return PrunableNetwork(
         module=model,
         graph_module=graph_module,
         example_inputs=inputs,
-        groups=tuple(numbering.groups),
+        groups=groups,
         frozen=tuple(numbering.frozen),
         tensor_labels=tensor_labels,
         node_labels=node_labels,
@@ -106,7 +123,21 @@ def label_network(
         node_sites=node_sites,
         layers=layers,  # type: ignore[arg-type]
         dynamic_batch=dynamic_batch,
+        depth=found,
     )
+
+
+def _group_of(branch: Branch) -> Group:
+    return Group(f"{branch.name} branch", "branch", branch.atom, branch.atom + 1)
+
+
+def _all_labels(
+    single: dict[str, TensorLabels], several: dict[str, list[TensorLabels | None]]
+) -> dict[str, list[TensorLabels]]:
+    """Return the labels of every tensor that a node yields, by its name."""
+    found = {name: [labels] for name, labels in single.items()}
+    found.update((name, [part for part in parts if part is not None]) for name, parts in several.items())
+    return found
 
 
 def _parameters(ctx: Context, model: nn.Module) -> dict[str, Value]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx
 
+from dtp_edge.graph.branches import Depth
 from dtp_edge.graph.engine import concrete
-from dtp_edge.graph.layers import Dim, Layer, LayerGraph, Tensor
+from dtp_edge.graph.layers import Dim, Gate, Layer, LayerGraph, Tensor
 from dtp_edge.graph.network import TensorLabels
 from dtp_edge.ops.nodes import arguments_of, lookup, op_name, owner
 from dtp_edge.ops.spec import spec_of
@@ -29,8 +31,11 @@ class LayerList:
         self._known: dict[int, tuple[int, float]] = {}
         self._layers: list[Layer] = []
         self._one_sample: dict[str, int] = {}
+        self._products: dict[frozenset[int], np.ndarray] = {}
 
-    def build(self, labels: Mapping[str, Any], parts: Mapping[str, list[Any]], n_atoms: int) -> LayerGraph:
+    def build(
+        self, labels: Mapping[str, Any], parts: Mapping[str, list[Any]], n_atoms: int, depth: Depth
+    ) -> LayerGraph:
         """`labels` by node name (parameters too); `parts` the labels of the outputs of nodes with several."""
         inputs: list[str] = []
         outputs: tuple[str, ...] = ()
@@ -44,9 +49,35 @@ class LayerList:
                 self._call(node, val, labels, parts)
             elif node.op == "output":
                 outputs = tuple(n for s in node.all_input_nodes for n in self._names_of(s))
+        gates = self._gates(depth)
         return LayerGraph(
-            tuple(self._layers), self._tensors, tuple(self._arrays), n_atoms, tuple(inputs), outputs
+            tuple(self._layers), self._tensors, tuple(self._arrays), n_atoms, tuple(inputs), outputs, gates
         )
+
+    def _gates(self, depth: Depth) -> tuple[Gate, ...]:
+        """Return the gate of every branch, and tell the layers behind them which products they run behind."""
+        behind: dict[str, set[int]] = {}
+        nodes = {node.name: node for node in self._graph_module.graph.nodes}
+        found = []
+        for index, branch in enumerate(depth.branches):
+            chain = [depth.branches[i].atom for i in depth.chain(index)]
+            for name in branch.gone:
+                behind.setdefault(name, set()).update(chain)
+            ends = (branch.addition, *branch.repeats)
+            stays = self._names_of(nodes[branch.stays])[0]
+            same = dict.fromkeys((self._names_of(nodes[name])[0] for name in ends), stays)
+            around = None if branch.parent is None else self._product(chain[1:])
+            found.append(Gate(branch.name, self._product(chain), around, frozenset(branch.gone), same))
+        products = {name: self._product(atoms) for name, atoms in behind.items()}
+        self._layers = [replace(layer, gate=products.get(layer.name)) for layer in self._layers]
+        return tuple(found)
+
+    def _product(self, atoms: Iterable[int]) -> int:
+        """Return the number of the width that is the product of these atoms' masks."""
+        key = frozenset(atoms)
+        if key not in self._products:
+            self._products[key] = np.array([sorted(key)], dtype=np.int32)
+        return self._width(self._products[key])[0]
 
     def _attribute(self, node: fx.Node, labels: Mapping[str, Any]) -> None:
         tensor = lookup(self._graph_module, str(node.target))

@@ -7,8 +7,8 @@ is the kept count for hard masks and differentiable in between.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +40,8 @@ class Layer:
     `op` is the ATen name without overload ("conv2d", "linear", "add", "batch_norm", "cat", ...),
     `module` the name of the nn.Module that owns it, `attributes` its literal arguments
     (for convolutions always: kernel_size, stride, padding, dilation, groups, transposed).
+    `gate`: for a layer that goes with a branch, the Width index whose size is the product of the gates that
+    it runs behind.
     """
 
     name: str
@@ -48,6 +50,22 @@ class Layer:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, object] = field(default_factory=dict)
+    gate: int | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The gate of one branch: `width` is the Width index of its product with the gates around it.
+
+    `around` is that of the gates around it, None at the top. Closed, the layers `gone` do not run, and the
+    tensors in `same` are others under another name.
+    """
+
+    name: str
+    width: int
+    around: int | None
+    gone: frozenset[str]
+    same: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,36 @@ class LayerGraph:
     n_atoms: int
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+    def without(self, closed: Collection[int]) -> LayerGraph:
+        """Return the graph without the branches of these gates; widths and their numbers stay."""
+        gone = frozenset[str]().union(*(self.gates[i].gone for i in closed))
+        same = {old: new for i in closed for old, new in self.gates[i].same.items()}
+
+        def now(name: str) -> str:
+            while name in same:
+                name = same[name]
+            return name
+
+        outputs = tuple(map(now, self.outputs))
+        before = {n for layer in self.layers for n in layer.inputs} | {*self.outputs}
+        read, left = {*outputs}, []
+        for layer in reversed(self.layers):  # what only closed branches read goes with them
+            idle = before.intersection(layer.outputs) and read.isdisjoint(layer.outputs)
+            if layer.name not in gone and not idle:
+                left.append(replace(layer, inputs=tuple(dict.fromkeys(map(now, layer.inputs)))))
+                read.update(left[-1].inputs)
+        layers = tuple(reversed(left))
+        dead = before.union(*(layer.outputs for layer in self.layers)) - {*self.inputs, *read}
+        dead -= {n for layer in layers for n in layer.outputs}
+        return replace(
+            self,
+            layers=layers,
+            tensors={name: t for name, t in self.tensors.items() if name not in dead},
+            outputs=outputs,
+            gates=tuple(g for i, g in enumerate(self.gates) if i not in set(closed)),
+        )
 
     def sizes(self, mask: np.ndarray) -> np.ndarray:
         """Return the size of every width, float64 `[n_widths]`, for a mask `[n_atoms]` in [0, 1]."""

@@ -182,7 +182,7 @@ def _replace_norm(graph: fx.Graph, node: fx.Node, sites: list[tuple[int, NodeSit
 class MaskedNetwork(nn.Module):
     """The original network with hard masks: computes what the compact network computes.
 
-    `keep` is a boolean array `[n_atoms]`.
+    `keep` is a boolean array `[n_atoms]`. Behind a closed gate everything runs, over all its channels.
     """
 
     mask: Tensor
@@ -192,7 +192,9 @@ class MaskedNetwork(nn.Module):
         self.module = network.module
         self._network = [network]  # in a list: not a submodule
         dtype = next((p.dtype for p in network.module.parameters()), torch.float32)
-        self.register_buffer("mask", torch.as_tensor(np.asarray(keep, dtype=np.float64)).to(dtype))
+        self.register_buffer(
+            "mask", torch.as_tensor(network.opened(np.asarray(keep, dtype=np.float64))).to(dtype)
+        )
 
     def forward(self, *inputs: Any) -> Any:
         return masked_forward(self._network[0], self.module, self.mask, inputs)

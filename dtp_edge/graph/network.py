@@ -10,13 +10,14 @@ dimension (a flattened `heads x inner` axis), and so on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch import fx, nn
 
+from dtp_edge.graph.branches import Branch, Depth
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.ops.refusal import Code, Refusal
 
@@ -28,9 +29,9 @@ TensorLabels = tuple["IndexAtoms | None", ...]  # one entry a dimension; None: n
 class Group:
     """Atoms `start..stop-1`: the alternatives that one decision ranges over.
 
-    `kind` is "channels", "heads" or "inner". `channels_per_atom` is how many channels of the owning
-    layer go when one atom goes (g for a convolution in g groups, which loses one offset in each).
-    `members` names every (parameter or buffer, dimension) that is cut with the group.
+    `kind` is "channels", "heads", "inner" or "branch" (one atom, a gate: see `branches`). `channels_per_atom`
+    is how many channels of the owning layer go when one atom goes (g for a convolution in g groups, which
+    loses one offset in each). `members` names every (parameter or buffer, dimension) that is cut with it.
     """
 
     name: str
@@ -44,6 +45,11 @@ class Group:
     def total(self) -> int:
         """Channels in the dense network."""
         return (self.stop - self.start) * self.channels_per_atom
+
+    @property
+    def floor(self) -> int:
+        """The fewest atoms that must stay where anything around the group does."""
+        return 0 if self.kind == "branch" else 1
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,7 @@ class PrunableNetwork:
     node_sites: tuple[NodeSite, ...]
     layers: LayerGraph = _AtFirstUse()  # type: ignore[assignment]  # what costs are computed from
     dynamic_batch: bool = True
+    depth: Depth = field(default_factory=Depth)
     notes: tuple[str, ...] = ()  # what differs from what the user may expect, for the report's warnings
 
     @cached_property
@@ -150,8 +157,25 @@ class PrunableNetwork:
     def n_atoms(self) -> int:
         return self.groups[-1].stop if self.groups else 0
 
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """What additions can do without; none where the network was traced without `depth`."""
+        return self.depth.branches
+
+    def settled(self, keep: np.ndarray) -> np.ndarray:
+        """Return the keep vector with nothing kept in a closed branch: see `branches`."""
+        return self.depth.settled(keep, self.groups)
+
+    def opened(self, keep: np.ndarray) -> np.ndarray:
+        """Return the keep vector with everything kept in a closed branch but its gate: see `branches`."""
+        return self.depth.opened(keep, self.groups)
+
     def widths(self, keep: np.ndarray) -> dict[str, tuple[int, int]]:
-        """Return `{group name: (kept, total)}` in channels, for a boolean keep vector `[n_atoms]`."""
+        """Return `{group name: (kept, total)}` in channels, for a boolean keep vector `[n_atoms]`.
+
+        In a closed branch all groups keep 0, and so does its own, which has 1 in all.
+        """
+        keep = self.settled(keep)
         return {
             g.name: (int(keep[g.start : g.stop].sum()) * g.channels_per_atom, g.total) for g in self.groups
         }

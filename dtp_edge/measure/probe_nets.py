@@ -1,9 +1,10 @@
 """Probe networks that are whole networks: a stem, stages that halve the resolution, a head.
 
-The chains of `probes` cover odd shapes; these cover what real networks are made of: the first layers on
-large images, strided convolutions, weights that are cold because a whole network lies between two calls,
-and tens of small kernels in a row. Family, depth, widths and rounding are random: round widths as
-designed ones, or any integer as after pruning. None copies a published network.
+The chains of `probes` cover odd shapes; these cover what real networks are made of: the first layers on large
+images, whole networks of a tenth of a millisecond on small ones, strided convolutions, weights that are cold
+because a whole network lies between two calls, and tens of small kernels in a row. Family, depth, widths and
+rounding are random: round widths as designed ones, or any integer as after pruning. None copies a published
+network.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ from dtp_edge.measure.probes import probe_chain
 
 IMAGES, IMAGE_SHARES = (96, 128, 160, 192, 224, 256), (0.06, 0.12, 0.12, 0.1, 0.55, 0.05)
 MACS = (3e7, 8e8)  # of a network, log-uniform
+SMALL_IMAGES, SMALL_MACS, SMALL = (
+    (28, 32, 48, 64),
+    (1e6, 3e8),
+    0.3,
+)  # thumbnails, spectrograms: a share of the networks
 MAX_WEIGHTS = 8e6
 TRANSFORMERS = 0.1  # share of the networks
 
@@ -53,8 +59,12 @@ def edge_network(seed: int) -> bytes:
     rng = np.random.default_rng([seed, 1])
     size = int(rng.choice(IMAGES, p=IMAGE_SHARES))
     image_channels = 1 if rng.random() < 0.05 else 3
+    macs = float(np.exp(rng.uniform(*np.log(MACS))))
+    if rng.random() < SMALL:
+        size = int(rng.choice(SMALL_IMAGES))
+        macs = float(np.exp(rng.uniform(*np.log(SMALL_MACS))))
     b = Builder(rng, image_channels, size, size)
-    b.max_macs = float(np.exp(rng.uniform(*np.log(MACS))))
+    b.max_macs = macs
     start = (b.c, b.h, b.w)
     style = Style(
         act=str(

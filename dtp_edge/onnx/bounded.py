@@ -12,6 +12,8 @@ import onnx
 import onnxruntime
 from onnx import NodeProto, TensorProto, helper
 
+from dtp_edge.files.sessions import open_session
+
 _BOUNDED = {"Sigmoid", "HardSigmoid", "Softmax", "Tanh"}
 _MOVES = {
     "Reshape",
@@ -67,6 +69,6 @@ def with_exact_ends(path: Path) -> onnxruntime.InferenceSession | None:
         output.name = known
         output.type.tensor_type.elem_type = TensorProto.DOUBLE
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return open_session(model.SerializeToString())
     except Exception:  # an operator without float64, or a message too large: it cannot be told
         return None

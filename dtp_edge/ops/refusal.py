@@ -24,6 +24,10 @@ class Code(StrEnum):
     IN_PLACE = "in-place"  # written through a view that surgery would copy
     TIED = "tied"  # its channels can only be removed all together
     CONSTANT = "constant"  # numbers that no layer makes
+    NEEDED = "needed"  # an operand of an addition that is read elsewhere too
+    FREE = "free"  # a branch that costs nothing
+    INPUT = "input"  # a branch that holds an input of the network
+    LAST = "last"  # without it nothing would be left
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ from dtp_edge import lazy_face
 
 if TYPE_CHECKING:
     from dtp_edge.profiles.profile import Profile as Profile
-    from dtp_edge.profiles.profile import list_profiles as list_profiles
     from dtp_edge.profiles.profile import parse_profile as parse_profile
-    from dtp_edge.profiles.profile import profiles_dir as profiles_dir
     from dtp_edge.profiles.profile import read_profile as read_profile
     from dtp_edge.profiles.profile import save_profile as save_profile
     from dtp_edge.profiles.schema import profile_schema as profile_schema
+    from dtp_edge.profiles.shipped import list_profiles as list_profiles
+    from dtp_edge.profiles.shipped import profiles_dir as profiles_dir
 
 _HOMES = {
     "Profile": "profile",
-    "list_profiles": "profile",
+    "list_profiles": "shipped",
     "parse_profile": "profile",
     "profile_schema": "schema",
-    "profiles_dir": "profile",
+    "profiles_dir": "shipped",
     "read_profile": "profile",
     "save_profile": "profile",
 }

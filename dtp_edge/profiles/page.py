@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
-from dtp_edge.profiles.profile import Profile, list_profiles, read_profile
+from dtp_edge.profiles.profile import Profile, read_profile
+from dtp_edge.profiles.shipped import list_profiles
 
 _HEAD = """# Device profiles
 
@@ -20,6 +22,13 @@ promising), *analytical* (from a datasheet or a compiler's estimate, no silicon)
 | profile | device | runtime | precision | threads | median error | 90 % within | n | status |
 |---|---|---|---|---|---|---|---|---|
 """
+
+
+class _Held(NamedTuple):
+    network: str
+    predicted_ms: str
+    measured_ms: str
+    error: float
 
 
 def profiles_markdown(held_out_csv: Path | None = None) -> str:
@@ -51,7 +60,7 @@ def _row(profile: Profile) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _section(profile: Profile, held: list[tuple[str, float]]) -> str:
+def _section(profile: Profile, held: list[_Held]) -> str:
     source = profile.provenance
     where = f" (<{source.url}>)" if source.url else ""
     what = (profile.description or profile.name).removesuffix(".")
@@ -70,15 +79,23 @@ def _section(profile: Profile, held: list[tuple[str, float]]) -> str:
     if source.recipe:
         lines.append(f"- made by: `{source.recipe}`")
     if held:
-        worst = sorted(held, key=lambda pair: -abs(pair[1]))[:3]
-        text = ", ".join(f"{network} {100 * error:+.0f} %" for network, error in worst)
+        worst = sorted(held, key=lambda row: -abs(row.error))[:3]
+        text = ", ".join(f"{row.network} {100 * row.error:+.0f} %" for row in worst)
         lines.append(f"- furthest off when held out: {text}")
+        text = "; ".join(f"{row.network} {row.predicted_ms}, {row.measured_ms}" for row in held)
+        lines.append(f"- predicted when held out, measured (ms): {text}")
     return "\n".join(lines) + "\n"
 
 
-def _read_held_out(path: Path) -> dict[str, list[tuple[str, float]]]:
-    held: dict[str, list[tuple[str, float]]] = defaultdict(list)
+def _read_held_out(path: Path) -> dict[str, list[_Held]]:
+    held: dict[str, list[_Held]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
-            held[line["profile"]].append((line["network"], float(line["relative_error"])))
+            row = _Held(
+                line["network"],
+                line["held_out_predicted_ms"],
+                line["measured_ms"],
+                float(line["relative_error"]),
+            )
+            held[line["profile"]].append(row)
     return held

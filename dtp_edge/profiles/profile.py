@@ -11,18 +11,24 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.files import write_text
+from dtp_edge.profiles.held_out import HeldOutError
 from dtp_edge.profiles.power import Power
 from dtp_edge.profiles.schema import read_profile_json, validate_document
+from dtp_edge.profiles.shipped import list_profiles, nearest_device, profiles_dir
 
 HOST = "host"
 
 
 @dataclass(frozen=True)
 class Device:
+    """`kind` is what the figures are of: "cpu", "gpu" or "npu"; `vendor` makes the chip."""
+
     name: str
     chip: str
     cores: str
     clock_mhz: float
+    kind: str = "cpu"
+    vendor: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,27 +148,11 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class HeldOutError:
-    """Relative error on data that the profile has not seen; None where nothing was held out."""
-
-    status: str
-    how: str
-    median_relative: float | None = None
-    p90_relative: float | None = None
-    n: int = 0
-    notes: str = ""
-
-    def text(self) -> str:
-        """Return one line for reports, such as "fitted, ±10.6 % (median of 26 held out: ...)"."""
-        if self.median_relative is None:
-            return f"{self.status}, error unknown: {self.how}"
-        tail = "" if self.p90_relative is None else f", 90 % within {self.p90_relative * 100:.0f} %"
-        size = f"±{self.median_relative * 100:.1f} % (median of {self.n} held out{tail})"
-        return f"{self.status}, {size}: {self.how}"
-
-
-@dataclass(frozen=True)
 class Profile:
+    """`input_ns_per_value`: what the host does to every value of the inputs, where its time is in the
+    figures.
+    """
+
     name: str
     device: Device
     runtime: Runtime
@@ -178,6 +168,7 @@ class Profile:
     memory: Memory = field(default_factory=Memory)
     layout: Layout | None = None
     weight_cache: WeightCache | None = None
+    input_ns_per_value: float = 0.0
     power: Power | None = None
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -203,41 +194,13 @@ def read_profile(name_or_path: str | os.PathLike[str]) -> Profile:
     shipped = profiles_dir() / f"{text}.json"
     names = list_profiles()
     if text not in names:
-        close = nearest(text, [*names, HOST]) or _nearest_device(text, names)
+        close = nearest(text, [*names, HOST]) or nearest_device(text, names)
         raise InputError(
             f"no device profile is called {text!r}",
             hint=(f"Nearest: {', '.join(close)}. " if close else "")
             + "`dtp-edge devices` lists all of them.",
         )
     return parse_profile(read_profile_json(shipped))
-
-
-def _nearest_device(text: str, names: list[str]) -> list[str]:
-    """Return the profiles of the device whose own name ("Raspberry Pi 4 Model B") is closest to `text`."""
-    devices: dict[str, list[str]] = {}
-    for name in names:
-        document = read_profile_json(profiles_dir() / f"{name}.json")
-        devices.setdefault(document["device"]["name"], []).append(name)
-    letters = {"".join(c for c in device.lower() if c.isalnum()): device for device in devices}
-    return [name for close in nearest(text, letters, 2) for name in devices[letters[close]]][:4]
-
-
-def list_profiles() -> list[str]:
-    """Return the names of the shipped profiles, sorted ("host" is always there besides)."""
-    return sorted(p.stem for p in profiles_dir().glob("*.json") if p.name != "schema.json")
-
-
-def profiles_dir() -> Path:
-    """Return the folder of the shipped profiles: inside an installed wheel, or beside the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "hardware_profiles", package.parent / "hardware_profiles"):
-        if (folder / "schema.json").is_file():
-            return folder
-    raise InputError(
-        "the shipped device profiles are missing",
-        where=str(package / "hardware_profiles"),
-        hint="Install dtp_edge again: `pip install --force-reinstall dtp-edge`.",
-    )
 
 
 def parse_profile(document: Any, *, where: str | None = None) -> Profile:
@@ -263,6 +226,7 @@ def parse_profile(document: Any, *, where: str | None = None) -> Profile:
         weight_cache=WeightCache(**document["weight_cache"]) if "weight_cache" in document else None,
         power=Power(**document["power"]) if "power" in document else None,
         graph_overhead_ms=float(document["graph_overhead_ms"]),
+        input_ns_per_value=float(document.get("input_ns_per_value", 0.0)),
         provenance=Provenance(**document["provenance"]),
         error=HeldOutError(**document["error"]),
         document=dict(document),

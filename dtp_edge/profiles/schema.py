@@ -1,8 +1,7 @@
 """The JSON Schema of a device profile, and the reading of a profile file as untrusted data.
 
-The schema is code so that it cannot drift from the loader; `hardware_profiles/schema.json` is its
-published copy (a test holds the two equal). Every quantity has its unit in its name, and no unknown
-field passes: a missing unit ("clock" for "clock_mhz") is therefore refused by name.
+The schema is code, so that it cannot drift from the loader; `hardware_profiles/schema.json` is its published
+copy, which classes of msgspec or pydantic would describe a second time. Every unknown field is refused.
 """
 
 from __future__ import annotations
@@ -60,32 +59,29 @@ _CHANNEL_STEP = _object((), in_channels=_STEP, out_channels=_STEP)
 _SATURATION = _object((), in_channels=_NON_NEGATIVE, out_channels=_NON_NEGATIVE, pixels=_NON_NEGATIVE)
 _OP_FACTOR = {"type": "object", "maxProperties": 200, "additionalProperties": _POSITIVE}
 
+_RATES: dict[str, Any] = {
+    "bytes_per_second": _POSITIVE,
+    "weight_bytes_per_second": _POSITIVE,
+    "overhead_ms": _NON_NEGATIVE,
+    "channel_step": _CHANNEL_STEP,
+    "saturation": _SATURATION,
+    "op_factor": _OP_FACTOR,
+    "source": _TEXT,
+}
 _ADDITIVE = _object(
     ("form", "bytes_per_second", "overhead_ms", "source"),
     form={"const": "additive"},
     macs_per_second=_POSITIVE,
-    bytes_per_second=_POSITIVE,
-    weight_bytes_per_second=_POSITIVE,
     spill_bytes=_POSITIVE,
     spill_bytes_per_second=_POSITIVE,
-    overhead_ms=_NON_NEGATIVE,
-    channel_step=_CHANNEL_STEP,
-    saturation=_SATURATION,
-    op_factor=_OP_FACTOR,
-    source=_TEXT,
+    **_RATES,
 )
 _ANALYTICAL = _object(
     ("form", "macs_per_cycle", "clock_hz", "bytes_per_second", "overhead_ms", "source"),
     form={"const": "analytical"},
     macs_per_cycle=_POSITIVE,
     clock_hz=_POSITIVE,
-    bytes_per_second=_POSITIVE,
-    weight_bytes_per_second=_POSITIVE,
-    overhead_ms=_NON_NEGATIVE,
-    channel_step=_CHANNEL_STEP,
-    saturation=_SATURATION,
-    op_factor=_OP_FACTOR,
-    source=_TEXT,
+    **_RATES,
 )
 _TABLE = _object(
     ("form", "columns", "rows", "base", "source"),
@@ -144,11 +140,9 @@ _FUSION = _object(
         "additionalProperties": _NON_NEGATIVE,
     },
 )
+_BLOCK = {"type": "integer", "minimum": 1, "maximum": 64}
 _LAYOUT = _object(
-    ("kind", "block", "align"),
-    kind={"const": "blocked"},
-    block={"type": "integer", "minimum": 2, "maximum": 64},
-    align={"type": "integer", "minimum": 1, "maximum": 64},
+    ("kind", "block", "align"), kind={"const": "blocked"}, block={**_BLOCK, "minimum": 2}, align=_BLOCK
 )
 _MEMORY = _object(
     (),
@@ -158,10 +152,7 @@ _MEMORY = _object(
     notes=_TEXT,
 )
 _POWER = _object(
-    ("watts", "relative_spread", "source"),
-    watts=_POSITIVE,
-    relative_spread=_NON_NEGATIVE,
-    source=_TEXT,
+    ("watts", "relative_spread", "source"), watts=_POSITIVE, relative_spread=_NON_NEGATIVE, source=_TEXT
 )
 _PROVENANCE = _object(
     ("source", "licence", "date", "how"),
@@ -194,7 +185,13 @@ def profile_schema() -> dict[str, Any]:
         name={"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,79}$"},
         description=_TEXT,
         device=_object(
-            ("name", "chip", "cores", "clock_mhz"), name=_TEXT, chip=_TEXT, cores=_TEXT, clock_mhz=_POSITIVE
+            ("name", "chip", "cores", "clock_mhz"),
+            name=_TEXT,
+            chip=_TEXT,
+            cores=_TEXT,
+            clock_mhz=_POSITIVE,
+            kind={"enum": ["cpu", "gpu", "npu"]},
+            vendor=_TEXT,
         ),
         runtime=_object(("name", "version"), name=_TEXT, version=_TEXT),
         precision={"enum": ["fp32", "fp16", "int8", "w8a8", "w8a16"]},
@@ -214,6 +211,7 @@ def profile_schema() -> dict[str, Any]:
         memory=_MEMORY,
         power=_POWER,
         graph_overhead_ms=_NON_NEGATIVE,
+        input_ns_per_value=_NON_NEGATIVE,
         provenance=_PROVENANCE,
         error=_ERROR,
     )

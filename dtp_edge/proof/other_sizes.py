@@ -18,9 +18,8 @@ from dtp_edge.graph.leaves import call, leaves, random_like
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.proof.equality import check_masked_equals_compact
 from dtp_edge.surgery import Compact, compact
-from dtp_edge.surgery.compaction import cut_graph, cut_tensors, kept_by_tensor
+from dtp_edge.surgery.compact_graph import build_graph_module
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
-from dtp_edge.surgery.kept import KeptIndices
 
 
 def with_free_sizes(
@@ -54,21 +53,23 @@ def _with_free_sizes(network: PrunableNetwork, keep: np.ndarray, result: Compact
     )
     if traced is None or isinstance(traced, str):
         return traced
-    free = label_network(network.module, *traced, dynamic_batch=network.dynamic_batch)
+    depth = bool(network.branches)
+    free = label_network(network.module, *traced, dynamic_batch=network.dynamic_batch, depth=depth)
     if free.n_atoms != network.n_atoms or _spans(free) != _spans(network):
         return "with free sizes other channels belong together"
-    kept = KeptIndices(free, keep)
-    if kept_by_tensor(free, kept) != result.kept:
+    cut, other = (compact(free, keep, in_place=False) for _ in range(2))
+    if cut.kept != result.kept:
         return "with free sizes other channels belong together"
     own = own_tensors(network.module)
     tuned = {name: t for name, t in own_tensors(result.graph_module).items() if name in own}
-    graph = cut_graph(free, kept, {**cut_tensors(free, kept), **tuned})
+    held = own_tensors(cut.graph_module) | tuned
+    used = {n.target for n in cut.graph_module.graph.nodes if n.op == "get_attr"}
+    graph = build_graph_module({n: t for n, t in held.items() if n in used}, cut.graph_module.graph)
     inputs = random_like(network.example_inputs, seed=19)
     error = relative_error(leaves(call(result.graph_module, inputs)), leaves(call(graph, inputs)))
     if error > FLOAT32_LIMIT:
         return f"with free sizes it computes another function (relative error {error:.2g})"
     replaced = dataclasses.replace(result, module=graph, graph_module=graph)
-    other = compact(free, keep, in_place=False)
     for randomise in (False, True):
         check = check_masked_equals_compact(free, keep, other, randomise=randomise, seeds=(0,))
         if not check.passed:

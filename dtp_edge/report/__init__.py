@@ -1,6 +1,7 @@
 """What happened, for a program (report.json) and for a person (report.html)."""
 
 from dtp_edge.report.compare import compare_reports as compare_reports
+from dtp_edge.report.frontier import front_gain as front_gain
 from dtp_edge.report.schema import REPORT_SCHEMA as REPORT_SCHEMA
 from dtp_edge.report.schema import SCHEMA_VERSION as SCHEMA_VERSION
 from dtp_edge.report.schema import plain as plain

@@ -7,7 +7,7 @@ from typing import Any
 
 from dtp_edge.report.verdict import wilson
 
-__all__ = ["accuracy_of", "devices_of", "for_all", "front", "interval_of", "knee", "latency_of"]
+__all__ = ["accuracy_of", "devices_of", "for_all", "front", "front_gain", "interval_of", "knee", "latency_of"]
 
 Row = Mapping[str, Any]
 
@@ -36,6 +36,20 @@ def front(rows: Sequence[Row]) -> list[Row]:
         if not found or (accuracy_of(row) or 0.0) > (accuracy_of(found[-1]) or 0.0):
             found.append(row)
     return found
+
+
+def front_gain(row: Row, others: Sequence[Row]) -> float:
+    """Return the accuracy of a cell less the best of the others on its device that are at least as fast.
+
+    Below 0 it is on no front. Where none is as fast, it is the mean step from it up the front: the end of
+    a front is worth as much as any other part of it.
+    """
+    mine, latency = accuracy_of(row) or 0.0, latency_of(row) or 0.0
+    rest = [o for o in others if o != row]
+    faster = [accuracy_of(o) or 0.0 for o in rest if (latency_of(o) or 0.0) <= latency]
+    if faster:
+        return mine - max(faster)
+    return (max((accuracy_of(o) or 0.0 for o in rest), default=mine) - mine) / max(1, len(rest))
 
 
 def knee(points: Sequence[Row]) -> Row | None:

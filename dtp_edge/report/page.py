@@ -17,6 +17,7 @@ from dtp_edge.report import words
 from dtp_edge.report.schema import filled
 from dtp_edge.report.sections import all_sections, sections_of
 from dtp_edge.report.series import chart_data, layer_names
+from dtp_edge.report.strip import strip_rows
 from dtp_edge.report.verdict import accuracy_cost, judge, measured_ratio, wilson
 
 LONG_NAME = 120  # longer names are folded
@@ -35,6 +36,7 @@ def render_page(report: Mapping[str, Any]) -> str:
             facts=_facts(report, budgets),
             accuracy=_accuracy_rows(report.get("accuracy")),
             sections=sections_of(report),
+            strip=_strip(report),
             layers=list(zip(layer_names(report["layers"]), report["layers"], strict=True)),
             latency=budgets.get("latency_ms"),
             unowned=_unowned(report["layers"], budgets.get("latency_ms")),
@@ -120,6 +122,11 @@ def _facts(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[s
             share = row["pruned_predicted"] / row["dense_predicted"]
             facts.append({"value": words.percent(share, 0), "name": name})
     return facts
+
+
+def _strip(report: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    depth = report["depth"] or {}
+    return strip_rows(report["layers"], {b["name"] for b in depth.get("branches", ()) if b["gone"]})
 
 
 def _unowned(layers: list[dict[str, Any]], latency: Mapping[str, Any] | None) -> str:

@@ -114,8 +114,13 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "interval": interval_of(row),
         "control": (row.get("accuracy") or {}).get("control"),
         "share": (row.get("done") or 0) / total if total and row["state"] == "running" else None,
-        "says": " ".join(filter(None, (row.get("reason"), row.get("hint")))),
+        "says": " ".join(filter(None, (row.get("reason"), row.get("hint"), _length(row)))),
     }
+
+
+def _length(row: Mapping[str, Any]) -> str:
+    length = row.get("length") or 1.0
+    return "" if length >= 1 else f"Trained for {words.percent(length, 0)} of its schedule."
 
 
 def _facts(

@@ -17,6 +17,7 @@ from dtp_edge.measure.machine import cpu_model, ram_bytes
 from dtp_edge.profiles import Profile
 from dtp_edge.report import SCHEMA_VERSION
 from dtp_edge.run.delivery import Delivered
+from dtp_edge.run.facts_branches import branch_facts
 from dtp_edge.run.facts_budgets import budget_rows, slack, warned
 from dtp_edge.run.facts_curves import curve_rows
 from dtp_edge.run.facts_layers import layer_rows, memory_rows
@@ -63,6 +64,8 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
             *warned(delivered),
         ],
     }
+    if options.drops_branches:
+        report["depth"] = branch_facts(network, keep, cost, cut.rises)
     return {**report, "suggestions": suggestions(report, widths, limits)}
 
 

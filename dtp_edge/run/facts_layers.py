@@ -8,6 +8,7 @@ import numpy as np
 
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.run.facts_branches import branch_of_layer
 
 
 def layer_rows(network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost) -> list[dict[str, Any]]:
@@ -15,10 +16,11 @@ def layer_rows(network: PrunableNetwork, keep: np.ndarray, cost: NetworkCost) ->
     both = [network.layers.sizes(mask) for mask in (np.ones(network.n_atoms), keep.astype(float))]
     dense, pruned = (cost.by_layer(sizes) for sizes in both)
     shapes = [_shapes(network, sizes) for sizes in both]
-    rows = []
+    rows, branches = [], branch_of_layer(network)
     for d, p in zip(dense, pruned, strict=True):
         rows.append(
             {
+                **({"branch": branches.get(d.name)} if branches else {}),
                 "name": d.name,
                 "module": d.module,
                 "kernel": d.kernel,

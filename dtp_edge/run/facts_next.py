@@ -30,7 +30,7 @@ def suggestions(report: Mapping[str, Any], widths: OneWidth, limits: Mapping[str
 
 
 def _free(widths: OneWidth, limits: Mapping[str, float]) -> list[str]:
-    free = [(widths.free_atoms(g, limits) * g.channels_per_atom, g.name) for g in widths.network.groups]
+    free = [(widths.free_atoms(g, limits) * g.channels_per_atom, g.name) for g in widths.groups]
     found = sorted((pair for pair in free if pair[0]), reverse=True)
     texts = [
         f"{_channels(n)} in {name} cost nothing on this device, and every budget holds."

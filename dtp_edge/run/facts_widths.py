@@ -37,6 +37,10 @@ class OneWidth:
         self.weight = np.repeat(
             [float(g.channels_per_atom) for g in network.groups], [g.stop - g.start for g in network.groups]
         )
+        closed = [network.branches[i].groups for i in network.depth.closed(keep)]
+        gone = {index for groups in closed for index in groups}
+        # what has channels and is there: no gates, nothing within a branch that went
+        self.groups = [g for i, g in enumerate(network.groups) if g.kind != "branch" and i not in gone]
         self.now = self.costs(self.mask)
 
     def costs(self, mask: np.ndarray) -> dict[str, float]:
@@ -72,9 +76,9 @@ class OneWidth:
 
 def group_rows(widths: OneWidth) -> list[dict[str, Any]]:
     """Return the width of every group and, for the groups that matter most, its latency staircase."""
-    groups = widths.network.groups
-    least = {g.name: widths.at(g, 1)["latency_ms"] for g in groups}
-    shown = {g.name for g in sorted(groups, key=lambda g: least[g.name])[:MAX_STAIRCASE_GROUPS]}
+    groups, there = [g for g in widths.network.groups if g.kind != "branch"], {g.name for g in widths.groups}
+    least = {g.name: widths.at(g, 1)["latency_ms"] for g in widths.groups}
+    shown = {g.name for g in sorted(widths.groups, key=lambda g: least[g.name])[:MAX_STAIRCASE_GROUPS]}
     rows = []
     for group in groups:
         row: dict[str, Any] = {
@@ -83,7 +87,7 @@ def group_rows(widths: OneWidth) -> list[dict[str, Any]]:
             "kept": widths.atoms(group) * group.channels_per_atom,
             "total": group.total,
             "step": widths.steps[group.name] * group.channels_per_atom,
-            "next_free_step": _next_step(group, widths),
+            "next_free_step": _next_step(group, widths) if group.name in there else None,
             "staircase": _staircase(group, widths) if group.name in shown else [],
             "layers": sorted({name.rsplit(".", 1)[0] for name, _ in group.members}),
         }

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from dtp_edge.errors import InputError
 from dtp_edge.measure import load_profile
+from dtp_edge.profiles import Profile
 from dtp_edge.run.inputs import ExampleInputs, example_arguments
 from dtp_edge.run.task import Task, traced
 from dtp_edge.transport import Budget, initial_scores
@@ -22,18 +24,28 @@ def feasibility(
     budget: Budget,
     *,
     exclude: Sequence[str] = (),
+    depth: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return one entry a device: `device, feasible, rows, error_text, expected, widths`.
+    """Return one entry a device: `device, feasible, rows, error_text, expected, widths`; one of several
+    devices that cannot cost the network has the reason as `refused`.
 
     `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
-    scores choose (training moves channels between layers, the budget stays).
+    scores choose (training moves channels between layers, the budget stays). With `depth` branches may go.
     """
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
-    network, checks = traced(model, example_arguments(model, example_inputs), exclude)
+    network, checks = traced(model, example_arguments(model, example_inputs), exclude, depth=depth)
     scores = initial_scores(network)
     entries = []
     for profile in profiles:
-        task = Task.of(network, profile, budget, checks=checks)
+        try:
+            task = Task.of(network, profile, budget, checks=checks)
+        except InputError as error:
+            if len(profiles) == 1:
+                raise
+            entries.append(
+                _refused(profile, error)
+            )  # one that cannot cost the network does not hide the others
+            continue
         cost, rows = task.cost, task.feasibility()
         feasible = all(bool(row["feasible"]) for row in rows)
         entry: dict[str, Any] = {
@@ -52,3 +64,8 @@ def feasibility(
             entry["widths"] = network.widths(keep)
         entries.append(entry)
     return entries
+
+
+def _refused(profile: Profile, error: InputError) -> dict[str, Any]:
+    entry: dict[str, Any] = {"device": profile.name, "feasible": False, "rows": [], "refused": error.what}
+    return entry | {"error_text": profile.error_text, "expected": {}, "widths": {}}

@@ -52,10 +52,11 @@ NOBODY = Listener()
 class Options:
     """What the user chose; see `prune_for_device` for each.
 
-    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training. `on` names a board, as `ssh://USER@HOST`, where
-    dense and pruned are timed in place of here. `shared` is the folder of what several runs have in common
-    (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left.
+    `depth` None stands for: branches may go where there is data. `int8_method` is one of
+    `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the curves are written to
+    `out/tensorboard` while training. `on` names a board, as `ssh://USER@HOST`, where dense and pruned are
+    timed in place of here. `shared` is the folder of what several runs have in common (`training.shared`, the
+    dense file), if this is one of several; `warm` what a looser one left.
     """
 
     budget: Budget
@@ -66,6 +67,7 @@ class Options:
     out: Path | None = None
     seed: int = 0
     exclude: tuple[str, ...] = ()
+    depth: bool | None = None
     resume: bool = False
     force: bool = False
     int8: bool = False
@@ -89,13 +91,25 @@ class Options:
             refuse_int8(profile, self.data)
         return profile
 
-    def schedule(self) -> Recipe:
-        """Return how to train: the recipe that was given, or the usual one for so many epochs."""
-        from dtp_edge.training import Recipe
+    @property
+    def drops_branches(self) -> bool:
+        """Whether branches may go: as asked, else where data says what each is worth."""
+        return self.data is not None if self.depth is None else self.depth
 
-        if self.recipe is not None:
-            return self.recipe
-        return Recipe() if self.epochs is None else Recipe.for_epochs(self.epochs)
+    def schedule(self) -> Recipe:
+        """Return how to train: the recipe that was given, or the usual one for so many epochs.
+
+        Unless it says whether, block outputs are distilled where branches may go.
+        """
+        from dtp_edge.training import Recipe
+        from dtp_edge.training.recipe import BLOCK_DISTILL
+
+        recipe = self.recipe
+        if recipe is None:
+            recipe = Recipe() if self.epochs is None else Recipe.for_epochs(self.epochs)
+        if recipe.block_distill is not None:
+            return recipe
+        return replace(recipe, block_distill=BLOCK_DISTILL if self.drops_branches else 0.0)
 
     def silent(self) -> Options:
         """Return these options for a process that writes and times nothing."""

@@ -50,6 +50,7 @@ def prune_for_device(
     out: str | Path | None = None,
     seed: int = 0,
     exclude: Sequence[str] = (),
+    depth: bool | None = None,
     int8: bool = False,
     dynamic_batch: bool = False,
     resume: bool = False,
@@ -69,7 +70,8 @@ def prune_for_device(
     - `recipe`, `epochs`: how to train; `epochs` is split over masks and fine-tuning.
     - `out`: folder for the results; None writes nothing.
     - `seed`: of the order of the data and of all that is random; the caller's random state stays as it is.
-    - `exclude`: names of modules to leave whole.
+    - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
+    - `depth`: whether whole residual branches may go; None: where there is data.
     - `int8`: write `model.int8.onnx` as well, calibrated on `data`; the profile must be an int8 one.
     - `dynamic_batch`: export with a free batch size.
     - `resume`: go on from the checkpoint in `out`; `force`: replace a finished run there.
@@ -86,6 +88,7 @@ def prune_for_device(
         out=None if out is None else Path(out),
         seed=seed,
         exclude=tuple(exclude),
+        depth=depth,
         int8=int8,
         dynamic_batch=dynamic_batch,
         resume=resume,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,8 @@ __all__ = ["Cut", "cut_and_prove"]
 class Cut:
     """`keep` is bool over atoms, `compact` what it leaves, `checks` every proof so far, all of them passed.
 
-    `training` is what the weights went through, if the run had data; `notes` say what the cut cannot do.
+    `training` is what the weights went through, if the run had data; `notes` say what the cut cannot do;
+    `rises` how much the loss rose without each branch, by name, where that was measured.
     """
 
     task: Task
@@ -38,6 +40,7 @@ class Cut:
     checks: tuple[Check, ...]
     training: TrainingOutcome | None = None
     notes: tuple[str, ...] = ()
+    rises: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -46,7 +49,7 @@ class Cut:
         return (*notes, *(() if self.training is None else self.training.warnings))
 
     @classmethod
-    def of(cls, task: Task, keep: np.ndarray) -> Cut:
+    def of(cls, task: Task, keep: np.ndarray, rises: Mapping[str, float] | None = None) -> Cut:
         """Cut the network as it is.
 
         **Raises:** `CheckError` if a proof fails or a budget does not hold on the final widths, `InputError`
@@ -56,10 +59,12 @@ class Cut:
         compacted, checks = cut_and_prove(task.network, keep)
         checks = _all_hold(task, keep, checks)
         free, note = with_free_sizes(task.network, keep, compacted)
-        return cls(task, keep, free, checks, notes=(note,) if note else ())
+        return cls(task, keep, free, checks, notes=(note,) if note else (), rises=rises or {})
 
     @classmethod
-    def trained(cls, task: Task, outcome: TrainingOutcome, compacted: Compact) -> Cut:
+    def trained(
+        cls, task: Task, outcome: TrainingOutcome, compacted: Compact, rises: Mapping[str, float]
+    ) -> Cut:
         """Take the network that was fine-tuned after the cut; raises what `of` does.
 
         Its weights are put back into the dense one, so that the masked network computes the same.
@@ -68,7 +73,7 @@ class Cut:
         put_back(task.network, compacted)
         checks = _all_hold(task, outcome.keep, prove(task.network, outcome.keep, compacted))
         free, note = with_free_sizes(task.network, outcome.keep, compacted)
-        return cls(task, outcome.keep, free, checks, outcome, (note,) if note else ())
+        return cls(task, outcome.keep, free, checks, outcome, (note,) if note else (), rises)
 
 
 def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:

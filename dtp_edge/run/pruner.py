@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,11 @@ from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
 from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, MaskLearner
+from dtp_edge.transport.batch_loss import LossFunction
 
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource
+    from dtp_edge.training.distil import BlockDistillation
 
 __all__ = ["TransportPruner"]
 
@@ -48,11 +50,14 @@ class TransportPruner(MaskLearner):
     - `total_steps`: how many times the loop calls `step()`.
     - `mask_share`: part of these steps in which masks are learned; in the rest they are hard and the
       kept channels are tuned.
-    - `exclude`: names of modules to leave whole.
+    - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
+    - `batches`: a few batches of training data, `(inputs, targets)` each, that scores start from and that
+      tell what a branch is worth; `loss(output, targets)` where that is no classification.
+    - `depth`: whether whole residual branches may go; None: where there are batches.
     - `int8`: let `finish` write `model.int8.onnx` as well; `data` (a `training.DataSource` or its spec) is
       what it is calibrated and judged on, and is used for nothing else.
     - `dynamic_batch`: export with a free batch size.
-    - `scores`: `[n_atoms]` to start from, any scale; None: those of the weights.
+    - `scores`: `[n_atoms]` to start from, any scale; None: those of the batches, or else of the weights.
     - further options: those of `transport.MaskLearner`.
 
     **Raises:** before any training, `UnsupportedError` (cannot be traced or stored), `InputError`,
@@ -69,6 +74,9 @@ class TransportPruner(MaskLearner):
         total_steps: int,
         mask_share: float = 0.6,
         exclude: Sequence[str] = (),
+        batches: Iterable[Any] | None = None,
+        loss: LossFunction | None = None,
+        depth: bool | None = None,
         int8: bool = False,
         data: DataSource | str | None = None,
         dynamic_batch: bool = False,
@@ -85,6 +93,7 @@ class TransportPruner(MaskLearner):
             device=device,
             data=source_of(data),
             exclude=tuple(exclude),
+            depth=batches is not None if depth is None else depth,
             int8=int8,
             dynamic_batch=dynamic_batch,
             origin=Origin(model_name=type(model).__name__),
@@ -92,7 +101,8 @@ class TransportPruner(MaskLearner):
         inputs = example_arguments(model, example_inputs)
         task = Task.trace(model, inputs, chosen).require_storable()
         steps = max(1, round(mask_share * total_steps))
-        super().__init__(**task.learner_arguments(steps, scores=scores), **options)
+        start = task.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
+        super().__init__(**start, **options)
         self.task, self.options = task, chosen
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -102,6 +112,17 @@ class TransportPruner(MaskLearner):
         """
         given = in_order(self.module, *inputs, **named) if named else inputs
         return super().forward(*(floats_in_float32(given) if self.task.precision else given))
+
+    def blocks(self, teacher: nn.Module) -> BlockDistillation | None:
+        """Return what compares the outputs of this network's blocks with those of `teacher`, the dense one.
+
+        `teacher` is a network like the one given, not this pruner's own: `model` itself, if the loop leaves
+        it alone. After `pruner(x)`, `blocks(x)` is a term for the loss: the squared distance at the channels
+        that the masks keep, over the teacher's own square, mean over blocks. None where none compares.
+        """
+        from dtp_edge.training.distil import BlockDistillation
+
+        return BlockDistillation.of_masked(self.network, self.mask, teacher)
 
     def finish(self, out: str | Path | None = None) -> PruneResult:
         """Cut the network to the learned widths, prove it, export it and report.
@@ -114,4 +135,4 @@ class TransportPruner(MaskLearner):
         started = time.monotonic()
         options = replace(self.options, out=None if out is None else Path(out))
         with quiet():
-            return finish(Cut.of(self.task, self.harden()), options, started=started)
+            return finish(Cut.of(self.task, self.harden(), self.branch_rises()), options, started=started)

@@ -26,6 +26,7 @@ from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
 from dtp_edge.proof import Check, check_traced_equals_own, require
 from dtp_edge.proof.precision import require_same_function
+from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.options import NOBODY, Listener, Options
 from dtp_edge.surgery import compact
 from dtp_edge.transport import (
@@ -35,11 +36,12 @@ from dtp_edge.transport import (
     caps_of,
     feasibility,
     harden,
-    initial_scores,
     prices,
     require_feasible,
 )
+from dtp_edge.transport.batch_loss import LossFunction
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
+from dtp_edge.transport.scores import importance, scores_of
 
 __all__ = ["Task", "weights_sha256"]
 
@@ -108,7 +110,7 @@ class Task:
         """
         profile = options.profile()
         listener.begin("tracing the network")
-        network, checks = traced(model, example_inputs, options.exclude)
+        network, checks = traced(model, example_inputs, options.exclude, depth=options.drops_branches)
         dense_sha256 = weights_sha256(model)
         task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
         require_feasible(task.network, task.cost, task.limits)
@@ -126,17 +128,28 @@ class Task:
         """Return the masks that learn to meet the limits in `steps` steps, around the network as it is now.
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
-        from those of the weights. `options` are those of `MaskLearner`.
+        from those of the weights. With batches and branches these also judge what the masks may harden to.
+        `options` are those of `MaskLearner`.
         """
         return MaskLearner(**self.learner_arguments(steps, batches=batches, scores=scores), **options)
 
     def learner_arguments(
-        self, steps: int, *, batches: Iterable[Any] | None = None, scores: np.ndarray | None = None
+        self,
+        steps: int,
+        *,
+        batches: Iterable[Any] | None = None,
+        loss: LossFunction | None = None,
+        scores: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
-        if scores is None and batches is not None:
-            price = prices(self.network, self.cost, self.limits)
-            scores = initial_scores(self.network, "taylor", batches=list(batches), price=price)
+        judge = worth = None
+        if batches is not None and (scores is None or self.network.branches):
+            seen, network = list(batches), self.network
+            worth = importance(network, "taylor", seen, loss)
+            if scores is None:
+                scores = scores_of(worth, prices(network, self.cost, self.limits))
+            if network.branches:
+                judge = FittedJudge(network, seen, loss)
         return {
             "network": self.network,
             "cost": self.cost,
@@ -144,6 +157,8 @@ class Task:
             "total_steps": steps,
             "scores": scores,
             "layer_keep": self.layer_keep or None,
+            "judge": judge,
+            "worth": worth,
         }
 
     def require_storable(self) -> Task:
@@ -213,9 +228,9 @@ class Task:
 
 
 def traced(
-    model: nn.Module, example_inputs: tuple[Any, ...], exclude: Sequence[str] = ()
+    model: nn.Module, example_inputs: tuple[Any, ...], exclude: Sequence[str] = (), *, depth: bool = False
 ) -> tuple[PrunableNetwork, tuple[Check, ...]]:
-    """Trace a copy of the user's network, and prove that the graph is that network.
+    """Trace a copy of the user's network, with `depth` its branches too; prove that the graph is it.
 
     **Raises:** `UnsupportedError`, `InputError` (weights that are not finite too), `CheckError`.
     """
@@ -225,7 +240,7 @@ def traced(
         plain = in_float32(model)
         require_same_function(model, plain, example_inputs)
         model, example_inputs = plain, floats_in_float32(example_inputs)
-    network = trace_network(own, example_inputs, exclude=exclude)
+    network = trace_network(own, example_inputs, exclude=exclude, depth=depth)
     network.notes = (*notes, *network.notes)
     checks = (check_traced_equals_own(model, network),)
     require(checks)

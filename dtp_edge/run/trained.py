@@ -22,6 +22,7 @@ from dtp_edge.training import (
     check_compatible,
     run_training,
 )
+from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.phase import Progress
 from dtp_edge.transport import MaskLearner
 
@@ -35,29 +36,35 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     stored (before any training), `CheckError` if a proof fails.
     """
     check_compatible(data, task.network.module, task.network.example_inputs)
-    outcome, compacted = _train(task.require_storable(), data, options, _progress(options, listener))
+    outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
-    return Cut.trained(task, outcome, compacted)
+    return Cut.trained(task, outcome, compacted, rises)
 
 
 def _train(
     task: Task, data: DataSource, options: Options, progress: Progress | None
-) -> tuple[TrainingOutcome, Compact]:
-    """Return what training left, and the compact network that was tuned in it."""
-    network, cuts = task.network, []
+) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
+    """Return what training left, the compact network that was tuned in it, and what branches were worth."""
+    network, cuts, keeps, learners = task.network, [], [], []
+
+    def make_learner(steps: int) -> MaskLearner:
+        batches = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
+        begin = {} if options.warm is None else options.warm.begin(task)
+        learners.append(task.learner(steps, batches=batches, **begin))
+        return learners[-1]
 
     def cut(keep: np.ndarray) -> nn.Module:
+        keeps.append(keep)
         cuts.append(cut_and_prove(network, keep)[0])
         return cuts[-1].module
 
     def fit(dense: nn.Module, images: torch.Tensor) -> None:
         refit(network, cuts[-1], dense.state_dict(), (images,), seed=options.seed)
 
-    def make_learner(steps: int) -> MaskLearner:
-        if options.warm is not None:
-            return task.learner(steps, **options.warm.begin(task))
-        first = itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
-        return task.learner(steps, batches=first)
+    def compare(teacher: nn.Module) -> BlockDistillation | None:
+        compacted = cuts[-1]
+        in_graph = compacted.kind == "graph"
+        return BlockDistillation.of_compact(network, keeps[-1], compacted.module, teacher, in_graph=in_graph)
 
     outcome = run_training(
         network.module,
@@ -67,6 +74,7 @@ def _train(
         mask_share=1.0 if options.warm is None else options.warm.mask_share,
         cut=cut,
         refit=fit,
+        compare=compare,
         progress=progress,
         checkpoint_dir=options.out / "checkpoint" if options.out is not None else None,
         resume=options.resume,
@@ -77,10 +85,11 @@ def _train(
             "limits": dict(task.limits),
             "layer_keep": task.layer_keep,
             "weights": task.dense_sha256,
+            **({"branches": len(task.network.branches)} if task.network.branches else {}),
             **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
     )
-    return outcome, cuts[-1]
+    return outcome, cuts[-1], learners[-1].branch_rises()
 
 
 def _progress(options: Options, listener: Listener) -> Progress | None:

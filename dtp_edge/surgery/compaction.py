@@ -7,6 +7,7 @@ the same, that is the result (see `inplace`); else the graph module is, with the
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +16,13 @@ import torch
 from torch import fx, nn
 
 from dtp_edge.errors import CheckError, UnsupportedError
+from dtp_edge.graph.branches import Branch
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.ops.nodes import lookup, op_name
 from dtp_edge.ops.site import Kept, Site
 from dtp_edge.ops.spec import specifications
+from dtp_edge.surgery.closing import close_branches
 from dtp_edge.surgery.compact_graph import CompactGraph, build_graph_module, plain_interface
 from dtp_edge.surgery.cut import cut_all
 from dtp_edge.surgery.kept import KeptIndices
@@ -40,7 +43,8 @@ class Compact:
 
     `module` trains and runs: the user's own class cut in place (`kind` "module") or `graph_module` (`kind`
     "graph", with the `reason`). Both hold the same tensors until one is converted or moved; see `sync`.
-    `kept` is `{tensor name: {dimension: kept indices}}`.
+    `kept` is `{tensor name: {dimension: kept indices}}`; a tensor that went with a branch has `{0: []}`.
+    `branches` are the ones that went, with the addition and the operand that each was.
     """
 
     module: nn.Module
@@ -49,6 +53,7 @@ class Compact:
     kept: dict[str, dict[int, list[int]]]
     graph_module: CompactGraph
     example_inputs: tuple[Any, ...] = field(default=(), repr=False)
+    branches: tuple[Branch, ...] = ()
 
     def sync(self) -> None:
         """Copy the module's parameters and buffers into the graph module where they are other objects."""
@@ -79,15 +84,21 @@ def compact(
             hint="Give a bool for every atom of this very network, as `harden` returns them.",
         )
     kept = KeptIndices(network, keep)
-    tensors = cut_tensors(network, kept)
-    graph_module = cut_graph(network, kept, tensors)
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    output = graph.graph_copy(network.graph_module.graph, copies)
+    graph.output(output)
+    gone = close_branches(network, kept.keep, graph, copies)
+    tensors = cut_tensors(network, kept, gone)
+    graph_module = cut_graph(network, kept, tensors, graph, copies)
     result = Compact(
         graph_module,
         "graph",
         "not tried",
-        kept_by_tensor(network, kept),
+        kept_by_tensor(network, kept, gone),
         graph_module,
         network.example_inputs,
+        tuple(network.branches[i] for i in network.depth.closed(keep)),
     )
     if in_place:
         from dtp_edge.surgery.inplace import cut_in_place
@@ -120,11 +131,17 @@ def graph_tensors(network: PrunableNetwork) -> dict[str, torch.Tensor]:
     return found
 
 
-def cut_tensors(network: PrunableNetwork, kept: KeptIndices) -> dict[str, torch.Tensor]:
-    """Return copies of all tensors, cut along labelled dimensions. Shared tensors stay shared."""
+def cut_tensors(
+    network: PrunableNetwork, kept: KeptIndices, gone: Collection[str] = ()
+) -> dict[str, torch.Tensor]:
+    """Return copies of all tensors but the `gone`, cut along labelled dimensions. Shared ones stay shared."""
+    dense = graph_tensors(network)
+    dead = {id(dense[name]) for name in gone}
     wanted: dict[tuple[int, tuple[bytes | None, ...]], tuple[torch.Tensor, list[Kept]]] = {}
     keys = {}
-    for name, tensor in graph_tensors(network).items():
+    for name, tensor in dense.items():
+        if id(tensor) in dead:
+            continue
         indices = kept.tensor(name)
         keys[name] = (id(tensor), tuple(None if i is None else i.tobytes() for i in indices))
         wanted.setdefault(keys[name], (tensor, indices))
@@ -132,14 +149,20 @@ def cut_tensors(network: PrunableNetwork, kept: KeptIndices) -> dict[str, torch.
     return {name: done[key] for name, key in keys.items()}
 
 
-def kept_by_tensor(network: PrunableNetwork, kept: KeptIndices) -> dict[str, dict[int, list[int]]]:
+def kept_by_tensor(
+    network: PrunableNetwork, kept: KeptIndices, gone: Collection[str] = ()
+) -> dict[str, dict[int, list[int]]]:
     """Return `{tensor name: {dimension: kept indices}}` for every dimension that lost something.
 
-    Dimensions that lost the same share one list.
+    Dimensions that lost the same share one list. A tensor that is `gone` with a branch has `{0: []}`.
     """
     lists: dict[int, list[int]] = {}
-    result = {}
+    dense = graph_tensors(network) if gone else {}
+    dead = {id(dense[name]) for name in gone}
+    result: dict[str, dict[int, list[int]]] = {n: {0: []} for n, t in dense.items() if id(t) in dead}
     for name in network.tensor_labels:
+        if name in result:
+            continue
         cut = {}
         for dim, index in enumerate(kept.tensor(name)):
             if index is not None:
@@ -151,14 +174,18 @@ def kept_by_tensor(network: PrunableNetwork, kept: KeptIndices) -> dict[str, dic
     return result
 
 
-def cut_graph(network: PrunableNetwork, kept: KeptIndices, tensors: dict[str, torch.Tensor]) -> CompactGraph:
-    """Return the traced graph with every literal recomputed, over the cut tensors."""
-    source = network.graph_module.graph
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    output = graph.graph_copy(source, copies)
-    graph.output(output)
-    graph.set_codegen(source._codegen)
+def cut_graph(
+    network: PrunableNetwork,
+    kept: KeptIndices,
+    tensors: dict[str, torch.Tensor],
+    graph: fx.Graph,
+    copies: dict[fx.Node, fx.Node],
+) -> CompactGraph:
+    """Return `graph`, a copy of the traced one, with every literal recomputed, over the cut tensors.
+
+    `copies` are its nodes by those of the traced graph.
+    """
+    graph.set_codegen(network.graph_module.graph._codegen)
     constants: dict[str, torch.Tensor] = {}
     for old, new in copies.items():
         if old.op == "call_module":

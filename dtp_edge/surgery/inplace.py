@@ -19,9 +19,11 @@ from torch.utils import _pytree as pytree
 from dtp_edge.errors import first_line
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import leaves, random_like
+from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compact_graph import CompactGraph, aten
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
+from dtp_edge.surgery.dropped import drop_modules
 from dtp_edge.surgery.kept import KeptIndices
 
 TRAIN_LIMIT = 1e-2  # batch norm over two small samples magnifies rounding
@@ -43,6 +45,15 @@ def cut_in_place(
         module = _copy_around(network.module, tensors)
     except Exception as error:
         return None, f"the module cannot be copied: {first_line(error, kind=True)}"
+    try:
+        reason = drop_modules(module, network, kept.keep)
+    except AttributeError as error:  # a module of the graph that is none of the user's any more
+        reason = f"a module of the branch is not found ({error})"
+    left = [n for n in own_tensors(module) if n not in tensors]
+    if reason is None and left:
+        reason = f"{left[0]} went with a branch, but not the module that holds it"
+    if reason is not None:
+        return None, reason
     groups = _groups_by_tensor(graph_module)
     for name, part in module.named_modules():
         _set_attributes(part, name, groups)
@@ -54,12 +65,15 @@ def cut_in_place(
 def _copy_around(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
     """Deep-copy a module with `tensors` in place of its own: the dense tensors are never copied."""
     memo: dict[int, Any] = {}
-    for name, tensor in [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]:
-        memo[id(tensor)] = tensors[name]
+    for name, tensor in own_tensors(module).items():
+        memo[id(tensor)] = tensors[name] if name in tensors else _nothing(tensor)
     return copy.deepcopy(module, memo)
+
+
+def _nothing(tensor: torch.Tensor) -> torch.Tensor:
+    """Return an empty tensor in place of one that went with a branch."""
+    empty = tensor.detach().new_empty(0)
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 def _groups_by_tensor(graph_module: fx.GraphModule) -> dict[str, int]:

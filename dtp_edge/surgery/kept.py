@@ -16,11 +16,14 @@ from dtp_edge.ops.sizes import SIZE_FUNCTIONS, dense_shape, hint
 
 
 class KeptIndices:
-    """Surviving indices and sizes of every node and tensor of `network` under `keep` (bool `[n_atoms]`)."""
+    """Surviving indices and sizes of every node and tensor of `network` under `keep` (bool `[n_atoms]`).
+
+    What lies in a closed branch has the sizes of all its channels here; see `closing` for what goes.
+    """
 
     def __init__(self, network: PrunableNetwork, keep: np.ndarray) -> None:
         self.network = network
-        self.keep = np.asarray(keep, dtype=bool)
+        self.keep = network.opened(np.asarray(keep, dtype=bool))
         self._by_array: dict[int, Kept] = {}
         self._symbols: dict[fx.Node, int | None] = {}
 

@@ -115,6 +115,12 @@ def outcome_of(folder: Path) -> dict[str, Any]:
     return _read(folder / _OUTCOME)
 
 
+def checkpoint_run(folder: Path) -> dict[str, Any]:
+    """Return what the cell's checkpoint was begun with; nothing where it has none."""
+    place = folder / CHECKPOINT
+    return _read(place / "run.json") if any(place.glob("*.safetensors")) else {}
+
+
 def write_outcome(folder: Path, outcome: Mapping[str, Any]) -> None:
     """Write how a cell ended. A disk that is full is no reason to lose it: the driver is told, too."""
     with suppress(DtpEdgeError):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,9 +27,20 @@ from dtp_edge.run.pipeline import prune_task, seeded
 from dtp_edge.run.result import PruneResult
 from dtp_edge.run.task import traced, weights_sha256
 from dtp_edge.run.warm_start import WarmStart
-from dtp_edge.sweeps.cell_folder import CHECKPOINT, Progressed, cell_folder, held, outcome_of, write_outcome
+from dtp_edge.sweeps.cell_folder import (
+    CHECKPOINT,
+    Progressed,
+    cell_folder,
+    checkpoint_run,
+    held,
+    outcome_of,
+    write_outcome,
+)
 from dtp_edge.sweeps.grid import Cell, Grid
 from dtp_edge.sweeps.planning import Traced, refusal
+
+if TYPE_CHECKING:
+    from dtp_edge.training import Recipe
 
 __all__ = ["SHARED", "Common", "Maker", "Outcome", "Subject", "failed", "profile_path"]
 
@@ -62,7 +73,9 @@ class Common:
         self.options, self.grid, self.folder = subject.options, grid, folder
         inputs = example_arguments(subject.model, subject.example_inputs)
         with seeded(self.options.seed), as_in_a_plain_process(subject.model):
-            network, checks = traced(subject.model, inputs, self.options.exclude)
+            network, checks = traced(
+                subject.model, inputs, self.options.exclude, depth=self.options.drops_branches
+            )
         self.traced = Traced(network, checks, weights_sha256(subject.model))
         self._weights = {k: t.detach().clone() for k, t in network.module.state_dict().items()}
 
@@ -82,9 +95,12 @@ class Common:
                 continue
         return found
 
-    def share(self, listener: Listener) -> None:
-        """Train base and control of every recipe, and export the dense network, where that is not done."""
-        from dtp_edge.training import train_shared
+    def share(self, listener: Listener, length: float = 1.0) -> None:
+        """Train base and control of every recipe, and export the dense network, where that is not done.
+
+        The control is trained for `length` of the recipe's steps, as the cells are.
+        """
+        from dtp_edge.training import check_compatible, train_shared
 
         options, module = self.options, self.traced.network.module
         shared = self.folder / SHARED
@@ -94,8 +110,11 @@ class Common:
             export_dense(self.traced.network, shared)
         if options.data is None:
             return
+        check_compatible(options.data, module, self.traced.network.example_inputs)
         for name in self.grid.recipes:
-            recipe = self.grid.recipe(Cell("", "", 0, options.budget, name), options.schedule())
+            recipe = self.grid.recipe(
+                Cell("", "", 0, options.budget, name, length=length), options.schedule()
+            )
             if recipe is None:
                 continue
             self._begin_anew()
@@ -115,11 +134,13 @@ class Common:
         try:
             with held(folder):
                 before = outcome_of(folder)
-                if before.get("state") == "done":
+                if before.get("state") == "done" and before["length"] >= cell.length:
                     return before
                 if deadline is not None and began > deadline:
                     return {"state": "stopped", "reason": "the time was over before it began"}
                 outcome = self._ended(cell, folder, Progressed(folder, deadline, also))
+                if before.get("state") == "done" and outcome["state"] != "done":
+                    return before  # of a shorter schedule
                 write_outcome(folder, outcome)
                 return outcome
         except (DtpEdgeError, OSError) as error:  # of the folder itself
@@ -128,7 +149,7 @@ class Common:
             return failed(error)
 
     def _ended(self, cell: Cell, folder: Path, progress: Progressed) -> Outcome:
-        began, went_on = time.monotonic(), _was_begun(folder)
+        began, went_on = time.monotonic(), self._was_begun(cell, folder)
         try:
             result = self._pruned(cell, folder, progress)
         except (Interrupted, KeyboardInterrupt) as stop:
@@ -137,7 +158,7 @@ class Common:
             return {"state": "stopped", "reason": f"the time was over: {stop}"}
         except Exception as error:
             return failed(error)
-        took = {"seconds": time.monotonic() - began, "went_on": went_on}
+        took = {"seconds": time.monotonic() - began, "went_on": went_on, "length": cell.length}
         return {"state": "done"} | took | self._figures(result)
 
     def _pruned(self, cell: Cell, folder: Path, progress: Progressed) -> PruneResult:
@@ -145,9 +166,9 @@ class Common:
             self.options,
             budget=cell.budget,
             device=self.profiles[cell.device],
-            recipe=self.grid.recipe(cell, None if self.options.data is None else self.options.schedule()),
+            recipe=self._recipe(cell),
             out=folder,
-            resume=_was_begun(folder),
+            resume=self._was_begun(cell, folder),
             force=True,
             shared=self.folder / SHARED,
             warm=self._warm_start(cell),
@@ -158,6 +179,18 @@ class Common:
         with seeded(options.seed), as_in_a_plain_process(module):
             listener = Listener(progress, progress.stage)
             return prune_task(task, options, listener, started=time.monotonic())
+
+    def _recipe(self, cell: Cell) -> Recipe | None:
+        return self.grid.recipe(cell, None if self.options.data is None else self.options.schedule())
+
+    def _was_begun(self, cell: Cell, folder: Path) -> bool:
+        """Return whether the cell has a checkpoint of this length of its recipe."""
+        recipe, run = self._recipe(cell), checkpoint_run(folder)
+        if recipe is None or not run:
+            return False
+        return all(
+            run["recipe"].get(name) == getattr(recipe, name) for name in ("mask_epochs", "tune_epochs")
+        )
 
     def _warm_start(self, cell: Cell) -> WarmStart | None:
         """Return what the cell begins with; None if it begins anew, as its looser cell did not end well."""
@@ -196,10 +229,6 @@ class Common:
                 tensor.copy_(self._weights[name])
         for parameter in module.parameters():
             parameter.grad = None
-
-
-def _was_begun(folder: Path) -> bool:
-    return any((folder / CHECKPOINT).glob("*.safetensors"))
 
 
 def failed(error: BaseException) -> Outcome:

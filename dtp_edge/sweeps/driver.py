@@ -75,6 +75,7 @@ def sweep(
     epochs: int | None = None,
     seed: int = 0,
     exclude: Sequence[str] = (),
+    depth: bool | None = None,
     int8: bool = False,
     dynamic_batch: bool = False,
     jobs: int = 1,
@@ -111,6 +112,7 @@ def sweep(
         epochs=epochs,
         seed=seed,
         exclude=tuple(exclude),
+        depth=depth,
         int8=int8,
         dynamic_batch=dynamic_batch,
     )
@@ -167,12 +169,12 @@ def _run(work: Work, common: Common, ledger: Ledger, how: How, listener: Any) ->
         [cell for cell in work.cells if cell.id in open_ids],
         work.make, work.grid, work.folder, work.threads, work.deadline,
     )  # fmt: skip
-    state = "stopped"
+    state, engine = "stopped", _engine(how, common, show)
     try:
         ledger.write("running")
         if work.cells:
-            common.share(Listener(show, show.stage))
-        for ended in _engine(how, common, show).run(work):
+            common.share(Listener(show, show.stage), engine.first_length)
+        for ended in engine.run(work):
             if ended is not None:
                 ledger.note(*ended)
             ledger.tick()
@@ -187,7 +189,12 @@ def _engine(how: How, common: Common, show: _Shown) -> Engine:
     if how.ray is not None:
         from dtp_edge.sweeps.on_ray import OnRay
 
-        return OnRay(how.ray, how.threads, how.gpus)
+        on_ray = OnRay(how.ray, how.threads, how.gpus)
+        if how.within_seconds is None or common.options.data is None:
+            return on_ray
+        from dtp_edge.sweeps.on_tune import OnTune
+
+        return OnTune(on_ray)
     if how.jobs > 1:
         from dtp_edge.sweeps.processes import Processes
 

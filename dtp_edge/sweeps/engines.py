@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from dtp_edge.sweeps.common import Common, Maker, Outcome
 from dtp_edge.sweeps.grid import Cell, Grid
@@ -33,7 +33,12 @@ class Work:
 
 
 class Engine(Protocol):
-    """Runs cells; a cell that has a parent begins when that one has ended."""
+    """Runs cells; a cell that has a parent begins when that one has ended.
+
+    `first_length` is the share of its schedule that each takes first.
+    """
+
+    first_length: ClassVar[float]
 
     def run(self, work: Work) -> Iterator[tuple[str, Outcome] | None]:
         """Yield each cell's id and how it ended, once; and None now and then, so that the page is kept."""
@@ -43,6 +48,8 @@ class Engine(Protocol):
 @dataclass(frozen=True)
 class InTurn:
     """One after another in this process, in the network that it has traced already."""
+
+    first_length: ClassVar[float] = 1.0
 
     common: Common
     also: Any = None  # told every step: `progress(phase, done, total, info)` with `.stage(text)`

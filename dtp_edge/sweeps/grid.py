@@ -22,7 +22,7 @@ class Cell:
     """One run of a sweep. `device` is a profile's name, `level` the place of its budget in the grid.
 
     `tightness` is the least share of the dense network that a limit leaves, `parent` the looser cell that a
-    warm start begins with.
+    warm start begins with. `length` is the share of the recipe's steps of masks and fine-tune that it takes.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Cell:
     recipe: str = USUAL
     tightness: float = 1.0
     parent: str | None = None
+    length: float = 1.0
 
     @property
     def line(self) -> tuple[str, str]:
@@ -68,13 +69,15 @@ class Grid:
     def recipe(self, cell: Cell, usual: Recipe | None) -> Recipe | None:
         """Return how a cell trains: the sweep's recipe with the changes of its own; None without data."""
         changes = dict(self.recipes[cell.recipe])
-        if usual is None or not changes:
-            return usual
+        if usual is None:
+            return None
         if (epochs := changes.pop("epochs", None)) is not None:
             halves = Recipe.for_epochs(float(epochs))
             changes = {"mask_epochs": halves.mask_epochs, "tune_epochs": halves.tune_epochs} | changes
         try:
-            return replace(usual, **changes)
+            found = replace(usual, **changes)
+            epochs = {name: getattr(found, name) * cell.length for name in ("mask_epochs", "tune_epochs")}
+            return replace(found, **epochs)
         except TypeError as error:
             known = ", ".join(("epochs", *Recipe.__dataclass_fields__))
             raise InputError(f"{error}", where=f"recipe {cell.recipe}", hint=f"Known: {known}.") from error

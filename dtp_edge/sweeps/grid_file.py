@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from jsonschema.exceptions import best_match
 
 from dtp_edge.errors import InputError
 from dtp_edge.files import check_bounds, read_text
+from dtp_edge.transport import Budget
 
 __all__ = ["read_grid"]
 
 MOST_BYTES = 2**20
+_NAMES = [field.name for field in fields(Budget) if field.name != "layer_keep"]
 _AMOUNT = {"type": ["string", "number"]}
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -29,7 +32,7 @@ SCHEMA: dict[str, Any] = {
                 "minProperties": 1,
                 "additionalProperties": False,
                 "properties": {
-                    **dict.fromkeys(("latency", "ram", "flash", "macs", "params", "keep"), _AMOUNT),
+                    **dict.fromkeys(_NAMES, _AMOUNT),
                     "layer_keep": {"anyOf": [_AMOUNT, {"type": "object", "additionalProperties": _AMOUNT}]},
                 },
             },

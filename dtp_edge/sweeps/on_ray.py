@@ -7,15 +7,16 @@ its checkpoint.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from dtp_edge.errors import InputError
 from dtp_edge.sweeps.common import Outcome
 from dtp_edge.sweeps.engines import Work
 from dtp_edge.sweeps.grid import Cell
 
-__all__ = ["OnRay", "import_ray"]
+__all__ = ["RETRIES", "OnRay", "connected"]
 
 RETRIES = 10  # of a cell whose node or process is lost
 _TICK_SECONDS = 1.0
@@ -32,33 +33,40 @@ def import_ray() -> Any:
     return ray
 
 
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Connect to a cluster in the block, unless this process is in one already. Raises `InputError`."""
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        hint = "Start one with `ray start --head`, or give --ray local."
+        raise InputError(f"no Ray cluster answers: {error}", where="--ray", hint=hint) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
 @dataclass(frozen=True)
 class OnRay:
     """`address` is that of a cluster ("auto", "local", HOST:PORT); cores and GPUs are asked for each cell."""
+
+    first_length: ClassVar[float] = 1.0
 
     address: str
     cores: int
     gpus: float = 0.0
 
     def run(self, work: Work) -> Iterator[tuple[str, Outcome] | None]:
-        ray = import_ray()
-        began = not ray.is_initialized()
-        if began:
-            try:
-                ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise InputError(
-                    f"no Ray cluster answers: {error}",
-                    where="--ray",
-                    hint="Start one with `ray start --head`.",
-                ) from error
-        try:
-            yield from self._outcomes(ray, work)
-        finally:
-            if began:
-                ray.shutdown()
+        with connected(self.address) as ray:
+            yield from self.outcomes(ray, work)
 
-    def _outcomes(self, ray: Any, work: Work) -> Iterator[tuple[str, Outcome] | None]:
+    def outcomes(self, ray: Any, work: Work) -> Iterator[tuple[str, Outcome] | None]:
+        """Yield what `run` does, in a cluster that is connected already."""
         job = ray.remote(num_cpus=self.cores, num_gpus=self.gpus, max_retries=RETRIES)(_job)
         shared, running, by_id = ray.put(work), {}, {}
         for cell in work.cells:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, ClassVar
 
 from dtp_edge.errors import InputError, Interrupted
 from dtp_edge.sweeps.common import Outcome, failed
@@ -39,6 +39,8 @@ class _Worker:
 @dataclass(frozen=True)
 class Processes:
     """`jobs` processes; GPUs are handed out in turns, one a process, where the machine has any."""
+
+    first_length: ClassVar[float] = 1.0
 
     jobs: int
 

@@ -15,6 +15,7 @@ from dtp_edge.training.phase import Progress as Progress
 from dtp_edge.training.phase import Session as Session
 from dtp_edge.training.recalibrate import recalibrate as recalibrate
 from dtp_edge.training.recipe import Recipe as Recipe
+from dtp_edge.training.recipe import with_seed as with_seed
 from dtp_edge.training.recipe_text import parse_changes as parse_changes
 from dtp_edge.training.run import TrainingOutcome as TrainingOutcome
 from dtp_edge.training.run import fine_tune as fine_tune
@@ -23,4 +24,3 @@ from dtp_edge.training.run import open_session as open_session
 from dtp_edge.training.run import run_training as run_training
 from dtp_edge.training.run import train_base as train_base
 from dtp_edge.training.run import train_shared as train_shared
-from dtp_edge.training.run import with_seed as with_seed

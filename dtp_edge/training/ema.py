@@ -1,4 +1,7 @@
-"""A running average of the weights (Polyak), which often scores better than the last step's."""
+"""A running average of the weights (Polyak), which often scores better than the last step's.
+
+Not `torch.optim.swa_utils.AveragedModel`: it deep-copies the module, here with the traced network in it.
+"""
 
 from __future__ import annotations
 

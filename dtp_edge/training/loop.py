@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -67,8 +68,9 @@ class _Loop:
         self.store = session.store_of(phase.name)
         move(phase.module, runtime.device)
         arrange_weights(phase.module, self.recipe.channels_last, runtime.device)
-        if phase.teacher is not None:
-            move(phase.teacher, runtime.device).eval()
+        self.teacher = phase.teacher if phase.blocks is None else phase.blocks.teacher
+        if self.teacher is not None:
+            move(self.teacher, runtime.device).eval()
         optimizer = make_optimizer(
             phase.module, self.recipe, phase.learning_rate, phase.scores, phase.score_rate
         )
@@ -130,7 +132,11 @@ class _Loop:
             with runtime.no_sync(self.wrapped, skip=i < len(parts) - 1):
                 with runtime.autocast():
                     logits, teacher = class_logits(self.wrapped(xs)), self._teacher_logits(xs)
-                loss = training_loss(logits, ys, teacher, recipe) * (len(ys) / len(y))
+                loss = training_loss(logits, ys, teacher, recipe)
+                apart = self.phase.blocks.loss() if self.phase.blocks is not None else None
+                if apart is not None:
+                    loss = loss + (recipe.block_distill or 0.0) * apart
+                loss = loss * (len(ys) / len(y))
                 runtime.backward(loss)
             total += float(loss.detach())
             right += int((logits.detach().argmax(1) == ys).sum())
@@ -187,10 +193,10 @@ class _Loop:
         ]
 
     def _teacher_logits(self, x: Tensor) -> Tensor | None:
-        if self.phase.teacher is None or self.recipe.distill == 0:
+        if self.teacher is None or (self.recipe.distill == 0 and self.phase.blocks is None):
             return None
         with torch.no_grad():
-            return class_logits(self.phase.teacher(x))
+            return class_logits(self.teacher(x))
 
     def _rest_of_epoch(self) -> Iterator[Batch]:
         """The batches from `self.step` to the end of its epoch, or of the phase."""
@@ -226,7 +232,7 @@ class _Loop:
 
     def _score(self) -> float:
         module, runtime = self.phase.module, self.session.runtime
-        with self.average.swapped_in(module) if self.average else _nothing():
+        with self.average.swapped_in(module) if self.average else nullcontext():
             runtime.agree(module)
             accuracy = evaluate(module, self.session.data.holdout, runtime=runtime)
             if self.phase.keep_best and accuracy >= self.best_accuracy:
@@ -287,8 +293,3 @@ class _Loop:
 
     def close(self) -> None:
         self.session.runtime.release(self.wrapped)
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...

@@ -10,6 +10,7 @@ from torch import nn
 
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource, batches_per_epoch
+from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime
 from dtp_edge.training.shared import Shared
@@ -53,7 +54,8 @@ class Phase:
 
     `after_step` runs behind every optimiser step and returns numbers for the curve. `scores` learn at
     their own constant rate, without weight decay. With `keep_best` the weights that do best on the
-    hold-out are what remains: those of an epoch's end, or those that the phase began with.
+    hold-out are what remains: those of an epoch's end, or those that the phase began with. `blocks` compares
+    the outputs of blocks; its teacher takes the place of `teacher`, whose weights it has.
     """
 
     name: str
@@ -65,3 +67,4 @@ class Phase:
     scores: Sequence[nn.Parameter] = ()
     score_rate: float = 0.0
     keep_best: bool = False
+    blocks: BlockDistillation | None = None

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
+
 from dtp_edge.errors import InputError, nearest
 
 
@@ -16,6 +18,7 @@ def _cosine(t: float) -> float:
 
 _RATES = ("base_learning_rate", "mask_learning_rate", "tune_learning_rate")
 _OPTIONAL = ("score_learning_rate", "gradient_clip")
+BLOCK_DISTILL = 2.0  # where branches may go
 _LENGTHS = ("base_epochs", "mask_epochs", "tune_epochs")
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,
@@ -35,6 +38,8 @@ class Recipe:
     - `schedule`, `warmup`: shape of the learning rate over a phase, restarted in each, after a linear rise
       over the fraction `warmup`.
     - `distill`, `temperature`: weight of the dense network's softened logits in the loss (0: labels only).
+    - `block_distill`: weight of the distance between the outputs of the pruned network's blocks and the same
+      channels of the dense network's (0: off; None: 2 where branches may go, else off; see `training.distil`).
     - `accumulate`: a batch is computed in so many parts. `mixed_precision`: "no", "bf16" or "fp16".
     - `channels_last`: images are laid out so, which convolutions in reduced precision run faster on.
     - `refit_images`: training images on which the compact network's weights are fitted to the dense
@@ -58,6 +63,7 @@ class Recipe:
     warmup: float = 0.05
     distill: float = 0.5
     temperature: float = 4.0
+    block_distill: float | None = None
     label_smoothing: float = 0.0
     gradient_clip: float | None = None
     accumulate: int = 1
@@ -81,8 +87,8 @@ class Recipe:
         for name, value in positive.items():
             if not value > 0 or not math.isfinite(value):
                 raise InputError(f"must be above 0, not {value}", where=name, hint=_default(name))
-        for name in (*_LENGTHS, "weight_decay", "recalibrate_batches", "refit_images"):
-            if not (value := getattr(self, name)) >= 0 or not math.isfinite(value):
+        for name in (*_LENGTHS, "weight_decay", "block_distill", "recalibrate_batches", "refit_images"):
+            if not (value := getattr(self, name) or 0) >= 0 or not math.isfinite(value):
                 raise InputError(f"must be 0 or more, not {value}", where=name, hint=_default(name))
         for name in ("distill", "ema", "warmup", "label_smoothing", "momentum"):
             if not 0 <= (value := getattr(self, name)) <= 1:
@@ -129,3 +135,9 @@ def _one_of(what: str, value: str, known: Any) -> None:
     if value not in known:
         near = nearest(value, known) or list(known)
         raise InputError(f"there is no {what} '{value}'", hint=f"Did you mean {', '.join(near)}?")
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with another seed; fixes torch's global generator too, so that fresh weights follow it."""
+    torch.manual_seed(seed)
+    return replace(recipe, seed=seed)

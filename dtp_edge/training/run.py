@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dtp_edge.errors import InputError
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource
+from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.evaluate import evaluate
 from dtp_edge.training.loop import run_phase
 from dtp_edge.training.phase import Phase, Progress, Row, Session
@@ -119,11 +121,14 @@ def fine_tune(
     *,
     name: str = "fine-tune",
     epochs: float | None = None,
+    blocks: BlockDistillation | None = None,
 ) -> list[Row]:
-    """Train a network in place with a fresh schedule; what does best on the hold-out remains."""
+    """Train in place with a fresh schedule, its blocks too where given; the best on the hold-out remains."""
     recipe = session.recipe
     steps = session.steps(recipe.tune_epochs if epochs is None else epochs)
-    return run_phase(Phase(name, module, steps, recipe.tune_learning_rate, teacher, keep_best=True), session)
+    phase = Phase(name, module, steps, recipe.tune_learning_rate, teacher, keep_best=True, blocks=blocks)
+    with nullcontext() if blocks is None else closing(blocks):
+        return run_phase(phase, session)
 
 
 def run_training(
@@ -134,6 +139,7 @@ def run_training(
     make_learner: Callable[[int], Any],
     cut: Callable[[np.ndarray], nn.Module],
     refit: Callable[[nn.Module, Tensor], Any] | None = None,
+    compare: Callable[[nn.Module], BlockDistillation | None] | None = None,
     progress: Progress | None = None,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
@@ -147,7 +153,8 @@ def run_training(
     """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
 
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
-    `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs.
+    `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs,
+    and `compare(teacher)` say which outputs of its blocks are compared with those of the dense teacher.
     The dense `control` starts from the same base and gets the same number of steps with the same loss.
     The test set is read once, at the end. `seed` takes precedence over the recipe's. Base and control are
     taken from `shared` where `train_shared` left them; a warm start takes `mask_share` of the mask steps.
@@ -175,7 +182,8 @@ def run_training(
         _fit_to(base, refit, session)
     recalibrate(compact, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed)
     at_cut = copy.deepcopy(compact)
-    fine_tune(compact, session, teacher)
+    wanted = compare is not None and teacher is not None and bool(recipe.block_distill)
+    fine_tune(compact, session, teacher, blocks=compare(teacher) if wanted else None)  # type: ignore[misc]
 
     dense = _control(base, teacher, session) if control else None
     networks = {"base": base, "at_cut": at_cut, "pruned": compact, "control": dense}
@@ -223,7 +231,8 @@ def _base_and_teacher(model: nn.Module, session: Session) -> tuple[nn.Module, nn
     if session.recipe.base_epochs:
         train_base(model, session)
     base = copy.deepcopy(model)
-    return base, _frozen(copy.deepcopy(base)) if session.recipe.distill else None
+    taught = session.recipe.distill or session.recipe.block_distill
+    return base, _frozen(copy.deepcopy(base)) if taught else None
 
 
 def _control(base: nn.Module, teacher: nn.Module | None, session: Session) -> nn.Module:
@@ -288,12 +297,4 @@ def _score_all(
 
 
 def _frozen(module: nn.Module) -> nn.Module:
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return module.eval()
-
-
-def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with another seed; fixes torch's global generator too, so that fresh weights follow it."""
-    torch.manual_seed(seed)
-    return replace(recipe, seed=seed)
+    return module.requires_grad_(False).eval()

@@ -1,4 +1,8 @@
-"""The search behind `harden`: threshold, fill, exchange over the number of atoms kept in every group."""
+"""The search behind `harden`: threshold, fill, exchange over the number of atoms kept in every group.
+
+Gates are set from outside (`branches`): a group of one atom whose least and most are the same. What lies in a
+closed branch is neither wanted nor paid for.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +43,27 @@ class Search:
         self.total = [np.concatenate([[0.0], np.cumsum(worth[o])]) for o in self.order]
         self.limits = np.array([meter.limits[m] for m in meter.metrics])
         self.known: dict[bytes, np.ndarray] = {}
+        self.within = [(b.group, np.array(b.groups, dtype=np.int64)) for b in network.branches]
 
     def run(self, max_evaluations: int, widths: np.ndarray | None = None) -> np.ndarray:
         """Return the best keep vector found within about `max_evaluations` prices, from `widths` if given."""
+        return self.mask(self.best(max_evaluations, widths)).astype(bool)
+
+    def best(self, max_evaluations: int, widths: np.ndarray | None = None) -> np.ndarray:
+        """Return the best counts found, `[n_groups]`."""
         self.left = max_evaluations
         start = self.threshold() if widths is None else self.rounded(widths)
         best = self.exchange(self.fill(start), *self.bounds(start))
         self.left = max_evaluations  # what bounds and evaluations left over may go anywhere
-        return self.mask(self.fill(best)).astype(bool)
+        return self.fill(best)
+
+    def alive(self, k: np.ndarray) -> np.ndarray:
+        """Return which groups are not within a closed branch, bool `[n_groups]`."""
+        found = np.ones(len(k), dtype=bool)
+        for gate, groups in self.within:
+            if k[gate] == 0:
+                found[groups] = False
+        return found
 
     def bounds(self, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Least and most atoms of every group that the exchange may choose."""
@@ -75,10 +92,15 @@ class Search:
         return bool((self.price(k) <= 1.0).all())
 
     def value(self, k: np.ndarray) -> float:
-        return float(sum(t[c] for t, c in zip(self.total, k, strict=True)))
+        pairs = zip(self.total, k, strict=True)
+        if not self.within:
+            return float(sum(t[c] for t, c in pairs))
+        return float(sum(t[c] for (t, c), lives in zip(pairs, self.alive(k), strict=True) if lives))
 
     def threshold(self) -> np.ndarray:
         """Keep what is denser than the lowest threshold that fits (bisection over the atoms' densities)."""
+        if self.within and self.fits(self.most):
+            return self.most.copy()  # on a blocked layout all channels may fit where fewer do not
         levels = np.unique(self.density)[::-1]
         low, high = -1, len(levels) - 1  # number of levels let in, less one: low fits, high may not
         best = self.floors.copy()
@@ -139,8 +161,10 @@ class Search:
         self, k: np.ndarray, groups: Iterable[int], most: np.ndarray, taken: int
     ) -> list[tuple[float, int, int, int]]:
         """Return a heap of (-rate, group, atoms it would keep, `taken`) of all that fits now."""
-        found = []
+        found, alive = [], self.alive(k)
         for g in groups:
+            if not alive[g]:
+                continue
             for n in self.amounts(g, int(k[g])):
                 count = int(k[g]) + n
                 rate = self.rate(k, g, count) if count <= most[g] else None
@@ -166,7 +190,8 @@ class Search:
         improved = True
         while improved and self.left > 0:
             improved = False
-            for a in range(len(k)):
+            alive = self.alive(k)
+            for a in np.flatnonzero(alive).tolist():
                 for n in self.removals(a, int(k[a] - least[a]), int(k[a])):
                     less = k.copy()
                     less[a] -= n
@@ -186,9 +211,9 @@ class Search:
 
     def refill(self, k: np.ndarray, without: int, most: np.ndarray) -> np.ndarray:
         """Spend what group `without` gave up on the others, dearest gain first; then on anything."""
-        best = k
+        best, alive = k, self.alive(k)
         for g in range(len(k)):
-            if g == without or k[g] >= most[g] or self.left <= 0:
+            if g == without or k[g] >= most[g] or self.left <= 0 or not alive[g]:
                 continue
             new = k.copy()
             for n in reversed(self.amounts(g, int(k[g]))):

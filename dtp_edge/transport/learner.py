@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from dtp_edge.errors import InputError
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.transport.duals import LimitDuals
-from dtp_edge.transport.harden import MIN_KEEP, caps_of, harden
+from dtp_edge.transport.harden import MIN_KEEP, Judge, caps_of, choices, judged
 from dtp_edge.transport.meter import CostModel, Meter, require_feasible
 from dtp_edge.transport.plan import Plan, Segments, floors_of, solve_plan
 from dtp_edge.transport.plan_mask import PlanMask
-from dtp_edge.transport.scores import initial_scores
+from dtp_edge.transport.scores import initial_scores, spread
 from dtp_edge.transport.warm import Warm
 
 __all__ = ["MaskLearner"]
@@ -43,6 +43,8 @@ class MaskLearner(nn.Module):
     - `ramp`: share of the steps over which the budget falls from dense to its target.
     - `min_keep`: share of every group that stays whatever its scores.
     - `layer_keep`: `{group name: share}` caps, the paper's layer-wise ratios.
+    - `worth`: `[n_atoms]` >= 0, by how much the loss rises without an atom (a gate's branch) at the start;
+      `judge`: the loss `[k]` under masks `[k, n_atoms]`. They decide between branches and widths.
     - `dual`: "exact", or "single" for one warm-started Sinkhorn iteration a step (one dual for all limits).
     """
 
@@ -68,6 +70,8 @@ class MaskLearner(nn.Module):
         min_keep: float = MIN_KEEP,
         layer_keep: Mapping[str, float] | None = None,
         dual: str = "exact",
+        judge: Judge | None = None,
+        worth: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         if total_steps < 1:
@@ -80,6 +84,7 @@ class MaskLearner(nn.Module):
         self.network, self.cost = network, cost
         self.module = network.module
         self.total_steps, self.ramp, self.dual, self.min_keep = total_steps, ramp, dual, min_keep
+        self.judge, self.worth = judge, worth
         self.tolerance = 1e-4  # relative, on the falling budget; hardening meets the final one exactly
         self.meter = Meter(network, cost, limits)
         self.limits = self.meter.limits
@@ -90,8 +95,8 @@ class MaskLearner(nn.Module):
             self.floors = np.minimum(self.floors, self.caps)
         self.epsilon = 2.0 * total_steps * SPREAD / logit_scale
         start = initial_scores(network) if scores is None else np.asarray(scores, dtype=np.float64)
-        self.begin = {} if warm is None else dict(warm.limits)
-        self._register(_spread(start))
+        self.begin, self._start = ({} if warm is None else dict(warm.limits)), spread(start, SPREAD)
+        self._register(self._start)
         if warm is not None:
             self.log_odds.copy_(torch.as_tensor(warm.log_odds))
         self._solve()
@@ -121,7 +126,10 @@ class MaskLearner(nn.Module):
     def mask(self) -> Tensor:
         """Return the masks `[n_atoms]`, float32, differentiable in `scores`."""
         if self._hard:
-            return self.hard_mask.to(torch.float32)
+            keep = self.hard_mask
+            if self.network.branches:  # a closed one runs whole, for no norm can run over nothing
+                keep = torch.from_numpy(self.network.opened(keep.cpu().numpy())).to(keep.device)
+            return keep.to(torch.float32)
         sets = len(self.floors) + 1
         duals = self.limit_duals
         return PlanMask.apply(  # type: ignore[return-value]
@@ -167,19 +175,26 @@ class MaskLearner(nn.Module):
         """Return which atoms stay, bool `[n_atoms]`, for the scores as averaged so far."""
         if bool(self.hard_mask.any()):
             return self.hard_mask.cpu().numpy().copy()
-        return harden(
+        found = choices(
             self.averaged_scores(),
             self.network,
             self.cost,
             self.limits,
             min_keep=self.min_keep,
             caps=self.caps,
-            widths=self._widths() if self.limit_duals.metrics else None,
+            widths=self.segments.sum(self._mask_values()) if self.limit_duals.metrics else None,
+            losses=self._losses(),
         )
+        return judged(found, self.network, self.judge)
 
-    def _widths(self) -> np.ndarray:
-        """Numbers of atoms in the plan as last solved, `[n_groups]`."""
-        return self.segments.sum(self._mask_values())
+    def branch_rises(self) -> dict[str, float]:
+        """How much the loss rose without each branch at the start, by name; {} where it was not measured."""
+        return {b.name: float(self.worth[b.atom]) for b in self.network.branches if self.worth is not None}
+
+    def _losses(self) -> np.ndarray | None:
+        """What the loss is worth to each atom now: a standard deviation of the scores is a factor e."""
+        drift = np.clip((self.averaged_scores() - self._start) / SPREAD, -4, 4)
+        return None if self.worth is None else self.worth * np.exp(drift)
 
     def _mask_values(self) -> np.ndarray:
         return self.mask().detach().double().cpu().numpy()
@@ -206,10 +221,7 @@ class MaskLearner(nn.Module):
         ]
 
     def log(self) -> dict[str, Any]:
-        """Return plain numbers: step, softness, mean mask, costs, share of the budget, lowest width.
-
-        The softness is the sum of m(1-m): 0 when every mask is 0 or 1.
-        """
+        """Plain numbers: step, softness (sum of m(1-m)), mean mask, costs, budget used, lowest width."""
         mask = self._mask_values()
         kept = self.segments.sum(mask) / np.maximum(self.segments.counts, 1)
         lowest = int(kept.argmin()) if len(kept) else 0
@@ -282,14 +294,3 @@ class MaskLearner(nn.Module):
         values = ((self.offset, history + plan.shift), (self.sets, plan.sets), (self.duals, memory))
         for buffer, value in values:
             buffer.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-
-
-def _spread(scores: np.ndarray) -> np.ndarray:
-    if not np.isfinite(scores).all():
-        raise InputError(
-            "the scores contain NaN or infinity.",
-            where="scores",
-            hint="The training diverged: lower the learning rate.",
-        )
-    deviation = scores.std() if len(scores) else 0.0
-    return SPREAD * (scores - scores.mean()) / deviation if deviation > 1e-12 else np.zeros_like(scores)

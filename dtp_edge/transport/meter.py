@@ -47,7 +47,17 @@ class Meter:
         self.network, self.cost, self.layers = network, cost, network.layers
         self.weight = np.ones(network.n_atoms)
         for group in network.groups:
-            self.weight[group.start : group.stop] = group.channels_per_atom
+            self.weight[group.start : group.stop] = 0 if group.kind == "branch" else group.channels_per_atom
+        groups = network.groups
+        self.within = [  # of every branch its gate and the atoms within, other gates among them
+            (
+                b.atom,
+                np.concatenate([np.arange(groups[g].start, groups[g].stop) for g in b.groups] or [[]]).astype(
+                    int
+                ),
+            )
+            for b in network.branches
+        ]
         self.metrics = tuple(limits)
         self.dense = self.costs(np.ones(network.n_atoms))
         # a share <= 1 of the channels is a share; anything above is a count
@@ -59,7 +69,7 @@ class Meter:
     def costs(self, mask: np.ndarray) -> dict[str, float]:
         """Every metric of the whole network, and the number of channels kept."""
         found = dict(self.cost.evaluate(self.layers.sizes(mask)))
-        found[KEPT] = float(self.weight @ mask)
+        found[KEPT] = float(self.weight @ self._felt(mask))
         return found
 
     def used(self, mask: np.ndarray, limits: Mapping[str, float] | None = None) -> tuple[float, str]:
@@ -76,26 +86,52 @@ class Meter:
     def marginal(self, mask: np.ndarray, metric: str) -> np.ndarray:
         """d metric / d mask, `[n_atoms]`, >= 0."""
         if metric == KEPT:
-            return self.weight.copy()
+            return self._kept_marginal(mask)
         gradient = self.cost.gradient(self.layers.sizes(mask), metric)
         return np.maximum(self.layers.sizes_vjp(mask, gradient), 0.0)
+
+    def _felt(self, mask: np.ndarray) -> np.ndarray:
+        """The masks times those of the gates around: what is there of every atom."""
+        return np.asarray(mask, dtype=np.float64) * self._around(mask) if self.within else mask
+
+    def _kept_marginal(self, mask: np.ndarray) -> np.ndarray:
+        """d channels kept / d mask: of a gate the channels behind it."""
+        found = self.weight * self._around(mask)
+        for gate, atoms in self.within:
+            open_gate = np.array(mask, dtype=np.float64)
+            open_gate[gate] = 1.0
+            found[gate] = float(self.weight[atoms] @ self._felt(open_gate)[atoms])
+        return found
+
+    def _around(self, mask: np.ndarray) -> np.ndarray:
+        """The product of the gates around every atom."""
+        gates = np.ones(len(mask))
+        for gate, atoms in self.within:
+            gates[atoms] *= mask[gate]
+        return gates
 
 
 def prices(network: PrunableNetwork, cost: CostModel, limits: Mapping[str, float]) -> np.ndarray:
     """Return what keeping each atom takes of the limits, `[n_atoms]` > 0, for `initial_scores`.
 
     Its marginal cost in the dense network over the limit, summed over the limits of latency and MACs that the
-    dense network exceeds (all 1 if there is none). What costs next to nothing counts as 1 % of the mean, or
-    it would outshine every importance. Limits of memory take no part: bytes of weights differ a hundredfold
-    between the layers of a network, far more than importance does, and networks trained from scores priced in
-    them ended 1.5 to 2.7 points lower (`benchmarks/accuracy/mcu.py`).
+    dense network exceeds (all 1 if there is none, a gate as many as the channels behind it). What costs next
+    to nothing counts as 1 % of the mean, or it would outshine every importance. Limits of memory take no
+    part: bytes of weights differ a hundredfold between the layers of a network, far more than importance
+    does, and networks trained from scores priced in them ended 1.5 to 2.7 points lower
+    (`benchmarks/accuracy/mcu.py`).
     """
     meter = Meter(network, cost, limits)
     mask, total = np.ones(network.n_atoms), np.zeros(network.n_atoms)
     for metric, limit in meter.limits.items():
         if metric in _PRICED and meter.dense[metric] > limit:
             total += meter.marginal(mask, metric) / limit
-    return np.maximum(total, 0.01 * total.mean()) if total.any() else mask
+    if not total.any():
+        total[:] = 1.0
+        for gate, atoms in meter.within:
+            total[gate] = max(1.0, float(meter.weight[atoms].sum()))  # as many as go with it
+        return total
+    return np.maximum(total, 0.01 * total.mean())
 
 
 def feasibility(

@@ -20,7 +20,7 @@ import numpy as np
 
 from dtp_edge.graph.network import Group
 from dtp_edge.transport.meter import Meter
-from dtp_edge.transport.smallest import first_atoms, least_counts
+from dtp_edge.transport.smallest import first_atoms, least_counts, least_gates
 
 __all__ = ["Plan", "Segments", "floors_of", "root", "sigmoid", "solve_plan"]
 
@@ -87,15 +87,20 @@ def floors_of(groups: tuple[Group, ...], min_keep: float, meter: Meter | None = 
     """Return the least number of atoms of every group: `min_keep` of it, at least one.
 
     With a meter, the share is halved until the floors themselves fit the limits; where not even one atom
-    a group fits (a layout that suits more channels), they are the cheapest network that was found.
+    a group fits (a layout that suits more channels), they are the cheapest network that was found. A gate's
+    floor is 0, but for gates that must be open so that there is a network at all.
     """
     counts = np.array([g.stop - g.start for g in groups], dtype=np.int64)
+    lowest = np.array([g.floor for g in groups], dtype=np.int64)
+    if meter is not None and meter.network.branches:
+        lowest = least_gates(meter, lowest)
+    gates = np.array([g.kind == "branch" for g in groups], dtype=bool)
     share = min_keep
     while True:
-        floors = np.maximum(1, np.ceil(share * counts - 1e-9).astype(np.int64))
+        floors = np.where(gates, lowest, np.maximum(1, np.ceil(share * counts - 1e-9))).astype(np.int64)
         if meter is None or meter.fits(first_atoms(meter.network, floors)):
             return floors
-        if (floors == 1).all():
+        if (floors <= 1).all():
             return least_counts(meter)
         share /= 2
 

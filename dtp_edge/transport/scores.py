@@ -6,6 +6,9 @@
 - `taylor`: log of |d loss / d mask| (first-order change when the atom goes), averaged over a few batches
 - `uniform`: all equal, for comparison
 
+Where branches can go, importance is measured (`branch_losses`) if there are batches; else a gate's is the
+norm of all weights that only its branch reads.
+
 A loss needs labels; without them the change of the network's own output is used. With a `price` the score
 is log(importance / price): atoms are ranked by what they are worth per unit of the budget, the order in
 which a knapsack is filled. It is also where the learning of the masks comes to rest (an atom stays where its
@@ -14,21 +17,22 @@ gain per cost is above the shared dual), so that less of it is left to learn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
+from dtp_edge.transport.branch_losses import measured
 
-__all__ = ["METHODS", "initial_scores"]
+__all__ = ["METHODS", "importance", "initial_scores", "scores_of", "spread"]
 
 METHODS = ("l2", "rms", "layer_l2", "taylor", "uniform")
 BLOCK = 2**15  # float64 numbers that stay in a core's cache while they are summed twice
-LossFunction = Callable[[Any, Any], Tensor]
 
 
 def initial_scores(
@@ -47,25 +51,39 @@ def initial_scores(
     """
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}.", where="scores", hint=f"Known: {', '.join(METHODS)}.")
-    found = _importance(network, method, batches, loss)
-    if price is not None:
-        return _standardised(_log(found) - np.log(price))
-    return _standardised(found if method in ("layer_l2", "uniform") else _log(found))
+    found = importance(network, method, batches, loss)
+    if price is None and method in ("layer_l2", "uniform"):
+        return _standardised(found)
+    return scores_of(found, price)
 
 
-def _importance(
-    network: PrunableNetwork, method: str, batches: Iterable[Any] | None, loss: LossFunction | None
+def scores_of(worth: np.ndarray, price: np.ndarray | None = None) -> np.ndarray:
+    """Return the logarithm of `worth` (over `price`), standardised."""
+    return _standardised(_log(worth) if price is None else _log(worth) - np.log(price))
+
+
+def importance(
+    network: PrunableNetwork,
+    method: str,
+    batches: Iterable[Any] | None = None,
+    loss: LossFunction | None = None,
 ) -> np.ndarray:
-    """What each atom is worth, `[n_atoms]` >= 0."""
+    """Return what each atom is worth, `[n_atoms]` >= 0: with "taylor" in units of the loss."""
     if method == "taylor":
         if batches is None:
             raise InputError("Taylor scores need a few batches.", where="scores", hint='Use method="l2".')
-        return _taylor(network, batches, loss)
+        seen = list(batches)
+        found = _taylor(network, seen, loss)
+        return measured(network, found, seen, loss) if network.branches else found
     if method == "uniform":
         return np.ones(network.n_atoms)
     square, count = _squares(network)
+    named = dict(network.module.named_parameters(remove_duplicate=False)) if network.branches else {}
     if method == "rms":
         return np.sqrt(square / np.maximum(count, 1))
+    for branch in network.branches:
+        within = [t for name in branch.parameters if (t := named.get(name)) is not None]
+        square[branch.atom] = sum(float(t.detach().double().square().sum()) for t in within)
     norm = np.sqrt(square)
     if method == "layer_l2":
         for g in network.groups:
@@ -85,7 +103,7 @@ def _squares(network: PrunableNetwork) -> tuple[np.ndarray, np.ndarray]:
             raise InputError(
                 "the weights contain NaN or infinity.",
                 where=name,
-                hint="Use a checkpoint whose training did not diverge.",
+                hint="Use another checkpoint: this training diverged.",
             )
         for atoms, part in zip(labels, sums, strict=True):
             if atoms is None:
@@ -122,11 +140,12 @@ def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction
     module = network.module
     with mode_of(module, training=False):
         for batch in batches:
-            inputs, targets = _split(batch)
+            inputs, targets = split_batch(batch)
             device = next(module.parameters()).device
             mask = torch.ones(network.n_atoms, requires_grad=True, device=device)
-            output = masked_forward(network, module, mask, _to(inputs, device))
-            value = _loss(output, None if targets is None else _to((targets,), device)[0], loss)
+            output = masked_forward(network, module, mask, on_device(inputs, device))
+            wanted = None if targets is None else on_device((targets,), device)[0]
+            value = batch_loss(output, wanted, loss)
             (gradient,) = torch.autograd.grad(value, mask)
             total += gradient.abs().to("cpu", torch.float64).numpy()
             seen += 1
@@ -143,25 +162,6 @@ def _taylor(network: PrunableNetwork, batches: Iterable[Any], loss: LossFunction
     return total / seen
 
 
-def _split(batch: Any) -> tuple[tuple[Any, ...], Any]:
-    if isinstance(batch, (tuple, list)):
-        return (batch[0],), batch[1] if len(batch) > 1 else None
-    return (batch,), None
-
-
-def _to(values: tuple[Any, ...], device: torch.device) -> tuple[Any, ...]:
-    return tuple(v.to(device) if isinstance(v, Tensor) else v for v in values)
-
-
-def _loss(output: Any, targets: Any, loss: LossFunction | None) -> Tensor:
-    if loss is not None:
-        return loss(output, targets)
-    first = output[0] if isinstance(output, (tuple, list)) else output
-    if targets is not None and first.dim() == 2 and not targets.is_floating_point():
-        return nn.functional.cross_entropy(first, targets)
-    return first.float().square().mean()
-
-
 def _log(values: np.ndarray) -> np.ndarray:
     """Logarithm with zeros put just below the smallest positive value."""
     positive = values[values > 0]
@@ -169,6 +169,18 @@ def _log(values: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(values, floor))
 
 
+def spread(scores: np.ndarray, deviation: float) -> np.ndarray:
+    """Return scores with mean 0 and that standard deviation; `InputError` for any that is not finite."""
+    if not np.isfinite(scores).all():
+        raise InputError(
+            "the scores contain NaN or infinity.",
+            where="scores",
+            hint="The training diverged: lower the learning rate.",
+        )
+    found = scores.std() if len(scores) else 0.0
+    return deviation * (scores - scores.mean()) / found if found > 1e-12 else np.zeros_like(scores)
+
+
 def _standardised(values: np.ndarray) -> np.ndarray:
-    spread = values.std() if len(values) else 0.0
-    return (values - values.mean()) / spread if spread > 1e-12 else np.zeros_like(values)
+    found = values.std() if len(values) else 0.0
+    return (values - values.mean()) / found if found > 1e-12 else np.zeros_like(values)

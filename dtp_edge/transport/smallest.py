@@ -40,10 +40,38 @@ def steps_of(network: PrunableNetwork, cost: CostModel) -> np.ndarray:
     return found
 
 
+def least_gates(meter: Meter, counts: np.ndarray) -> np.ndarray:
+    """Return `counts` with every gate closed, but for those that must be open to leave a network.
+
+    Of two branches that are all that an addition adds, the one stays that is cheaper at these counts.
+    """
+    depth, found = meter.network.depth, counts.copy()
+    gates = [branch.group for branch in depth.branches]
+    found[gates] = 0
+
+    def fault(values: np.ndarray) -> bool:
+        return depth.fault(first_atoms(meter.network, values).astype(bool)) is not None
+
+    while fault(found):
+        tried = []
+        for i in (i for i, gate in enumerate(gates) if not found[gate]):
+            new = found.copy()
+            new[[gates[j] for j in depth.chain(i)]] = 1
+            tried.append((fault(new), meter.used(first_atoms(meter.network, new))[0], i))
+        if not tried:
+            break
+        best = min(tried)[2]
+        found[[gates[j] for j in depth.chain(best)]] = 1
+    return found
+
+
 def few_counts(meter: Meter) -> tuple[np.ndarray, np.ndarray]:
     """Return the two obvious candidates for the cheapest network: one atom each, one device step each."""
     sizes = np.array([g.stop - g.start for g in meter.network.groups], dtype=np.int64)
-    return np.ones_like(sizes), np.minimum(steps_of(meter.network, meter.cost), sizes)
+    ones, steps = np.ones_like(sizes), np.minimum(steps_of(meter.network, meter.cost), sizes)
+    if meter.network.branches:
+        ones, steps = least_gates(meter, ones), least_gates(meter, steps)
+    return ones, steps
 
 
 def least_counts(meter: Meter) -> np.ndarray:
@@ -54,7 +82,7 @@ def least_counts(meter: Meter) -> np.ndarray:
     """
     network = meter.network
     ones, steps = few_counts(meter)
-    if (steps == 1).all():
+    if (steps <= 1).all():
         return ones
 
     def used(counts: np.ndarray) -> float:
@@ -67,6 +95,8 @@ def least_counts(meter: Meter) -> np.ndarray:
     while improved and least > 1.0:
         improved = False
         for g, group in enumerate(network.groups):
+            if group.kind == "branch":
+                continue
             for count in {1, int(steps[g]), min(2 * int(steps[g]), group.stop - group.start)}:
                 new = best.copy()
                 new[g] = count

@@ -155,7 +155,7 @@ def test_a_device_that_is_named_twice_is_planned_once(call: Call) -> None:
     ("model", "what"),
     [
         ("n.py:leaves", "n.py:14: leaves() failed: SystemExit: 7"),
-        ("n.py:no_rows", "shape [0, 3, 8, 8] holds nothing"),
+        ("n.py:no_rows", "shape [0, 3, 8, 8] is empty"),
         ("n.py:costs_nothing", "the dense network's latency is 0"),
         ("folder.py:build", "folder.py: is a folder"),
         ("folder.onnx", "folder.onnx: is a folder"),
@@ -309,7 +309,7 @@ def _no_picture(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (_other_class, "val: has the class 'wolf', which train has not"),
+        (_other_class, "val: has the class 'wolf', which train does not have"),
         (_empty_class, "emu: there are no pictures"),
         (_no_picture, ".png: the picture cannot be read"),
     ],

@@ -304,7 +304,7 @@ def test_wrong_sizes_and_metrics_are_refused():
     cost = NetworkCost(residual_net(1), plain())
     with pytest.raises(InputError, match="6 widths"):
         cost.evaluate(np.ones(5))
-    with pytest.raises(InputError, match="no metric"):
+    with pytest.raises(InputError, match="not a metric"):
         cost.gradient(np.ones(6), "watts")
 
 

@@ -12,6 +12,7 @@ from helpers.cost_graphs import residual_net
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.fitting.own_latencies import Measured, fit_measured, from_graph, read_measured
+from dtp_edge.fitting.rate_documents import kernel_documents
 from dtp_edge.fitting.rates import (
     Board,
     KernelRates,
@@ -20,7 +21,6 @@ from dtp_edge.fitting.rates import (
     Sample,
     design,
     fit_population,
-    kernel_documents,
     leave_family_out,
     prior,
     solve,

@@ -21,7 +21,7 @@ from dtp_edge.measure.machine import Reference
 from dtp_edge.measure.node_times import quiet_mean
 from dtp_edge.measure.probe_builder import Builder
 from dtp_edge.measure.probe_nets import probe_network
-from dtp_edge.measure.procedure import Effort, collect, profile_document
+from dtp_edge.measure.procedure import Effort, collect, profile_document, stated_error
 from dtp_edge.measure.profile_check import CheckedNetwork, CheckResult, check_profile
 from dtp_edge.measure.timing import bind, make_session, random_feed
 from dtp_edge.profiles.profile import parse_profile
@@ -120,6 +120,26 @@ def test_a_process_that_seldom_has_a_processor_is_refused(monkeypatch):
                 share.refuse_if_less(0.4)
         else:
             share.refuse_if_less(0.4)
+
+
+def test_the_stated_error_is_of_networks_and_tells_small_ones_apart():
+    error = np.array([0.01, 0.02, 0.30, 0.03, 0.50])
+    found = stated_error(error, np.array([900.0, 5000.0, 60.0, 300.0, 199.0]))
+    assert found["median_relative"] == pytest.approx(0.03)
+    assert found["n"] == 5
+    assert found["notes"].startswith("networks under 0.2 ms: ±40.0% (median of 2, 90 % within 48%)")
+    assert "notes" not in stated_error(error, np.full(5, 900.0))
+
+
+def test_probes_cover_what_users_predict():
+    """Small images and few MACs, as of the zoo's networks, are among the probes, and large ones."""
+    sizes = []
+    for seed in range(0, 40, 2):
+        shape = onnx.load_from_string(probe_network(seed)).graph.input[0].type.tensor_type.shape
+        sizes.append(shape.dim[2].dim_value)
+    assert min(sizes) <= 32
+    assert max(sizes) >= 224
+    assert 2 <= sum(size <= 64 for size in sizes) <= 12
 
 
 @pytest.fixture(scope="module")

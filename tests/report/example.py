@@ -84,6 +84,25 @@ def _layers(chain: list[tuple[str, int, int, int, int, int]]) -> list[dict[str, 
     return layers
 
 
+def _depth(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Every block is a branch; the second one of the first stage is gone, and its layers cost nothing."""
+    rows: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        block = layer["name"].rpartition(".")[0] or None
+        layer["branch"] = block
+        if block is None:
+            continue
+        row = rows.setdefault(block, {"name": block, "gone": block == "layer1.1", "saves_latency_ms": 0.0})
+        row["saves_latency_ms"] = round(row["saves_latency_ms"] + layer["dense_latency_ms"], 5)
+        row["saves_macs"] = row.get("saves_macs", 0) + layer["dense_macs"]
+        row["saves_params"] = row.get("saves_params", 0) + layer.get("dense_weight_bytes", 0) // 4
+        row["loss_rise"] = 0.01 * len(rows)
+        if row["gone"]:
+            layer |= {"pruned_latency_ms": 0.0, "pruned_macs": 0, "pruned_weight_bytes": 0, "kernel": "gone"}
+    refused = [{"name": "head add", "code": "free", "reason": "what serves it alone costs nothing (add)"}]
+    return {"branches": list(rows.values()), "refused": refused}
+
+
 def _groups(chain: list[tuple[str, int, int, int, int, int]], total_ms: float) -> list[dict[str, Any]]:
     groups = []
     for name, c_in, c_out, side, _, kept in chain:
@@ -210,9 +229,10 @@ def example_report(n_layers: int = 20) -> dict[str, Any]:
     """Return a full, valid, made-up report of a network with about `n_layers` weighted layers."""
     chain = _chain(n_layers)
     layers, memory = _layers(chain), _memory(chain)
+    depth = _depth(layers)
     budgets = _budgets(layers, memory)
     return {
-        "schema_version": "1.2",
+        "schema_version": "1.3",
         "tool": {"name": "dtp_edge", "version": "0.1.0", "commit": None},
         "versions": {"torch": "2.13.0", "onnx": "1.20.0", "onnxruntime": "1.24.0", "python": "3.11.7"},
         "run": {
@@ -250,6 +270,7 @@ def example_report(n_layers: int = 20) -> dict[str, Any]:
             "flash_bytes": 2 * 2**20,
         },
         "budgets": budgets,
+        "depth": depth,
         "accuracy": {
             "metric": "top-1 accuracy",
             "higher_is_better": True,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dtp_edge.report.frontier import devices_of, for_all, front, knee
+from dtp_edge.report.frontier import devices_of, for_all, front, front_gain, knee
 
 
 def row(name: str, latency: float, accuracy: float, **more: Any) -> dict[str, Any]:
@@ -48,6 +48,13 @@ def test_the_knee_is_furthest_above_the_line_between_the_ends() -> None:
     straight = [row(str(i), i, i / 10) for i in range(1, 5)]
     assert knee(straight) is None
     assert knee(points[:2]) is None
+
+
+def test_what_a_cell_adds_to_the_front() -> None:
+    cells = [row("a", 1, 0.5), row("b", 2, 0.7), row("c", 3, 0.6), row("d", 4, 0.8)]
+    found = [front_gain(cell, cells) for cell in cells]
+    assert found == pytest.approx([(0.8 - 0.5) / 3, 0.2, -0.1, 0.1])
+    assert front_gain(cells[0], cells[:1]) == 0.0
 
 
 def document(limits: dict[str, dict[str, float]], cells: list[dict[str, Any]]) -> dict[str, Any]:

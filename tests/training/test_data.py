@@ -212,7 +212,7 @@ def test_cifar_batches_run_no_code(tmp_path: Path) -> None:
         load_data(f"cifar10:{tmp_path}")
     assert not ran.exists()
     (tmp_path / "data_batch_3").write_bytes(b"\x80\x02}")
-    with pytest.raises(InputError, match="no CIFAR-10 batch"):
+    with pytest.raises(InputError, match="not a CIFAR-10 batch"):
         load_data(f"cifar10:{tmp_path}")
     (tmp_path / "data_batch_3").unlink()
     with pytest.raises(InputError, match="missing"):
@@ -239,7 +239,7 @@ def test_fashion_mnist(tmp_path: Path, suffix: str, below: str) -> None:
     assert torch.equal(data.test.images[:, 0], torch.from_numpy(images))
     target = folder / f"train-images-idx3-ubyte{suffix}"
     target.write_bytes(target.read_bytes()[:-30])
-    with pytest.raises(InputError, match=r"truncated|whole idx"):
+    with pytest.raises(InputError, match=r"truncated|complete idx"):
         load_data(f"fashion-mnist:{tmp_path}")
 
 

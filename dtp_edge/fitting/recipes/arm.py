@@ -15,7 +15,8 @@ import numpy as np
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.fitting.rates import HeldOut
-from dtp_edge.fitting.recipes.ncnn import channel_steps, read_boards
+from dtp_edge.fitting.recipes.kind import Kind, Parts
+from dtp_edge.fitting.recipes.ncnn import FUSION, channel_steps, read_boards
 
 MACS_PER_CYCLE = {
     ("a53", "fp32"): 2.78,
@@ -92,3 +93,20 @@ def check_on_boards(data: Path) -> HeldOut:
             predicted.append(total)
             measured.append(sample.latency_ms)
     return HeldOut(tuple(names), np.array(predicted), np.array(measured))
+
+
+def _build(recipe: dict[str, Any], data: Path) -> Parts:
+    clock = recipe["device"]["clock_mhz"]
+    kernels = arm_kernels(recipe["core"], recipe["precision"], clock, recipe["cores"], recipe["memcpy_mb_s"])
+    how = "MACs/cycle x clock x cores and memcpy bandwidth; nothing fitted"
+    return Parts(kernels, check_on_boards(data), how)
+
+
+KINDS = (
+    Kind(
+        "arm",
+        _build,
+        "the same assumptions on seven measured Arm boards of ncnn's table, one thread, all networks",
+        FUSION,
+    ),
+)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from dtp_edge.fitting.rate_documents import kernel_documents
 from dtp_edge.fitting.rates import (
     Board,
     HeldOut,
@@ -28,9 +29,9 @@ from dtp_edge.fitting.rates import (
     Rate,
     RateSpec,
     fit_population,
-    kernel_documents,
     leave_family_out,
 )
+from dtp_edge.fitting.recipes.kind import Kind, Parts
 from dtp_edge.fitting.recipes.tables import Found, read_samples
 from dtp_edge.fitting.rows import KernelRow
 
@@ -107,3 +108,13 @@ def _rows(line: Mapping[str, str], cache: float) -> tuple[KernelRow, ...]:
         moved = cin * size**2 + cout * out**2
         rows.append(KernelRow("conv1x1", -cin * cout * out**2, -moved, -cin * cout, -1))
     return tuple(rows)
+
+
+def _build(recipe: dict[str, Any], data: Path) -> Parts:
+    theta, held = block_fit(data, recipe["board"], recipe["cache_bytes"])
+    how = "additive rates fitted on 96 blocks (12 shapes x 8 operators), log error"
+    kernels, cache = block_documents(theta, recipe["cache_bytes"])
+    return Parts(kernels, held, how, {"weight_cache": cache})
+
+
+KINDS = (Kind("blocks", _build, "leave one stage (one input shape, eight blocks) out"),)

@@ -21,17 +21,23 @@ def power_of(data: Path, wanted: Mapping[str, str]) -> dict[str, Any]:
     """Return the `power` of a profile: the median over the networks whose rows hold all `wanted` columns.
 
     `wanted` has `file` (within `data`) and values of its columns, such as `board` and `version`. The time is
-    that of the energy run itself (v1.3: `inf_per_s`). Raises `InputError` where no network has both.
+    that of the energy run, or of the performance run where that states none (v1.3). Raises `InputError`
+    where no network has both.
     """
     table = data / wanted["file"]
     columns = {name: value for name, value in wanted.items() if name != "file"}
-    watts: dict[str, float] = {}
+    joules: dict[str, float] = {}
+    rates: dict[tuple[str, str], float] = {}  # (task, mode) -> inferences a second
     for line in read_csv(table):
-        if line.get("mode") == "energy" and all(line.get(name) == value for name, value in columns.items()):
+        if all(line.get(name) == value for name, value in columns.items()):
             energy = plain_number(line.get("energy_uJ") or line.get("uJ_per_inf") or "0")
             rate = plain_number(line.get("throughput_inf_s") or line.get("inf_per_s") or "0")
-            if energy > 0 and rate > 0:
-                watts[line["task"]] = 1e-6 * energy * rate
+            if rate > 0:
+                rates[line["task"], line["mode"]] = rate
+            if line["mode"] == "energy" and energy > 0:
+                joules[line["task"]] = 1e-6 * energy
+    timed = {task: rates.get((task, "energy"), rates.get((task, "performance"))) for task in joules}
+    watts = {task: joules[task] * rate for task, rate in timed.items() if rate is not None}
     if not watts:
         raise InputError("no network has both energy and time", where=str(table), hint=f"Columns: {columns}.")
     each = np.array(list(watts.values()))

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dtp_edge.fitting.rates import HeldOut, solve
+from dtp_edge.fitting.recipes.kind import Kind, Parts
 from dtp_edge.fitting.recipes.tflite_tables import kernel_key, rows_of
 from dtp_edge.fitting.rows import KernelRow, LayerRow, read_csv, read_layer_table
 
@@ -143,3 +145,12 @@ def kernels(rates: dict[str, np.ndarray], clock_hz: float) -> dict[str, dict[str
             document["channel_step"] = dict(STEPS[key])
         result[key] = document
     return result
+
+
+def _build(recipe: dict[str, Any], data: Path) -> Parts:
+    rates, held = ethos_fit(data, recipe["accelerator"], recipe["macs_per_cycle"])
+    how = "the longest of three streams a layer, fitted on Vela's per-layer cycles; blocks of 16 channels"
+    return Parts(kernels(rates, recipe["clock_hz"]), held, how)
+
+
+KINDS = (Kind("ethos", _build, "leave one network out, sum of layers against Vela's sum of the same layers"),)

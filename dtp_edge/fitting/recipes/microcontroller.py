@@ -8,25 +8,28 @@ STM32N6: the weights stream from external flash; its networks are MobileNets onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dtp_edge.fitting.rate_documents import kernel_documents
 from dtp_edge.fitting.rates import (
     Board,
     HeldOut,
     KernelRates,
     Rate,
     RateSpec,
+    Sample,
     design,
     fit_population,
-    kernel_documents,
     leave_family_out,
     prior,
     solve,
 )
+from dtp_edge.fitting.recipes.kind import Kind, Parts, all_recipes
 from dtp_edge.fitting.recipes.mobilenets import mobilenet_rows
 from dtp_edge.fitting.recipes.tables import Found, read_samples
 from dtp_edge.fitting.recipes.tflite_tables import rows_of
@@ -61,7 +64,7 @@ NPU_SPEC = RateSpec(
     level_sd=2.0,
 )
 _ZOO_FAMILIES = ("ssd", "mobilenet v1", "mobilenet v2", "resnet", "squeezenet", "st mnist")
-_MLPERF = {
+MLPERF = {
     "ad": "ad01_int8.tflite",
     "ic": "pretrainedResnet_quant.tflite",
     "kws": "kws_ref_model.tflite",
@@ -95,9 +98,15 @@ def cortex_m4(data: Path, m7: np.ndarray, version: str, framework: str) -> tuple
         if not same or "L4R5" not in line["board"] or line["mode"] != "performance":
             return None
         task = line["task"]
-        return task, task, rows_of(nets[_MLPERF[task]]), float(line["latency_ms"])
+        return task, task, rows_of(nets[MLPERF[task]]), float(line["latency_ms"])
 
-    samples = read_samples(data / "mlperf_tiny" / "mlperf_tiny_results.csv", network)
+    return around_m7(read_samples(data / "mlperf_tiny" / "mlperf_tiny_results.csv", network), m7)
+
+
+def around_m7(samples: Sequence[Sample], m7: np.ndarray) -> tuple[np.ndarray, HeldOut]:
+    """Fit two constants whose ratio is nearly the M7's; return theta and predictions of each from the
+    others.
+    """
     _, covariance = prior(CORTEX_M_SPEC)
     covariance = covariance - np.diag(np.diag(covariance) - 16.0 - 0.2**2)
     precision = np.linalg.inv(covariance)
@@ -131,3 +140,38 @@ def kernels(spec: RateSpec, theta: np.ndarray, source: str) -> dict[str, Any]:
 def total(rows: tuple[KernelRow, ...]) -> tuple[float, float]:
     """Return (MACs, weights) of a network's kernels."""
     return sum(r.macs for r in rows), sum(r.weight_elements for r in rows)
+
+
+@lru_cache(maxsize=4)
+def _m7(data: Path, board: str, peak: float) -> tuple[np.ndarray, HeldOut]:
+    return cortex_m7(data, board, peak)
+
+
+def _build_m7(recipe: dict[str, Any], data: Path) -> Parts:
+    theta, held = _m7(data, recipe["board"], recipe["peak_macs_per_second"])
+    how = "MACs and activation bytes, two constants, log error, whole networks"
+    return Parts(kernels(CORTEX_M_SPEC, theta, "fitted"), held, how)
+
+
+def reference_m7(data: Path) -> np.ndarray:
+    """Return theta of the STM32H747, whose ratio of MACs to bytes stands for other Cortex-M."""
+    return _m7(data, "STM32H747", all_recipes()["stm32h747-cubeai-int8"]["peak_macs_per_second"])[0]
+
+
+def _build_m4(recipe: dict[str, Any], data: Path) -> Parts:
+    theta, held = cortex_m4(data, reference_m7(data), "v1.2", "X-CUBE-AI v9.0")
+    how = "two constants scaled from the STM32H747 fit to four MLPerf Tiny networks"
+    return Parts(kernels(CORTEX_M_SPEC, theta, "fitted, shape of the STM32H747"), held, how)
+
+
+def _build_neural_art(recipe: dict[str, Any], data: Path) -> Parts:
+    theta, held = neural_art(data)
+    how = "MACs, activation bytes, weight bytes and launches, log error, bounded by 600 GOPS"
+    return Parts(kernels(NPU_SPEC, theta, "fitted on MobileNets"), held, how)
+
+
+KINDS = (
+    Kind("cortex_m7", _build_m7, "leave one network family out"),
+    Kind("cortex_m4", _build_m4, "leave one of four networks out"),
+    Kind("neural_art", _build_neural_art, "leave one family (MobileNet version and toolchain) out"),
+)

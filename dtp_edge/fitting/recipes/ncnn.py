@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dtp_edge.fitting.rate_documents import kernel_documents
 from dtp_edge.fitting.rates import (
     Board,
     HeldOut,
@@ -24,9 +25,9 @@ from dtp_edge.fitting.rates import (
     RateSpec,
     Sample,
     fit_population,
-    kernel_documents,
     leave_family_out,
 )
+from dtp_edge.fitting.recipes.kind import Kind, Parts, all_recipes
 from dtp_edge.fitting.rows import KernelRow, LayerRow, read_csv, read_layer_table
 
 NCNN_SPEC = RateSpec(
@@ -76,6 +77,11 @@ NCNN_SPEC = RateSpec(
         },
     },
 )
+FUSION = {
+    "norm": True,
+    "activations": "relu relu6 hardtanh clamp leaky_relu sigmoid hardswish mish".split(),  # noqa: SIM905
+    "add": False,
+}
 _FAMILIES = {
     "squeezenet": ("squeezenet", "squeezenet_ssd"),
     "mobilenet": ("mobilenet", "mobilenet_ssd", "mobilenet_yolo"),
@@ -234,3 +240,19 @@ def fit_all(data: Path, targets: dict[str, dict[str, Any]]) -> NcnnFit:
 def summary(fit: NcnnFit) -> float:
     """Return the mean over all runs of the median held-out error."""
     return float(np.mean([h.median() for h in fit.held]))
+
+
+def _build(recipe: dict[str, Any], data: Path) -> Parts:
+    fit = fit_all(data, {n: r for n, r in all_recipes().items() if r["kind"] == "ncnn"})
+    how = "additive rates, log error, prior from all CPU runs of the table, bounded by the cores' peak"
+    return Parts(fit.kernels(recipe["run"], recipe["precision"]), fit.held_out(recipe["run"]), how)
+
+
+_HOW = (
+    "leave one network family out on all 186 CPU runs of the table at once, so that the prior learned "
+    "from the other boards has not seen the family either; float networks"
+)
+_MEMORY = (
+    "channels off the packing (4 in fp32, 8 in fp16) are costed as the next multiple; ncnn may be slower"
+)
+KINDS = (Kind("ncnn", _build, _HOW, FUSION, {"notes": _MEMORY}),)

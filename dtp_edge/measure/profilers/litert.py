@@ -8,7 +8,6 @@ tflite/profiling/proto/profiling_info.proto.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -123,32 +122,20 @@ def _message(content: Content) -> Any:
 @cache
 def _benchmark() -> type[Any]:
     """Return the class of the message, made of the fields that are read; others are passed over."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="dtp_edge/litert.proto", package="dtp_edge.litert", syntax="proto3"
-    )
-    for name, field in _fields():
-        if not file.message_type or file.message_type[-1].name != name:
-            file.message_type.add(name=name)
-        file.message_type[-1].field.append(field)
+    kind_of = descriptor_pb2.FieldDescriptorProto
+    plain = {"int64": kind_of.TYPE_INT64, "string": kind_of.TYPE_STRING}
+    file = descriptor_pb2.FileDescriptorProto(name="litert.proto", package="litert", syntax="proto3")
+    for message, fields in _MESSAGES.items():
+        made = file.message_type.add(name=message)
+        for name, number, kind in fields:
+            label = kind_of.LABEL_REPEATED if kind.endswith("*") else kind_of.LABEL_OPTIONAL
+            field = made.field.add(name=name, number=number, label=label)
+            field.type = plain.get(kind, kind_of.TYPE_MESSAGE)
+            if kind not in plain:
+                field.type_name = f".litert.{kind.rstrip('*')}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("dtp_edge.litert.Benchmark"))
-
-
-def _fields() -> Iterator[tuple[str, descriptor_pb2.FieldDescriptorProto]]:
-    plain = {
-        "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
-        "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
-    }
-    for message, fields in _MESSAGES.items():
-        for name, number, kind in fields:
-            field = descriptor_pb2.FieldDescriptorProto(name=name, number=number)
-            field.label = field.LABEL_REPEATED if kind.endswith("*") else field.LABEL_OPTIONAL
-            if kind in plain:
-                field.type = plain[kind]
-            else:
-                field.type, field.type_name = field.TYPE_MESSAGE, f".dtp_edge.litert.{kind.rstrip('*')}"
-            yield message, field
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("litert.Benchmark"))
 
 
 READER = Reader(

@@ -89,9 +89,7 @@ class Context:
         self._read.add(index)
         name = self.node.input[index] if index < len(self.node.input) else ""
         if name not in self._values:
-            raise self.refuse(
-                f"reads {name!r}, an output that is not supported" if name else "lacks an input"
-            )
+            raise self.refuse(f"reads {name!r}, which is not supported" if name else "lacks an input")
         return self._values[name]
 
     def optional(self, index: int) -> Value | None:

@@ -76,7 +76,7 @@ def _checked(path: Path) -> onnx.ModelProto:
         raise InputError(
             "is larger than 2 GiB",
             where=str(path),
-            hint="A file of this size is not a network for an edge device; split it first.",
+            hint="This is not a network for an edge device; split it first.",
         )
     try:
         model = onnx.load(path)

@@ -32,7 +32,7 @@ def label(ctx: Context, a: Arguments, out: Value) -> None:
     for dim in range(2, weight.rank):
         ctx.freeze(
             ctx.read(weight, dim) if weight.source is None else None,
-            "it is a dimension of the kernel's window",
+            "a window runs over it",
             Code.KERNEL,
         )
         weight.labels[dim] = None

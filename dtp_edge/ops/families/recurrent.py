@@ -34,7 +34,7 @@ def recurrent(ctx: Context, a: Arguments, out: Any) -> None:
         for dim in range(state.rank - 1):
             ctx.freeze(
                 ctx.read(state, dim),
-                "it counts the initial states of a recurrent layer, one per layer and sample",
+                "it counts the states of a recurrent layer",
             )
     for dim in range(x.rank - 1):
         ctx.freeze(ctx.read(x, dim), "a recurrent layer runs over it")

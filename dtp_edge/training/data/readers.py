@@ -1,4 +1,7 @@
-"""Readers of small, well-known sets into memory: scikit-learn's digits, CIFAR-10, Fashion-MNIST."""
+"""Readers of small, well-known sets into memory: scikit-learn's digits, CIFAR-10, Fashion-MNIST.
+
+Not torchvision's: they unpickle whatever a file asks for, and every torchvision fits one torch only.
+"""
 
 from __future__ import annotations
 

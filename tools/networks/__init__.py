@@ -1,0 +1,1 @@
+"""Networks that packages ship under the names that vendors' tables use: what `network_kernels.py` traces."""
