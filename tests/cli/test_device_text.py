@@ -11,7 +11,7 @@ from torch import nn
 
 from dtp_edge.cli.device_text import describe_profile, device_rows
 from dtp_edge.cli.devices import devices
-from dtp_edge.cli.run_prune import _named_devices
+from dtp_edge.cli.run_prune import named_devices
 from dtp_edge.errors import InputError
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import list_profiles
@@ -68,9 +68,9 @@ def test_page_names_what_a_reader_needs(name):
 
 
 def test_all_stands_for_every_profile_once():
-    assert _named_devices("all") == list_profiles()
-    assert _named_devices("host, rpi4-ncnn-fp32-1t,all")[:2] == ["host", "rpi4-ncnn-fp32-1t"]
-    assert len(_named_devices("rpi4-ncnn-fp32-1t,all")) == len(list_profiles())
+    assert named_devices(["all"]) == list_profiles()
+    assert named_devices(["host", "rpi4-ncnn-fp32-1t", "all"])[:2] == ["host", "rpi4-ncnn-fp32-1t"]
+    assert len(named_devices(["rpi4-ncnn-fp32-1t", "all"])) == len(list_profiles())
 
 
 def test_a_device_that_cannot_cost_the_network_does_not_hide_the_others(tmp_path):
