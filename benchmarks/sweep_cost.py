@@ -121,23 +121,31 @@ def whole_page() -> str:
     rows = [row for row in rows if row["run"] == run]
     cells = [row for row in rows if row["kind"] == "cell"]
     apart = [row for row in rows if row["kind"] == "separate"]
-    total = next(row for row in rows if row["kind"] == "total")
+    total = next((row for row in rows if row["kind"] == "total"), None)
     both = [(row, next(c for c in cells if key(c) == key(row))) for row in apart]
     same = sum(a["onnx_sha256"] == b["onnx_sha256"] for a, b in both)
     widths = sum(a["widths"] == b["widths"] for a, b in both)
+    where = rows[-1]
+    if total is None:
+        cost = "- the run was stopped before it added up its times: no ratio of the two"
+    else:
+        cost = (
+            f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU in {total['parts']} parts, each resumed; "
+            f"{len(apart)} separate runs took "
+            f"{total['separate_cpu_s']:.0f} s, so that all {len(cells)} take "
+            f"{total['all_separate_cpu_s']:.0f} s"
+            f"{'' if len(apart) == len(cells) else ' (extrapolated)'}: **{total['ratio']:.2f}** of it"
+        )
     lines = [
         "# A sweep against separate runs",
         "",
-        f"Written by `python -m benchmarks.sweep_cost`, {total['date']}, {total['machine']}, "
-        f"torch {total['torch']}.",
+        f"Written by `python -m benchmarks.sweep_cost`, {where['date']}, {where['machine']}, "
+        f"torch {where['torch']}.",
         "",
         f"ResNet-20, {TRAIN} training and {TEST} test images of CIFAR-10, {MASK_STEPS} steps of masks and "
         f"{TUNE_STEPS} of fine-tune, one thread; {len(cells)} cells.",
         "",
-        f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU in {total['parts']} parts, each resumed; "
-        f"{len(apart)} separate runs took "
-        f"{total['separate_cpu_s']:.0f} s, so that all {len(cells)} take {total['all_separate_cpu_s']:.0f} s"
-        f"{'' if len(apart) == len(cells) else ' (extrapolated)'}: **{total['ratio']:.2f}** of it",
+        cost,
         f"- of the {len(both)} cells that were run both ways {widths} have the same widths, and {same} the "
         "same `model.onnx`, bit for bit",
         "",
