@@ -27,9 +27,6 @@ class Skip:
     more: bool
 
 
-SKIPPED = pytest.StashKey[list[Skip]]()
-
-
 def known_reasons() -> dict[str, str]:
     """Return `{beginning of a reason: why that is all right}`: the lines of the file, parted by ` | `."""
     lines = KNOWN.read_text(encoding="utf-8").splitlines()
@@ -51,12 +48,6 @@ def unexpected(skips: list[Skip], known: dict[str, str], *, in_second: bool) -> 
     return found
 
 
-def _of_this_run(config: pytest.Config) -> list[str]:
-    if not os.environ.get("CI"):
-        return []
-    return unexpected(config.stash[SKIPPED], known_reasons(), in_second=config.option.markexpr == "more")
-
-
 def _reason(longrepr: Any) -> str:
     text = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
     return text.removeprefix("Skipped: ")
@@ -71,34 +62,37 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+class NamedSkips:
+    """Hears of every report, in the process that the others report to where several run the tests."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.skips: list[Skip] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.skips.append(Skip(report.nodeid, _reason(report.longrepr), "more" in report.keywords))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:  # a whole file: its marks are not known
+            self.skips.append(Skip(report.nodeid, _reason(report.longrepr), False))
+
+    def faults(self) -> list[str]:
+        in_second = self.config.option.markexpr == "more"
+        return list(dict.fromkeys(unexpected(self.skips, known_reasons(), in_second=in_second)))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.OK and self.faults():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if found := self.faults():
+            terminalreporter.section("skipped, and must not be")
+            for line in found:
+                terminalreporter.line(line)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SKIPPED] = []
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
-    report = yield
-    if report.skipped and not hasattr(report, "wasxfail"):
-        more = item.get_closest_marker("more") is not None
-        item.config.stash[SKIPPED].append(Skip(report.nodeid, _reason(report.longrepr), more))
-    return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Any:
-    report = yield
-    if report.skipped:  # a whole file: its marks are not known
-        collector.config.stash[SKIPPED].append(Skip(report.nodeid, _reason(report.longrepr), False))
-    return report
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if exitstatus == pytest.ExitCode.OK and _of_this_run(session.config):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if found := _of_this_run(config):
-        terminalreporter.section("skipped, and must not be")
-        for line in found:
-            terminalreporter.line(line)
+    if os.environ.get("CI") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(NamedSkips(config), "named-skips")

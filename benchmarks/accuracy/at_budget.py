@@ -47,6 +47,7 @@ from benchmarks.accuracy.peers import (
 from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.run.judge import rewind
 from dtp_edge.run.task import Task
 from dtp_edge.surgery import compact, refit
 from dtp_edge.training import (
@@ -173,7 +174,9 @@ class Bench:
             min_keep=o.min_keep,
         )
         learn_masks(learner, session, teacher)
-        return learner.harden()
+        keep = learner.harden()
+        rewind(learner.judge, keep)
+        return keep
 
     def same_share(self, seed: int, largest: bool) -> tuple[nn.Module, Any]:
         """The same share of every group, by bisection on the MACs."""

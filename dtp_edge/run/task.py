@@ -129,10 +129,14 @@ class Task:
         """Return the masks that learn to meet the limits in `steps` steps, around the network as it is now.
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
-        from those of the weights. With batches and branches these also judge what the masks may harden to.
+        from those of the weights. With batches and branches these also judge what the masks may harden to,
+        with the weights of then or of now: `run.judge.rewind` is called before the cut.
         `options` are those of `MaskLearner`.
         """
-        return MaskLearner(**self.learner_arguments(steps, batches=batches, scores=scores), **options)
+        given = self.learner_arguments(steps, batches=batches, scores=scores)
+        if given["judge"] is not None:
+            given["judge"].rewinds = True
+        return MaskLearner(**given, **options)
 
     def learner_arguments(
         self,

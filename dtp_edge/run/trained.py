@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.run.judge import rewind
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
@@ -58,6 +59,7 @@ def _train(
 
     def cut(keep: np.ndarray) -> nn.Module:
         keeps.append(keep)
+        rewind(learners[-1].judge, keep)
         cuts.append(cut_and_prove(network, keep)[0])
         return cuts[-1].module
 
