@@ -237,24 +237,21 @@ def kit(out: str, quiet: bool) -> None:
     metavar="MODEL",
     multiple=True,
     shell_complete=files,
-    help="Network of each profile, in order: FILE.onnx, or a name as for prune-for-device.",
+    help="Network of each file, in order.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the profiled run.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "w8a8"]), help="Of the profiled run.")
 @click.option("--chip", metavar="TEXT", default="unknown", help="What it ran on.")
-@click.option("--clock-mhz", type=click.FloatRange(min=1e-3), help="Clock, where a profile counts cycles.")
+@click.option("--clock-mhz", type=click.FloatRange(min=1e-3), help="For counts of cycles.")
 @click.option("--runtime-version", "version", metavar="V", default="unknown", help="Of what ran it.")
 @click.option("--out", metavar="FILE", help="Where to write it (default: NAME.json).")
 @click.option("-v", "--verbose", is_flag=True, help="Every row that was joined to no layer.")
 def import_command(printouts: tuple[str, ...], name: str, models: tuple[str, ...], **options: Any) -> None:
-    """Make a profile from the kit's results.json, or from what a vendor's profiler wrote of your networks.
+    """Make a profile from the kit's results.json, or from what a profiler printed (docs/profilers.md).
 
     \b
     dtp-edge profile import results.json --name board
-    dtp-edge profile import benchmark_detailed_counters_report.csv --model net.onnx --name mine
-    dtp-edge profile import a.json b.json --model a.onnx --model b.onnx --name mine
-
-    docs/profilers.md lists the profilers that are read, and how each file is made.
+    dtp-edge profile import a.json --model a.onnx b.json --model b.onnx --name b
     """
     from dtp_edge.cli.import_text import show_import
     from dtp_edge.measure import import_results

@@ -27,15 +27,14 @@ Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --energy 5mJ --keep 50% (of all channels) each=50% GROUP=40%
                absolute or a share of the dense network; all that are given hold
 Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
-No labels      --calibrate SPEC  --images N: minutes, nothing is trained
-Training       --data SPEC  --epochs N  --seed N  --resume  --tensorboard
-               --set KEY=VALUE  --workers N; without --data nothing is trained
+No labels      --calibrate SPEC  --images N: a few inputs in place of training
+Training       --data SPEC --epochs N --seed N --workers N --set KEY=VALUE
+               --resume  --tensorboard; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
                --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
-Instead        --plan: what can be had (--device a,b or all)  --demo: two minutes
+Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
 
-Examples
   {program} resnet20 --device rpi4-ncnn-fp32-1t --latency 50% --plan
   {program} net.py:build --weights w.safetensors --data imagefolder:DIR \\
       --device stm32h747-cubeai-int8 --ram 256KiB --flash 512KiB --int8

@@ -57,12 +57,20 @@ def is_many(request: Mapping[str, Any]) -> bool:
 def axes(request: Mapping[str, Any]) -> tuple[list[str], list[dict[str, str]]]:
     """Return the devices that were typed, and every budget: what was typed of each metric, combined."""
     devices = [name.strip() for name in (request["device"] or "").split(",") if name.strip()]
-    lists = {
-        name: [part.strip() for part in text.split(",") if part.strip()]
-        for name, text in _budgets(request).items()
-    }
+    lists = {name: _listed(name, text) for name, text in _budgets(request).items()}
     chosen = [dict(zip(lists, found, strict=True)) for found in itertools.product(*lists.values())]
     return devices, chosen if lists else []
+
+
+def _listed(name: str, text: str) -> list[str]:
+    """Return the budgets of a list. Raises `InputError` for two units in one: 60,5% is meant as 60.5%."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if len({part.lstrip("0123456789.eE+- ") for part in parts}) > 1:
+        hint = (
+            "Write a decimal with a point (60.5%), and every budget of a list with the same unit (70%,50%)."
+        )
+        raise InputError(f"cannot read {text!r}", where=f"--{name}", hint=hint)
+    return parts
 
 
 def seconds_of(text: str | None) -> float | None:

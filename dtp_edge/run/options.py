@@ -15,6 +15,7 @@ from dtp_edge.profiles import Profile
 from dtp_edge.transport import Budget
 
 if TYPE_CHECKING:
+    from dtp_edge.graph import PrunableNetwork
     from dtp_edge.run.warm_start import WarmStart
     from dtp_edge.training import DataSource, Recipe
     from dtp_edge.training.phase import Progress
@@ -99,10 +100,10 @@ class Options:
         """Whether branches may go: as asked, else where data says what each is worth."""
         return self.data is not None if self.depth is None else self.depth
 
-    def schedule(self) -> Recipe:
+    def schedule(self, network: PrunableNetwork) -> Recipe:
         """Return how to train: the recipe that was given, or the usual one for so many epochs.
 
-        Unless it says whether, block outputs are distilled where branches may go.
+        Unless it says whether, block outputs are distilled where the network has branches that may go.
         """
         from dtp_edge.training import Recipe
         from dtp_edge.training.recipe import BLOCK_DISTILL
@@ -112,7 +113,7 @@ class Options:
             recipe = Recipe() if self.epochs is None else Recipe.for_epochs(self.epochs)
         if recipe.block_distill is not None:
             return recipe
-        return replace(recipe, block_distill=BLOCK_DISTILL if self.drops_branches else 0.0)
+        return replace(recipe, block_distill=BLOCK_DISTILL if network.branches else 0.0)
 
     def silent(self) -> Options:
         """Return these options for a process that writes and times nothing."""

@@ -74,7 +74,7 @@ def _train(
     outcome = run_training(
         network.module,
         data,
-        options.schedule(),
+        options.schedule(network),
         make_learner=make_learner,
         mask_share=1.0 if options.warm is None else options.warm.mask_share,
         cut=cut,

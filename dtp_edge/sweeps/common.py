@@ -113,7 +113,7 @@ class Common:
         check_compatible(options.data, module, self.traced.network.example_inputs)
         for name in self.grid.recipes:
             recipe = self.grid.recipe(
-                Cell("", "", 0, options.budget, name, length=length), options.schedule()
+                Cell("", "", 0, options.budget, name, length=length), options.schedule(self.traced.network)
             )
             if recipe is None:
                 continue
@@ -181,7 +181,9 @@ class Common:
             return prune_task(task, options, listener, started=time.monotonic())
 
     def _recipe(self, cell: Cell) -> Recipe | None:
-        return self.grid.recipe(cell, None if self.options.data is None else self.options.schedule())
+        return self.grid.recipe(
+            cell, None if self.options.data is None else self.options.schedule(self.traced.network)
+        )
 
     def _was_begun(self, cell: Cell, folder: Path) -> bool:
         """Return whether the cell has a checkpoint of this length of its recipe."""

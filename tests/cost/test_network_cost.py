@@ -70,9 +70,8 @@ def test_layers_add_up_and_carry_their_source():
         sizes = cost.dense_sizes() - 3
         rows, total = cost.by_layer(sizes), cost.evaluate(sizes)
         assert [r.name for r in rows] == [layer.name for layer in graph.layers]
-        assert sum(r.latency_ms for r in rows) + profile.graph_overhead_ms == pytest.approx(
-            total["latency_ms"]
-        )
+        around = profile.graph_overhead_ms + 1e-6 * profile.input_ns_per_value * 3 * 32 * 32
+        assert sum(r.latency_ms for r in rows) + around == pytest.approx(total["latency_ms"])
         assert sum(r.macs for r in rows) == total["macs"]
         assert sum(r.params for r in rows) == total["params"]
         assert all(r.source for r in rows)

@@ -407,7 +407,7 @@ def test_a_reader_that_forgets_the_opset_does_not_get_through(
     ("op", "opset", "attributes", "outputs", "said"),
     [
         ("MaxPool", 12, {"kernel_shape": [2, 2]}, 2, "gives the indices"),
-        ("ArgMax", 13, {"select_last_index": 1}, 1, "last of equal values"),
+        ("ArgMax", 13, {"select_last_index": 1}, 1, "last of several equal values"),
         ("AveragePool", 12, {"kernel_shape": [9, 9]}, 1, "larger than its input"),
         ("LSTM", 14, {"hidden_size": 5, "clip": 3.0}, 1, "not read: clip = 3.0"),
         ("LSTM", 14, {"hidden_size": 5, "input_forget": 1}, 1, "not read: input_forget = 1"),

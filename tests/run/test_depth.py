@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import dtp_edge as dtp
 from dtp_edge.errors import BudgetError, Interrupted
+from dtp_edge.graph import trace_network
 from dtp_edge.run.feasibility import feasibility
 from dtp_edge.run.options import NOBODY, Listener, Options
 from dtp_edge.run.pipeline import prune
@@ -125,14 +126,17 @@ def test_killed_and_resumed_is_the_same_run(finished: dtp.PruneResult, tmp_path:
 
 
 def test_block_outputs_are_distilled_where_branches_may_go() -> None:
-    data, budget = load_data("digits", image_size=8), dtp.Budget(macs="50%")
-    weights = {
-        depth: Options(budget=budget, data=data, depth=depth).schedule().block_distill
-        for depth in (None, True, False)
+    x, options = torch.zeros(1, 1, 8, 8), Options(budget=dtp.Budget(macs="50%"))
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    traced = {
+        "branches": trace_network(network(), (x,), depth=True),
+        "kept": trace_network(network(), (x,)),
+        "none": trace_network(plain, (x,), depth=True),
     }
-    assert weights == {None: 2.0, True: 2.0, False: 0.0}
-    own = Options(budget=budget, data=data, recipe=recipe(block_distill=0.5)).schedule()
-    assert own.block_distill == 0.5
+    weights = {name: options.schedule(one).block_distill for name, one in traced.items()}
+    assert weights == {"branches": 2.0, "kept": 0.0, "none": 0.0}
+    own = Options(budget=dtp.Budget(macs="50%"), recipe=recipe(block_distill=0.5))
+    assert own.schedule(traced["kept"]).block_distill == 0.5
 
 
 def test_one_shot_drops_none_unless_asked() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.graph.branches import Depth
 from dtp_edge.measure import load_profile
 from dtp_edge.run.facts_next import suggestions
 from dtp_edge.run.facts_widths import FREE, OneWidth, group_rows, staircase_atoms
@@ -77,15 +78,17 @@ def test_what_is_called_free_breaks_no_keep_ratio(network: PrunableNetwork) -> N
 @pytest.mark.parametrize("kept", [range(8), range(8, 16), (1, 4, 9, 15)])
 def test_one_width_keeps_the_channels_that_were_kept_and_then_the_first_removed(kept: Sequence[int]) -> None:
     """On a cost that tells every channel from every other, as kernels that read a part of them would."""
-    group = SimpleNamespace(name="g", start=2, stop=18, channels_per_atom=1)
+    group = SimpleNamespace(name="g", kind="channels", start=2, stop=18, channels_per_atom=1)
     layers = SimpleNamespace(sizes=lambda mask: mask, widths=[])
     price = 2.0 ** np.arange(20)
     cost: Any = SimpleNamespace(evaluate=lambda mask: {"latency_ms": float(price @ mask)}, channel_steps=list)
     before, after = (
-        SimpleNamespace(name=name, start=start, stop=start + 2, channels_per_atom=1)
+        SimpleNamespace(name=name, kind="channels", start=start, stop=start + 2, channels_per_atom=1)
         for name, start in (("before", 0), ("after", 18))
     )
-    network: Any = SimpleNamespace(groups=[before, group, after], layers=layers, n_atoms=20)
+    network: Any = SimpleNamespace(
+        groups=[before, group, after], layers=layers, n_atoms=20, branches=(), depth=Depth()
+    )
     keep = np.ones(20)
     keep[2:18] = [i in kept for i in range(16)]
     widths = OneWidth(network, keep, cost)

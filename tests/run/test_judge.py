@@ -1,4 +1,4 @@
-"""A cut is judged with the weights of now and with those that the masks began with: the better ones are cut."""
+"""A cut is judged with the weights of now and with those that the masks began with; the better are cut."""
 
 from __future__ import annotations
 
