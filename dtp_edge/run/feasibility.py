@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import Profile
-from dtp_edge.run.inputs import ExampleInputs, example_arguments
 from dtp_edge.run.task import Task, traced
 from dtp_edge.transport import Budget, initial_scores
 

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.onnx.opsets import refuse_opset
 from dtp_edge.profiles import Profile
@@ -25,7 +26,6 @@ from dtp_edge.proof.precision import in_precision
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
-from dtp_edge.run.inputs import ExampleInputs, example_arguments
 from dtp_edge.run.options import NOBODY, Listener, Options, inputs_of, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut

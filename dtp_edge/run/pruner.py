@@ -12,9 +12,9 @@ import numpy as np
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.arguments import ExampleInputs, example_arguments, in_order
 from dtp_edge.graph.own_copy import floats_in_float32
 from dtp_edge.profiles import Profile
-from dtp_edge.run.inputs import ExampleInputs, example_arguments, in_order
 from dtp_edge.run.options import Options, Origin, source_of
 from dtp_edge.run.pipeline import finish, quiet
 from dtp_edge.run.proved import Cut
