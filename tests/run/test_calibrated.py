@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_network(run, trained) -> None:
 
 def test_labels_and_data_do_not_mix(trained) -> None:
     net, x = trained
-    with pytest.raises(InputError, match="two ways"):
+    with pytest.raises(InputError, match="exclude each other"):
         dtp.prune_for_device(
             net, x[:1], device=DEVICE, budget=dtp.Budget(macs="60%"), calibrate=[x], data="digits"
         )
