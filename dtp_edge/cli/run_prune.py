@@ -14,8 +14,6 @@ from dtp_edge.cli.console import blocked, budget_table, print_json, quantity, sa
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.run.result import PruneResult
 
-UNTRAINED = ("zoo", "torchvision", "timm")  # sources whose networks come without trained weights
-
 
 def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     """Load, prune, write: the request of `cli.prune` as one pipeline call."""
@@ -49,7 +47,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     data = _data(request)
     calibrate = data if request["calibrate"] is not None else None
     module, inputs, info = _network(request, data)
-    untrained = info.weights is None and info.source in UNTRAINED
+    untrained = not info.trained
     origin = Origin(
         command=request["command"],
         model_name=request["model"],

@@ -16,7 +16,7 @@ from dtp_edge.errors import UnsupportedError, users_line
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import call, leaves
 
-_PART = "or prune a part: let MODEL be a function that returns the submodule that can be traced."
+_PART = "or prune a part of the network that can be traced: --part NAME."
 _KINDS = (  # words of torch's message, what they mean, what to do
     (
         ("data-dependent", "DataDependent", "specialized integer", "aten._local_scalar_dense"),
