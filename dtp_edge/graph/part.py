@@ -24,6 +24,7 @@ from dtp_edge.graph.as_found import left_as_found
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import copied
 from dtp_edge.graph.lift import own_tensors
+from dtp_edge.graph.modes import mode_of
 from dtp_edge.graph.own_copy import own_copy
 
 __all__ = ["Stand", "Whole"]
@@ -84,14 +85,19 @@ class Whole:
         whole._refuse_shared()
         return whole
 
-    def put(self, part: nn.Module) -> nn.Module:
-        """Put something into the part's place, and return the whole with it: always the same module."""
-        own = type(part) is type(self.part) and not isinstance(part, torch.fx.GraphModule)
+    def put(self, part: nn.Module, whole: nn.Module | None = None) -> nn.Module:
+        """Put something into the part's place in the whole, or in a copy of it; return the same module."""
+        own = type(part) in (type(self.part), Stand, _Answer)
         placed = part if own else Stand(part, self.part, len(self.inputs))
+        found = self.module if whole is None else whole
         for name in self.places:
             parent, _, child = name.rpartition(".")
-            setattr(self.module.get_submodule(parent), child, placed)
-        return self.module
+            setattr(found.get_submodule(parent), child, placed)
+        return found
+
+    def inside(self, whole: nn.Module) -> nn.Module:
+        """Return what is in the part's place in a copy of the whole."""
+        return whole.get_submodule(self.path)
 
     def around(self, part: nn.Module) -> nn.Module:
         """Return a copy of the whole with `part` itself in the part's place."""
@@ -101,28 +107,37 @@ class Whole:
     @contextmanager
     def answering(self, output: Any) -> Iterator[nn.Module]:
         """Let the part answer `output` whatever it is given, in the block: what follows it, alone."""
-        before = self.module.get_submodule(self.path)
+        before = self.inside(self.module)
         try:
-            yield self.put(_Answer(output))
+            yield self.put(_Answer(output, self.part))
         finally:
             self.put(before)
 
-    @torch.no_grad()
     def inputs_of(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Return what the part is given in one call of the whole, which is left as soon as it is reached."""
+        """Return what the part is given in one call of the whole; see `recorded`."""
+        return self.recorded(self.module, args, kwargs)
+
+    @torch.no_grad()
+    def recorded(self, whole: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Return what the part is given in one call of a copy of the whole in evaluation, no further run.
+
+        **Raises:** `InputError` where these inputs do not reach it.
+        """
         found: list[tuple[Any, ...]] = []
 
-        def note(*given: Any) -> None:
-            found.append(given)
+        def note(*given: Any, **named: Any) -> None:
+            found.append(arguments_of(self.part, given, named))
             raise _Reached
 
-        before = self.module.get_submodule(self.path)
+        before = self.inside(whole)
         try:
-            self.put(_Answer(note, calls=True))(*args, **kwargs)
+            self.put(_Answer(note, self.part, calls=True), whole)
+            with mode_of(whole, training=False):
+                whole(*args, **kwargs)
         except _Reached:
             pass
         finally:
-            self.put(before)
+            self.put(before, whole)
         if not found:
             raise InputError("is not called for these inputs", where=f"{_ARGUMENT} {self.path}")
         return found[0]
@@ -147,16 +162,16 @@ class _Reached(Exception):
     """The part was called."""
 
 
-class _Answer(nn.Module):
+class _Answer(Stand):
     """Answers what it was made with, or with `calls` what that returns."""
 
-    def __init__(self, output: Any, *, calls: bool = False) -> None:
-        super().__init__()
+    def __init__(self, output: Any, part: nn.Module, *, calls: bool = False) -> None:
+        super().__init__(None, part, 0)
         self.__dict__["_output"], self.calls = [output], calls  # in a list: not a submodule
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         output = self.__dict__["_output"][0]
-        return output(*inputs) if self.calls else output
+        return output(*args, **kwargs) if self.calls else output
 
 
 def _named(module: nn.Module, path: str) -> nn.Module:
@@ -217,7 +232,7 @@ def _recorded(
 
 
 def arguments_of(part: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the arguments of a call in the order of forward; the last ones that say the default are left out."""
+    """Return the arguments of a call in the order of forward, but for the last ones that say the default."""
     found = list(in_order(part, *args, **kwargs) if kwargs else args)
     defaults = [p.default for p in inspect.signature(part.forward).parameters.values()]
     while found and len(found) <= len(defaults) and _says_default(found[-1], defaults[len(found) - 1]):
