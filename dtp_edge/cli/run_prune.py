@@ -64,6 +64,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
         depth=request["depth"],
+        part=request["part"],
         resume=request["resume"],
         force=request["force"],
         int8=request["int8"],
@@ -210,9 +211,8 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     module, inputs, _ = _network(request, None)
     names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
     depth = request["data"] is not None if request["depth"] is None else request["depth"]
-    plans = feasibility(
-        module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
-    )
+    given: dict[str, Any] = {"exclude": request["exclude"], "depth": depth, "part": request["part"]}
+    plans = feasibility(module, inputs, names, budget_of(request, Budget), **given)
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:

@@ -35,7 +35,7 @@ _ARGUMENT = "--part"
 class Stand(nn.Module):
     """Stands in the part's place: called as `part` was, it runs `run` on the arguments in their order.
 
-    Attributes that the whole reads of the part (`out_channels`, `stride`) are those of `part`.
+    Attributes that the whole reads of the part (`out_channels`, `stride`) are those of `run`, else of `part`.
     """
 
     def __init__(self, run: Any, part: nn.Module, inputs: int) -> None:
@@ -50,7 +50,10 @@ class Stand(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(self.__dict__["_part"][0], name)
+            if name.startswith("__"):  # `__deepcopy__` of a graph would copy that alone
+                raise
+            run = self.__dict__.get("run") or self.__dict__["_modules"].get("run")
+            return getattr(run, name) if hasattr(run, name) else getattr(self.__dict__["_part"][0], name)
 
 
 @dataclass
@@ -77,13 +80,19 @@ class Whole:
         `UnsupportedError` for one that is called several times, shares weights with the rest or takes
         something else than tensors.
         """
-        module, notes = own_copy(model)
-        part = _named(module, path)
-        inputs = _recorded(module, part, path, example_inputs)
-        places = [n for n, m in module.named_modules(remove_duplicate=False) if m is part]
-        whole = cls(module, path, part, inputs, example_inputs, notes, tuple(places))
+        whole = cls.at(model, path, 0)
+        whole.inputs = _recorded(whole.module, whole.part, path, example_inputs)
+        whole.example_inputs = example_inputs
         whole._refuse_shared()
         return whole
+
+    @classmethod
+    def at(cls, model: Any, path: str, arguments: int) -> Whole:
+        """Return a copy of a network with the place at `path` known, whose part takes so many arguments."""
+        module, notes = own_copy(model)
+        part = _named(module, path)
+        places = [n for n, m in module.named_modules(remove_duplicate=False) if m is part]
+        return cls(module, path, part, (None,) * arguments, (), notes, tuple(places))
 
     def put(self, part: nn.Module, whole: nn.Module | None = None) -> nn.Module:
         """Put something into the part's place in the whole, or in a copy of it; return the same module."""
@@ -101,8 +110,11 @@ class Whole:
 
     def around(self, part: nn.Module) -> nn.Module:
         """Return a copy of the whole with `part` itself in the part's place."""
-        self.put(part)
-        return copy.deepcopy(self.module, {id(part): part})
+        before = self.inside(self.module)
+        try:
+            return copy.deepcopy(self.put(part), {id(part): part})
+        finally:
+            self.put(before)
 
     @contextmanager
     def answering(self, output: Any) -> Iterator[nn.Module]:
@@ -146,6 +158,20 @@ class Whole:
         """Return the weights and buffers of everything but the part, by name."""
         inside = tuple(f"{name}." for name in self.places)
         return {n: t for n, t in own_tensors(self.module).items() if not n.startswith(inside)}
+
+    def rest_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of everything but the part, each once."""
+        found = {id(t): t for t in self.rest().values() if isinstance(t, nn.Parameter)}
+        return list(found.values())
+
+    def note(self) -> str:
+        """Say what a person must know of a budget and a file that are the part's."""
+        own = sum(p.numel() for p in self.part.parameters())
+        total = own + sum(p.numel() for p in self.rest_parameters())
+        return (
+            f"only {self.path} ({own} of {total} parameters) is priced, pruned and in the files: the rest of "
+            "the network takes its own time and memory on the device"
+        )
 
     def _refuse_shared(self) -> None:
         own = {id(t): n for n, t in own_tensors(self.part).items()}

@@ -54,11 +54,11 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `calibrate` is a data source or batches of inputs, of which `images` samples are read. `depth` None stands
-    for: branches may go where there is data. `int8_method` is one of `int8.quantize_onnx`; without `measure`
-    nothing is timed; with `tensorboard` the curves are written to `out/tensorboard` while training. `on` is
-    a board, as `ssh://USER@HOST`, where dense and pruned are timed in place of here. `shared` is a folder of
-    what several runs have in common (`training.shared`, the dense file), if this is one of several; `warm`
-    what a looser one left.
+    for: branches may go where there is data. `part` names the submodule that is pruned; None: all of it.
+    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
+    curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
+    and pruned are timed in place of here. `shared` is a folder of what several runs have in common
+    (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left.
     """
 
     budget: Budget
@@ -72,6 +72,7 @@ class Options:
     seed: int = 0
     exclude: tuple[str, ...] = ()
     depth: bool | None = None
+    part: str | None = None
     resume: bool = False
     force: bool = False
     int8: bool = False

@@ -54,6 +54,7 @@ def prune_for_device(
     seed: int = 0,
     exclude: Sequence[str] = (),
     depth: bool | None = None,
+    part: str | None = None,
     int8: bool = False,
     dynamic_batch: bool = False,
     resume: bool = False,
@@ -78,6 +79,8 @@ def prune_for_device(
     - `seed`: of the order of the data and of all that is random; the caller's random state stays as it is.
     - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
     - `depth`: whether whole residual branches may go; None: where there is data.
+    - `part`: name of the submodule to prune, where the whole cannot be traced: it alone is traced, priced,
+      cut and exported, with the inputs that the whole gives it; the whole is trained and judged.
     - `int8`: write `model.int8.onnx` as well, calibrated on `data`; the profile must be an int8 one.
     - `dynamic_batch`: export with a free batch size.
     - `resume`: go on from the checkpoint in `out`; `force`: replace a finished run there.
@@ -97,6 +100,7 @@ def prune_for_device(
         seed=seed,
         exclude=tuple(exclude),
         depth=depth,
+        part=part,
         int8=int8,
         dynamic_batch=dynamic_batch,
         resume=resume,
@@ -171,9 +175,10 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
 
                 write_csv(stage / "curve.csv", cut.training.curves)
     module, masked, left = in_precision(network, cut.keep, cut.compact.module, cut.task.precision)
+    whole = cut.task.whole
     return PruneResult(
-        module=module,
-        masked=masked,
+        module=module if whole is None else whole.around(module),
+        masked=masked if whole is None else whole.around(masked),
         widths=network.widths(cut.keep),
         kept=cut.compact.kept,
         frozen=[(f.name, f.reason) for f in network.frozen],
