@@ -103,6 +103,11 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 )
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
 @click.option(
+    "--part",
+    metavar="NAME",
+    help="Prune this submodule alone, of a network that cannot be traced as a whole.",
+)
+@click.option(
     "--depth/--no-depth",
     default=None,
     help="Whether whole residual branches may go [default: where there is --data].",

@@ -15,6 +15,7 @@ import numpy as np
 
 import dtp_edge
 from dtp_edge.archive import require_storable, save_pruned
+from dtp_edge.archive.rest import part_meta, save_rest
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.measure import is_this_machine, time_on, time_onnx
@@ -33,6 +34,7 @@ FILES = {
     "model.onnx": "the compact network, fp32, checked in ONNX Runtime",
     "model.int8.onnx": "the compact network, int8 (QDQ)",
     "model.safetensors": "weights of the compact network",
+    "rest.safetensors": "weights of the network around the part",
     "widths.json": "widths, kept channels and graph: dtp_edge.load_pruned reads it",
 }
 
@@ -78,7 +80,11 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         )
         checks = (*cut.checks, check_onnx(path, cut.compact.module, network.example_inputs))
         require(checks)
-        save_pruned(folder, cut.compact, network, cut.keep, {"seed": options.seed, "device": profile.name})
+        meta: dict[str, Any] = {"seed": options.seed, "device": profile.name}
+        if cut.task.whole is not None:
+            meta |= part_meta(cut.task.whole)
+            save_rest(folder, cut.task.whole)
+        save_pruned(folder, cut.compact, network, cut.keep, meta)
         int8, measured, untimed = {}, {}, ""
         if options.int8 and cut.calibration is not None:
             listener.begin("calibrating int8")

@@ -16,12 +16,12 @@ from torch import nn
 
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import DtpEdgeError, Interrupted
+from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.measure import is_this_machine
 from dtp_edge.profiles import Profile
 from dtp_edge.profiles.profile import read_profile
 from dtp_edge.run.delivery import export_dense
-from dtp_edge.run.inputs import ExampleInputs, example_arguments
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.pipeline import prune_task, seeded
 from dtp_edge.run.result import PruneResult
