@@ -206,6 +206,7 @@ def run_training(
     return TrainingOutcome(
         keep, compact, dense, scores.test, scores.holdout, session.curves, session.seconds, recipe.to_json(),
         session.warnings, scores.intervals, None if host is None else whole, feed.objective,
+        session.judge,
     )  # fmt: skip
 
 
