@@ -17,7 +17,7 @@ Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
 Network        --weights FILE  --input-shape C,H,W  --exclude NAME  --part NAME
 No labels      --calibrate SPEC  --images N: a few inputs in place of training
 Training       --data SPEC --objective NAME --epochs N --set KEY=VALUE --seed N
-               --workers N --resume --tensorboard; without --data it is not trained
+               --workers N --resume --tensorboard; none without --data
 Results        --out DIR --force --int8 --dynamic-batch --opset N --json -q -v
                --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
