@@ -98,6 +98,7 @@ EXPERIMENTS = {
         packages=_ONNX,
         key=("network", "device", "widths", "runtime"),
     ),
+    "composed_scenes": Experiment("benchmarks.composed.scenes"),
     "runtime_profiles": Experiment("benchmarks.runtimes.fit"),
     "int8_blocks": Experiment("benchmarks.runtimes.int8_blocks"),
     "aarch64": Experiment("benchmarks.aarch64", "aarch64.csv", packages=_ONNX),
