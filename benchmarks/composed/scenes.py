@@ -46,7 +46,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Stock:
-    """What one split's scenes are made of: `clothes` `[N, 28, 28]`, their `labels`, `photos` `[M, 32, 32, 3]`."""
+    """What scenes of a split are made of: `clothes` `[N, 28, 28]`, `labels`, `photos` `[M, 32, 32, 3]`."""
 
     clothes: np.ndarray
     labels: np.ndarray

@@ -1,5 +1,6 @@
 """How outside files are opened, bounded and decoded, and how files are written: whole or not at all."""
 
+from dtp_edge.files.npz import read_npz as read_npz
 from dtp_edge.files.reading import open_file as open_file
 from dtp_edge.files.reading import read_bytes as read_bytes
 from dtp_edge.files.reading import read_text as read_text

@@ -19,7 +19,7 @@ from dtp_edge.training.data.folders import class_names, find_splits, list_pictur
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
 from dtp_edge.training.data.transforms import imagenet_transforms, seeded
 
-HINT = "docs/own-network.md says how data must lie in the folder, or what the function returns."
+HINT = "docs/data.md says how data must lie in the folder, or what the function returns."
 
 # by content; other formats start programs or read further files
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
