@@ -14,16 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
-from dtp_edge.files import open_file
 from dtp_edge.training.data.folders import class_names, find_splits, list_pictures
+from dtp_edge.training.data.pictures import HINT, read_picture
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
 from dtp_edge.training.data.transforms import imagenet_transforms, seeded
 
-HINT = "docs/data.md says how data must lie in the folder, or what the function returns."
-
-# by content; other formats start programs or read further files
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
-_MOST_BYTES = 2**28  # of one picture's file
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
 
@@ -44,7 +39,7 @@ class ImageFolder(Dataset):
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, int]:
         row, seed = index if isinstance(index, tuple) else (index, None)
         path, label = self.files[row]
-        picture = _picture(path)
+        picture = read_picture(path)
         if self.transforms is not None:
             learn, score = self.transforms
             return (score(picture) if seed is None else seeded(learn, picture, seed)), label
@@ -59,19 +54,6 @@ class ImageFolder(Dataset):
         mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (_MEAN, _STD))
         x = (x - mean) / std
         return torch.from_numpy(np.ascontiguousarray(x[:, :, ::-1] if mirror else x))
-
-
-def _picture(path: Path) -> Any:
-    """Return a picture as RGB. Raises `InputError` that names its file."""
-    from PIL import Image
-
-    with open_file(path, most_bytes=_MOST_BYTES, hint=HINT) as file:
-        try:
-            with Image.open(file, formats=_FORMATS) as opened:
-                return opened.convert("RGB")
-        except Exception as error:  # Pillow's readers raise nearly anything at a damaged picture
-            said = str(error).replace(repr(file), "this file") or type(error).__name__
-            raise InputError(f"the picture cannot be read ({said})", where=str(path), hint=HINT) from error
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ _SIGMA = 1.5  # cells of a heat map: how wide a keypoint's hill is
 
 
 class Keypoints(Objective):
-    """Batches are `(images, points)`, the points `[B, K, 2]`: x and y from 0 to 1 of the image, or `[B, K, 3]`
-    with 1 where a point can be seen and 0 where it counts nowhere.
+    """Batches are `(images, points)`, the points `[B, K, 2]`: x and y from 0 to 1 of the image.
 
+    `[B, K, 3]` has a 1 where a point can be seen, and a 0 where it counts nowhere.
     The output is the points `[B, K, 2]` (or `[B, 2K]`), or heat maps `[B, K, h, w]`; of their hill the mean
     place is read.
     """
