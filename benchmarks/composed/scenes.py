@@ -122,6 +122,7 @@ def write(folder: Path, cifar10: str, counts: dict[str, int], size: int = 128, s
             Image.fromarray(scene.mask).save(folder / "masks" / split / f"{i:05}.png")
             (folder / "labels" / split / f"{i:05}.txt").write_text(_yolo(scene, size))
         (folder / f"{split}.json").write_text(json.dumps(_coco(made, size)))
+    (folder / "classes.txt").write_text("\n".join(("background", *CLASSES)) + "\n")
     (folder / "data.yaml").write_text(
         f"path: {folder.resolve()}\ntrain: images/train\nval: images/val\ntest: images/test\nnames:\n"
         + "".join(f"  {i}: {name}\n" for i, name in enumerate(CLASSES))

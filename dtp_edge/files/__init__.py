@@ -9,6 +9,7 @@ from dtp_edge.files.structured import LARGEST as LARGEST
 from dtp_edge.files.structured import Bounds as Bounds
 from dtp_edge.files.structured import check_bounds as check_bounds
 from dtp_edge.files.structured import read_csv as read_csv
+from dtp_edge.files.structured import read_csv_lines as read_csv_lines
 from dtp_edge.files.structured import read_json as read_json
 from dtp_edge.files.writing import DISK_FAULTS as DISK_FAULTS
 from dtp_edge.files.writing import require_spellable as require_spellable

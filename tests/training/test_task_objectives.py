@@ -17,7 +17,7 @@ from dtp_edge.training.objectives.detection import Detection
 from dtp_edge.training.objectives.image_to_image import ImageToImage
 from dtp_edge.training.objectives.interval import of_resampling, wilson
 from dtp_edge.training.objectives.keypoints import Keypoints
-from dtp_edge.training.objectives.outputs import softened
+from dtp_edge.training.objectives.main_output import softened
 from dtp_edge.training.objectives.segmentation import Segmentation
 from dtp_edge.training.objectives.sequence_classification import SequenceClassification
 from dtp_edge.training.objectives.structural_similarity import StructuralSimilarity

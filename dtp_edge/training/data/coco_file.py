@@ -13,7 +13,7 @@ __all__ = ["Annotated", "Pictures", "read_coco"]
 
 _MOST_BYTES = 1 << 30
 _BOUNDS = Bounds(values=60_000_000, keys=1_000, text=1_000_000)  # instances_train2017.json has 30 million
-_HINT = "It must be COCO's: images (id, file_name), annotations (image_id, category_id, bbox), categories (id, name)."
+_HINT = "COCO's file has images (id, file_name), annotations (image_id, category_id, bbox), categories (id)."
 _SLACK = 1.0  # pixels that a box may reach over the edge: it is cut there
 
 
@@ -131,7 +131,7 @@ def _box(given: Any, size: tuple[int, int], place: str) -> tuple[float, float, f
     box = (max(0.0, x), max(0.0, y), min(float(size[0]), x + width), min(float(size[1]), y + height))
     if outside or box[0] >= box[2] or box[1] >= box[3]:
         raise InputError(
-            f"the box [{x:g}, {y:g}, {width:g}, {height:g}] reaches out of its picture of {size[0]}x{size[1]}",
+            f"the box {[x, y, width, height]} reaches out of its picture of {size[0]}x{size[1]}",
             where=place,
             hint="Boxes are x, y, width, height in pixels, not shares of the picture.",
         )

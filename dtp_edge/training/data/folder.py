@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
-from dtp_edge.training.data.folders import class_names, find_splits, list_pictures
+from dtp_edge.training.data.folders import class_names, find_splits, list_pictures, same_classes
 from dtp_edge.training.data.pictures import HINT, read_picture
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
 from dtp_edge.training.data.transforms import imagenet_transforms, seeded
@@ -155,7 +155,9 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
     classes = class_names(learn_dir)
     files = list_pictures(learn_dir, classes)
     others = {
-        kind: _same_classes(found[kind], learn_dir, classes) for kind in ("val", "test") if kind in found
+        kind: list_pictures(found[kind], same_classes(found[kind], learn_dir, classes), classes)
+        for kind in ("val", "test")
+        if kind in found
     }
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(8))
     held_files = others.pop("val") if len(others) == 2 else []
@@ -183,18 +185,6 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
         DatasetSplit(test, torch.arange(len(test)), workers),
         folders=_spelt(folder, found, len(classes)),
     )
-
-
-def _same_classes(folder: Path, learn_dir: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Return the pictures of another split, whose classes must be among those of training."""
-    names = class_names(folder)
-    if strange := sorted(set(names) - set(classes)):
-        raise InputError(
-            f"has the class {strange[0]!r}, which {learn_dir.name} does not have",
-            where=str(folder),
-            hint=f"Both must have the same class folders; {learn_dir.name} has {', '.join(classes[:6])}.",
-        )
-    return list_pictures(folder, names, classes)
 
 
 def _spelt(folder: Path, found: dict[str, Path], classes: int) -> str:

@@ -1,4 +1,4 @@
-"""Pictures and masks from disk: ordinary files of a bounded size, in formats that are data and nothing else."""
+"""Pictures and masks from disk: ordinary files of a bounded size, in formats that are data only."""
 
 from __future__ import annotations
 

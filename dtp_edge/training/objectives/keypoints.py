@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtp_edge.training.objectives.base import Headline, Metric, Objective, unfit
-from dtp_edge.training.objectives.outputs import main_output
+from dtp_edge.training.objectives.main_output import main_output
 from dtp_edge.training.objectives.torch_metric import TorchMetric, torchmetrics
 
 __all__ = ["OBJECTIVE", "Keypoints"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtp_edge.training.objectives.base import Headline, Objective, unfit
 from dtp_edge.training.objectives.interval import of_resampling
-from dtp_edge.training.objectives.outputs import main_output, require_width, softened
+from dtp_edge.training.objectives.main_output import main_output, require_width, softened
 from dtp_edge.training.objectives.torch_metric import torchmetrics
 
 if TYPE_CHECKING:

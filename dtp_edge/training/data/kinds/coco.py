@@ -15,7 +15,7 @@ _FORM = "coco:IMAGES,ANNOTATIONS.json[,TEST_IMAGES,TEST_ANNOTATIONS.json]"
 
 
 def coco(parts: list[tuple[Path, Path]], size: int, workers: int) -> DataSource:
-    """Open one pair of folder and file, and a second one to test with; all entries and pictures are checked."""
+    """Open one pair of folder and file, and a second one to test with; every entry is checked."""
     found = [read_coco(images, file) for images, file in parts]
     for pictures in found:
         check_pictures(pictures.found, workers)
@@ -62,8 +62,8 @@ def _open(ask: Ask) -> DataSource:
 KIND = Kind(
     "coco",
     "coco:IMAGES,ANNOTATIONS.json",
-    "pictures and COCO's boxes; a second pair behind a comma is the test set (without one a fifth is kept for "
-    "it); for torchvision's detectors",
+    "pictures and COCO's boxes; a second pair behind a comma is the test set (without one a fifth is kept "
+    "for it); for torchvision's detectors",
     _open,
     extra="tasks",
     sized=True,

@@ -5,42 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-from torch.utils.data import Dataset
-
 from dtp_edge.errors import InputError
 from dtp_edge.files import read_text
 from dtp_edge.training.data.assemble import assemble, stacked
 from dtp_edge.training.data.folders import SUFFIXES, split_kind
-from dtp_edge.training.data.joint import IGNORED, mask_transforms, plain, with_mask
-from dtp_edge.training.data.pictures import in_threads, picture_size, read_mask, read_picture
+from dtp_edge.training.data.joint import IGNORED
+from dtp_edge.training.data.masks import MEAN, STD, Masked, Pair
+from dtp_edge.training.data.pictures import in_threads, picture_size, read_mask
 from dtp_edge.training.data.registry import Ask, Kind
 from dtp_edge.training.data.source import DataSource
-from dtp_edge.training.data.transforms import seeded
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 _HINT = (
     "DIR/images holds pictures, DIR/masks a PNG of the same name for each; or images/train, masks/train, …"
 )
-Pair = tuple[Path, Path]
-
-
-class Masked(Dataset):
-    """Pictures float32 `[3, size, size]`, normalised, and masks int64 `[size, size]`; `(row, seed)` augments."""
-
-    def __init__(self, pairs: list[Pair], size: int) -> None:
-        self.pairs, self.size = pairs, size
-        self.learn, self.score = mask_transforms(size, _MEAN, _STD)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
-        row, seed = index if isinstance(index, tuple) else (index, None)
-        picture, mask = (read(p) for read, p in zip((read_picture, read_mask), self.pairs[row], strict=True))
-        sample = with_mask(picture, mask)
-        image, mask = self.score(sample) if seed is None else seeded(self.learn, sample, seed)
-        return plain(image), plain(mask)[0].long()
 
 
 def segfolder(folder: Path, size: int, workers: int) -> DataSource:
@@ -73,8 +50,8 @@ def segfolder(folder: Path, size: int, workers: int) -> DataSource:
         augments=True,
         num_classes=len(names) or most,
         input_shape=(3, size, size),
-        mean=_MEAN,
-        std=_STD,
+        mean=MEAN,
+        std=STD,
         task="segmentation",
         folders=_spelt(folder, pairs, len(names) or most),
         facts={"ignore_index": IGNORED, "classes": names},
@@ -93,7 +70,7 @@ def _splits(folder: Path) -> dict[str, str]:
             found.setdefault(kind, path.name)
     if found and "train" not in found:
         raise InputError("has no split to train with", where=str(images), hint=_HINT)
-    return found or {"train": ""}
+    return dict(sorted(found.items(), key=lambda item: item[0] != "train")) or {"train": ""}
 
 
 def _pairs(folder: Path, split: str) -> list[Pair]:
@@ -152,8 +129,8 @@ def _open(ask: Ask) -> Any:
 KIND = Kind(
     "segfolder",
     "segfolder:DIR",
-    "`images/*.jpg` and `masks/*.png` of the same names (or `images/train`, `masks/train`, …); a mask's values "
-    "are classes from 0, 255 is ignored; `classes.txt` may name them, one a line",
+    "`images/*.jpg` and `masks/*.png` of the same names (or `images/train`, `masks/train`, …); a mask's "
+    "values are classes from 0, 255 is ignored; `classes.txt` may name them, one a line",
     _open,
     extra="vision",
     sized=True,
