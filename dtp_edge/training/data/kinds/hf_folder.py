@@ -127,7 +127,8 @@ def _checked(
         for one in several:
             fine = isinstance(one, int) and (one >= 0 or (one == IGNORED and isinstance(label, list)))
             if not fine or (limit and one >= limit):
-                what = f"{labels} holds {str(one)[:40]}, not a class from 0{f' to {limit - 1}' if limit else ' up'}"
+                last = f" to {limit - 1}" if limit else " up"
+                what = f"{labels} holds {str(one)[:40]}, not a class from 0{last}"
                 raise InputError(what, where=place, hint=_HINT)
         length = max(length, *sizes.values(), 0)
         most = max(most, 1 + max(several))
