@@ -98,6 +98,18 @@ EXPERIMENTS = {
         packages=_ONNX,
         key=("network", "device", "widths", "runtime"),
     ),
+    "tasks": Experiment(
+        "benchmarks.tasks",
+        "tasks.jsonl",
+        packages=(
+            "torch",
+            "torchvision",
+            "torchmetrics",
+            "torchaudio",
+            "transformers",
+            "segmentation-models-pytorch",
+        ),
+    ),
     "composed_scenes": Experiment("benchmarks.composed.scenes"),
     "composed_words": Experiment("benchmarks.composed.words"),
     "composed_tokens": Experiment("benchmarks.composed.code_tokens"),
