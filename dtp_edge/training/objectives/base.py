@@ -87,6 +87,7 @@ class Objective(ABC):
 
     name: ClassVar[str] = ""
     labelled: ClassVar[bool] = True
+    score_batch: ClassVar[int | None] = None  # samples scored at once; None: as many as are trained on
     headline: Headline
 
     @classmethod
@@ -98,8 +99,11 @@ class Objective(ABC):
         """Return what a resumed run must agree in, in JSON values."""
         return {}
 
-    def begin(self, network: nn.Module, recipe: Recipe) -> None:  # noqa: B027
-        """Called once before training with the whole dense network, of the user's own class if it has one."""
+    def begin(self, network: nn.Module | None, recipe: Recipe) -> None:  # noqa: B027
+        """Called once before training with the whole dense network, of the user's own class if it has one.
+
+        Only in a loop of one's own, with `open_session`, there may be none.
+        """
 
     def inputs(self, batch: Any) -> Any:
         """Return what of a batch goes into the network: a tensor, a tuple, a dict of keywords, or `Inputs`.
@@ -110,7 +114,10 @@ class Objective(ABC):
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Any) -> Tensor:
-        """Return the mean loss of a batch, a scalar; float outputs come in float32, all on one device."""
+        """Return the mean loss of a batch, a scalar; float outputs come in float32, all on one device.
+
+        The network is in training, but where channels are scored before it: there it is in evaluation.
+        """
 
     @abstractmethod
     def metric(self) -> Metric:
@@ -141,11 +148,15 @@ class Objective(ABC):
         return nests.length(self.arguments(batch))
 
     def parts(self, batch: Any, count: int) -> Sequence[Any]:
-        """Return a batch in `count` parts or fewer. Here: all tensors and lists of its length are cut alike."""
+        """Return a batch in `count` parts or fewer. Here: tensors and lists of its length are cut alike."""
         return nests.chunks(batch, self.size(batch), count)
 
+    def worth(self, outputs: Any, batch: Any) -> Tensor:
+        """Return the loss that channels and branches are worth by, before training. Here: `loss`."""
+        return self.loss(outputs, batch)
+
     def quick(self, outputs: Any, batch: Any) -> float | None:
-        """Return the headline of one training batch where that costs next to nothing, else None."""
+        """Return the headline summed over a training batch where that costs next to nothing, else None."""
         return None
 
     def arguments(self, batch: Any) -> Inputs:

@@ -28,7 +28,9 @@ class Classification(Objective):
 
     label_smoothing = 0.0
 
-    def begin(self, network: nn.Module, recipe: Recipe) -> None:
+    score_batch = 500
+
+    def begin(self, network: nn.Module | None, recipe: Recipe) -> None:
         self.label_smoothing = recipe.label_smoothing
 
     def loss(self, outputs: Any, batch: Any) -> Tensor:
@@ -50,11 +52,14 @@ class Classification(Objective):
         )
         return temperature * temperature * soft
 
+    def worth(self, outputs: Any, batch: Any) -> Tensor:
+        return F.cross_entropy(class_logits(outputs), batch[1])
+
     def metric(self) -> Top1:
         return Top1()
 
     def quick(self, outputs: Any, batch: Any) -> float:
-        return int((class_logits(outputs).argmax(1) == batch[1]).sum()) / len(batch[1])
+        return int((class_logits(outputs).argmax(1) == batch[1]).sum())
 
     def refuse(self, data: DataSource, outputs: Any) -> None:
         data.check_fits(class_logits(outputs).shape[1], data.input_shape)
@@ -94,7 +99,7 @@ def class_logits(out: Any) -> Tensor:
     if not isinstance(out, Tensor) or out.ndim != 2:
         shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise InputError(
-            f"classification needs an output of [batch, classes]; this network returns {shape}",
+            f"classification needs a classifier, whose output is [batch, classes]; this network's is {shape}",
             hint="Name another --objective, your own too; use dtp_edge.TransportPruner in your own training "
             "loop, or prune without data.",
         )
