@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def read_wave(path: Path, rate: int) -> Tensor:
     if not len(wave) or not np.isfinite(wave).all():
         raise InputError("the recording is empty or not finite", where=str(path), hint="Replace it.")
     mixed = torch.from_numpy(wave.mean(1))
-    return mixed if found == rate else _packages()[1].functional.resample(mixed, found, rate)
+    return mixed if found == rate else _resampler(found, rate)(mixed)
 
 
 def check_wave(path: Path) -> None:
@@ -87,6 +88,11 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
         f"the recording cannot be read ({error})", where=str(path), hint="Replace it, or remove it."
     )
+
+
+@lru_cache(maxsize=16)  # it makes its filter anew each time else, which takes longer than all the rest
+def _resampler(found: int, rate: int) -> Any:
+    return _packages()[1].transforms.Resample(found, rate)
 
 
 def _packages() -> tuple[Any, Any]:

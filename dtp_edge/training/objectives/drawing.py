@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
 
@@ -37,7 +36,7 @@ def as_pictures(images: Tensor, data: DataSource) -> list[Any]:
 
 
 def with_classes(picture: Any, mask: Tensor, ignore_index: int | None = None) -> Any:
-    """Return a picture with every pixel tinted by its class; class 0 and what is ignored stay as they are."""
+    """Return a picture with its pixels tinted by their class; class 0 and ignored pixels stay as they are."""
     from PIL import Image
 
     numbers = mask.detach().cpu().numpy()
@@ -56,7 +55,7 @@ def with_frames(
     names: Sequence[str] = (),
     scores: Tensor | None = None,
 ) -> Any:
-    """Return a picture with a frame and a name for each box x1 y1 x2 y2 of pixels of `size`, width and height.
+    """Return a picture with a frame and a name for each box x1 y1 x2 y2; `size` is what the pixels count in.
 
     Of boxes with scores those above 0.3 are drawn.
     """
