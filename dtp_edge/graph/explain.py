@@ -71,8 +71,8 @@ def numbers_decide_a_size(graph: fx.Graph) -> UnsupportedError | None:
                     f"the size of what {node.name} returns depends on the values in the input: such a "
                     "network has no fixed cost and no fixed graph",
                     where=line[-2].strip() if len(line) > 1 else node.name,
-                    hint="Prune a part before that line (--part NAME), or let MODEL return what goes into it (the "
-                    "raw boxes and scores), and select afterwards.",
+                    hint="Prune a part before that line (--part NAME), or let MODEL return what goes into it "
+                    "(the raw boxes and scores), and select afterwards.",
                 )
     return None
 
