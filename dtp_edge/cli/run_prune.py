@@ -34,6 +34,8 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     module, inputs, options = asked_for(request, budget_of(request, Budget))
     options = dataclasses.replace(options, device=request["device"], out=Path(request["out"]))
+    if options.objective is not None:
+        progress.headline = options.objective.headline
     return prune(module, inputs, options, Listener(progress, progress.stage))
 
 
@@ -41,7 +43,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     """Return the network, its inputs, and the `Options` that were typed, but for device and folder."""
     import torch
 
-    from dtp_edge.run.options import Options, Origin
+    from dtp_edge.run.options import Options, Origin, aim_of
 
     torch.manual_seed(request["seed"])
     data = _data(request)
@@ -54,9 +56,11 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         weights_from=info.weights or info.source,
         warnings=tuple(_warnings(request, inputs, info, untrained=untrained)),
     )
+    learns = data if calibrate is None else None
     options = Options(
         budget=budget,
-        data=data if calibrate is None else None,
+        data=learns,
+        objective=aim_of(request["objective"], learns),
         calibrate=calibrate,
         images=request["images"],
         recipe=_recipe(request, untrained),

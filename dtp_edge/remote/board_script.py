@@ -114,7 +114,7 @@ def probe(folder, job):
         if len(count) == 2 and count[0].isdigit():
             say(progress=[int(count[0]), int(count[1])])
 
-    command = [sys.executable, "measure.py", "--threads", str(job["threads"]), *job["options"]]
+    command = [job["python"], "measure.py", "--threads", str(job["threads"]), *job["options"]]
     code, lines, errors = watch(command, os.path.join(folder, "kit"), progress)
     if code:
         if "No space left" in errors:
@@ -163,7 +163,7 @@ def run(folder, job):
     before = set(os.listdir(folder))
     with open(os.path.join(folder, "job.json"), "w") as stream:
         json.dump(job["worker"], stream)
-    code, lines, errors = watch([sys.executable, os.path.join(folder, "worker.py"), folder], folder)
+    code, lines, errors = watch([job["python"], os.path.join(folder, "worker.py"), folder], folder)
     made = {}
     for name in set(os.listdir(folder)) - before:
         path = os.path.join(folder, name)

@@ -78,7 +78,7 @@ def calibration_set(
     count = _count(batches)
     if count < LEAST:
         raise InputError(
-            f"{count} calibration inputs are too few",
+            f"too few calibration inputs: {count}",
             where="calibrate",
             hint=f"Give at least {LEAST}, better {IMAGES}; labels are not needed.",
         )

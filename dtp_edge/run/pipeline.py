@@ -26,7 +26,7 @@ from dtp_edge.proof.precision import in_precision
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
-from dtp_edge.run.options import NOBODY, Listener, Options, inputs_of, source_of
+from dtp_edge.run.options import NOBODY, Listener, Options, aim_of, inputs_of, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
@@ -34,7 +34,7 @@ from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, initial_scores
 
 if TYPE_CHECKING:
-    from dtp_edge.training import DataSource, Recipe
+    from dtp_edge.training import DataSource, Objective, Recipe
 
 __all__ = ["finish", "prune", "prune_for_device", "prune_task", "seeded"]
 
@@ -46,6 +46,7 @@ def prune_for_device(
     device: str | Path | Profile = "host",
     budget: Budget,
     data: DataSource | str | None = None,
+    objective: Objective | str | None = None,
     calibrate: DataSource | str | Iterable[Any] | None = None,
     images: int = 512,
     recipe: Recipe | None = None,
@@ -71,6 +72,8 @@ def prune_for_device(
     - `budget`: see `Budget`; every part of it must hold.
     - `data`: a `training.DataSource` or its spec ("digits", "cifar10:DIR", ...). Without data the run is
       one-shot: scores from the weights, no training.
+    - `objective`: what is trained for: an object of a subclass of `training.Objective`, a name, or
+      "FILE.py:NAME"; None: the data's own.
     - `calibrate`: inputs without labels, to prune by calibration alone: batches (tensors, tuples, dicts by
       keyword; what stands behind the inputs is left away), a `training.DataSource`, or a spec. `images`: how
       many samples of them are read. Not together with `data`.
@@ -88,10 +91,12 @@ def prune_for_device(
     **Raises:** `UnsupportedError` (cannot be traced), `InputError`, `BudgetError` (before any training),
     `CheckError` (a proof failed; nothing that looks finished is left).
     """
+    source = source_of(data)
     options = Options(
         budget=budget,
         device=device,
-        data=source_of(data),
+        data=source,
+        objective=aim_of(objective, source),
         calibrate=inputs_of(calibrate),
         images=images,
         recipe=recipe,

@@ -85,6 +85,16 @@ def test_the_runtimes_of_a_board_are_tried(board, tmp_path):
     assert absent.status == "missing"
 
 
+def test_a_python_behind_a_wrapper_starts_every_process(board, tmp_path):
+    """qemu-aarch64 PYTHON, say: the program behind the wrapper cannot be started by itself."""
+    wrapper, calls = tmp_path / "wrapped", tmp_path / "calls"
+    wrapper.write_text(f'#!/bin/sh\necho >> {calls}\nexec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    (found,) = check_runtimes(two(tmp_path)[0], ["onnxruntime"], on=remote_of(f"adb:{wrapper}"))
+    assert found.status == "ok"
+    assert len(calls.read_text().splitlines()) == 2  # the job's own, and its child's
+
+
 STUBS = {
     "module": ("raise ModuleNotFoundError('no', name='onnxruntime')", "its Python has no module onnxruntime"),
     "library": (

@@ -114,9 +114,9 @@ def spoiled(x: Tensor) -> dict[str, tuple[list, str]]:
     nan = x.clone()
     nan[3, 0, 0, 0] = torch.nan
     return {
-        "none": ([], "0 samples"),
-        "one": ([x[:1]], "1 sample "),
-        "eight": ([x[:8]], "8 samples"),
+        "none": ([], "too few calibration inputs: 0"),
+        "one": ([x[:1]], "too few calibration inputs: 1"),
+        "eight": ([x[:8]], "too few calibration inputs: 8"),
         "another size": ([x[:, :, :8]], "the network reads"),
         "another type": ([x.long()], "the network reads"),
         "nan": ([nan], "NaN or infinity"),
