@@ -80,7 +80,7 @@ class Feed:
         return found.reshape(())
 
     def worth(self, outputs: Any, batch: Any) -> Tensor:
-        """Return the loss that channels are scored by, of outputs in evaluation; with a host, of the part's."""
+        """Return the loss that channels are scored by, of outputs in evaluation, with a host its part's."""
         if self.host is not None:
             with self.host.answering(outputs) as rest:
                 outputs = self.run(rest, batch)
