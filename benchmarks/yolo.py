@@ -60,10 +60,13 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
     epoch = len(data.train) / RECIPE.batch_size
     lengths = {"mask_epochs": 0.4 * steps / epoch, "tune_epochs": 0.6 * steps / epoch}
     recipe = replace(RECIPE, seed=seed, base_epochs=base / epoch, **lengths)
-    train_base(model, open_session(data, recipe, network=model))
+    kept = folder / f"base-{name}-{seed}-{base}"  # a stopped run goes on from here
+    train_base(model, open_session(data, recipe, network=model, checkpoint_dir=kept, resume=kept.is_dir()))
+    print(f"{name} {seed}: base trained", flush=True)
     seconds = {"base": round(time.process_time() - began)}
     recipe = replace(recipe, base_epochs=0.0)
     at_once = one_shot(copy.deepcopy(model), example, data, replace(recipe, tune_epochs=steps / epoch))
+    print(f"{name} {seed}: {at_once}", flush=True)
     seconds["one_shot"] = round(time.process_time() - began - seconds["base"])
     result = dtp.prune_for_device(
         model,
@@ -73,7 +76,8 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
         data=data,
         recipe=recipe,
         seed=seed,
-        out=folder / f"{name}-{seed}",
+        out=(out := folder / f"{name}-{seed}-{base}-{steps}"),
+        resume=(out / "checkpoint").is_dir(),
         force=True,
     )
     seconds["learned_and_control"] = round(time.process_time() - began - sum(seconds.values()))
@@ -103,7 +107,9 @@ def read_by_yolo(file: Path, place: Path) -> dict[str, Any]:
     worst, boxes = 0.0, 0
     for picture in pictures:
         seen = reader.predict(picture, imgsz=SIZE, conf=0.25, iou=0.7, verbose=False)[0]
-        image = np.ascontiguousarray(seen.orig_img[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
+        image = (
+            np.ascontiguousarray(seen.orig_img[..., ::-1].transpose(2, 0, 1)[None]).astype(np.float32) / 255
+        )
         output = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: image})[0])
         alone = non_max_suppression(output, 0.25, 0.7, max_det=300)[0]
         if len(alone) != len(seen.boxes):
@@ -123,8 +129,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/yolo"), help="where data and results go")
     parser.add_argument("--networks", default="yolo11n")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--base", type=int, default=500, help="optimiser steps before the cut")
-    parser.add_argument("--steps", type=int, default=250, help="optimiser steps after it, or for masks")
+    parser.add_argument("--base", type=int, default=400, help="optimiser steps before the cut")
+    parser.add_argument("--steps", type=int, default=200, help="optimiser steps after it, or for masks")
     args = parser.parse_args()
     for name in args.networks.split(","):
         for seed in map(int, args.seeds.split(",")):
