@@ -118,12 +118,19 @@ class Whole:
 
     @contextmanager
     def answering(self, output: Any) -> Iterator[nn.Module]:
-        """Let the part answer `output` whatever it is given, in the block: what follows it, alone."""
-        before = self.inside(self.module)
+        """Let the part answer `output` whatever it is given, in the block: what follows it, alone.
+
+        The whole is in training, for a detector has its losses there; its buffers are as before afterwards.
+        """
+        before, buffers = self.inside(self.module), [(b, b.clone()) for b in self.module.buffers()]
         try:
-            yield self.put(_Answer(output, self.part))
+            placed = self.put(_Answer(output, self.part))
+            with mode_of(placed, training=True):
+                yield placed
         finally:
             self.put(before)
+            for buffer, value in buffers:
+                buffer.data.copy_(value)
 
     def inputs_of(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Return what the part is given in one call of the whole; see `recorded`."""

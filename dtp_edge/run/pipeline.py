@@ -7,6 +7,7 @@ appears in the output folder before the last proof has passed.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from torch import nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.onnx.opsets import refuse_opset
 from dtp_edge.profiles import Profile
@@ -180,7 +182,12 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
 
                 write_csv(stage / "curve.csv", cut.training.curves)
     module, masked, left = in_precision(network, cut.keep, cut.compact.module, cut.task.precision)
-    whole = cut.task.whole
+    library, whole = library_of(network.module), cut.task.whole
+    if library is not None and cut.compact.kind == "module":
+        module = copy.deepcopy(module)
+        library.restore(module)
+    elif library is not None:
+        library.carry(module, network.module)
     return PruneResult(
         module=module if whole is None else whole.around(module),
         masked=masked if whole is None else whole.around(masked),

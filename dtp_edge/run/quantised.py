@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of, call
+from dtp_edge.graph.libraries.in_file import as_in_file
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.onnx import evaluate_onnx
 from dtp_edge.onnx.session import run_fixed_batch
@@ -62,7 +63,8 @@ def quantise(cut: Cut, path: Path, data: DataSource, objective: Objective, metho
             "fp32_accuracy": evaluate_onnx(path, data.test.ordered(256)),
         }
     else:
-        example = call(cut.compact.module.eval(), network.example_inputs)
+        module = as_in_file(cut.compact.module, network.module).eval()
+        example = call(module, network.example_inputs)
         scores = {
             key: _headline(OnnxNetwork(file, example), cut, data, feed)
             for key, file in (("accuracy", target), ("fp32_accuracy", path))

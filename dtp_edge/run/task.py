@@ -15,6 +15,7 @@ from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.graph.own_copy import (
     floats_in_float32,
     in_float32,
@@ -260,6 +261,10 @@ def traced(
     """
     own, notes = own_copy(model)
     refuse_nonfinite(own)
+    if (library := library_of(own)) is not None:
+        library.prepare(own)
+        model, _ = own_copy(model)
+        library.prepare(model)
     if other_precisions(model := unwrapped(model)):
         plain = in_float32(model)
         require_same_function(model, plain, example_inputs)
