@@ -7,7 +7,8 @@ The data are composed (`benchmarks.composed`), not collected: clothes placed on 
 espeak-ng, the names in Python's own library, photographs made smaller. Each network is trained from random
 weights (the base); from it, with the same further steps, batches and loss: the dense control; the network
 that is cut at once by its weights and then trained; the one whose masks are learned in the first two fifths.
-Latency is as the profile of a Raspberry Pi 4 predicts it; only channels go, no branches. The hold-out chooses, the test set is read once.
+Latency is as the profile of a Raspberry Pi 4 predicts it; only channels go, no branches. The hold-out
+chooses, the test set is read once.
 """
 
 from __future__ import annotations

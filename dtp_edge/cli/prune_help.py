@@ -31,8 +31,9 @@ Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
 cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
 
 EPILOG = """\b
---data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
-FILE.py:CALLABLE; --calibrate SPEC as well images:DIR or npz:FILE, and a
+--data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR,
+segfolder:DIR (images, masks), coco:IMAGES,BOXES.json, wavfolder:DIR, csv:FILE,
+npz:FILE, hf:DIR or FILE.py:CALLABLE (docs/data.md); --calibrate SPEC as well images:DIR or npz:FILE, and a
 CALLABLE that returns batches. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
 the dense network (60%); all of them hold.
 
