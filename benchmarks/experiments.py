@@ -98,6 +98,11 @@ EXPERIMENTS = {
         packages=_ONNX,
         key=("network", "device", "widths", "runtime"),
     ),
+    "yolo": Experiment(
+        "benchmarks.yolo",
+        "yolo.jsonl",
+        packages=("torch", "torchvision", "ultralytics", "torchmetrics", "onnxruntime"),
+    ),
     "tasks": Experiment(
         "benchmarks.tasks",
         "tasks.jsonl",

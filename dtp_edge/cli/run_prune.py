@@ -14,8 +14,6 @@ from dtp_edge.cli.console import blocked, budget_table, print_json, quantity, sa
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.run.result import PruneResult
 
-UNTRAINED = ("zoo", "torchvision", "timm")  # sources whose networks come without trained weights
-
 
 def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     """Load, prune, write: the request of `cli.prune` as one pipeline call."""
@@ -51,7 +49,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     data = _data(request)
     calibrate = data if request["calibrate"] is not None else None
     module, inputs, info = _network(request, data)
-    untrained = info.weights is None and info.source in UNTRAINED
+    untrained = not info.trained
     origin = Origin(
         command=request["command"],
         model_name=request["model"],
@@ -70,6 +68,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
         depth=request["depth"],
+        part=request["part"],
         resume=request["resume"],
         force=request["force"],
         int8=request["int8"],
@@ -216,9 +215,8 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     module, inputs, _ = _network(request, None)
     names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
     depth = request["data"] is not None if request["depth"] is None else request["depth"]
-    plans = feasibility(
-        module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
-    )
+    given: dict[str, Any] = {"exclude": request["exclude"], "depth": depth, "part": request["part"]}
+    plans = feasibility(module, inputs, names, budget_of(request, Budget), **given)
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:

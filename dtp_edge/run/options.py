@@ -55,6 +55,7 @@ class Options:
 
     `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
     inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data.
+    `part` names the submodule that is pruned; None: all of it.
     `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
     curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
     and pruned are timed in place of here. `shared` is a folder of what several runs have in common
@@ -73,6 +74,7 @@ class Options:
     seed: int = 0
     exclude: tuple[str, ...] = ()
     depth: bool | None = None
+    part: str | None = None
     resume: bool = False
     force: bool = False
     int8: bool = False

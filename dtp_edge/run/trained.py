@@ -43,7 +43,8 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     stored (before any training), `CheckError` if a proof fails.
     """
     options = replace(options, objective=options.aim())
-    check_compatible(data, task.network.module, task.network.example_inputs, options.aim())
+    if task.whole is None:
+        check_compatible(data, task.network.module, task.network.example_inputs, options.aim())
     outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
@@ -55,7 +56,7 @@ def _train(
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
     network, cuts, keeps, learners = task.network, [], [], []
     recipe = options.schedule(network)
-    feed = Feed(options.aim(), network.module)
+    feed = Feed(options.aim(), network.module, task.whole)
 
     def make_learner(steps: int) -> MaskLearner:
         batches = scoring_batches(network, data, feed, recipe.batch_size)
@@ -96,11 +97,13 @@ def _train(
         seed=options.seed,
         shared=options.shared,
         objective=feed.objective,
+        host=task.whole,
         identity={
             "device": task.cost.profile.name,
             "limits": dict(task.limits),
             "layer_keep": task.layer_keep,
             "weights": task.dense_sha256,
+            **({} if task.whole is None else {"part": task.whole.path}),
             **({"branches": len(task.network.branches)} if task.network.branches else {}),
             **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
@@ -114,7 +117,9 @@ def scoring_batches(network: PrunableNetwork, data: DataSource, feed: Feed, batc
     if not network.dynamic_batch:
         size = batch_of(network.example_inputs) or 1
     batches = itertools.islice(data.train.ordered(size), max(1, SCORE_SAMPLES // size))
-    given = (Given(feed.arguments(b).args, b if feed.objective.labelled else None) for b in batches)
+    whole = network.module if feed.host is None else feed.host.module
+    labelled = feed.objective.labelled
+    given = (Given(feed.part_inputs(whole, b), b if labelled else None) for b in batches)
     return [batch for batch in given if fits(network, batch.inputs)]
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.metrics import TOP1
 from dtp_edge.training.objectives.base import Headline, Objective
 from dtp_edge.training.objectives.interval import wilson
 
@@ -24,7 +25,7 @@ class Classification(Objective):
     """Batches are `(inputs, class)`, the class int64 `[B]`; the network's output is `[B, classes]`."""
 
     name = "classification"
-    headline = Headline("top-1 accuracy")
+    headline = Headline(TOP1)
 
     label_smoothing = 0.0
 
