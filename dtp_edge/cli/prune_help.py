@@ -40,7 +40,8 @@ transformers:TYPE, CONFIG.json or FOLDER, each with :TokenClassification or such
 segfolder:DIR (images, masks), coco:IMAGES,BOXES.json, wavfolder:DIR, csv:FILE,
 npz:FILE, hf:DIR or FILE.py:CALLABLE (docs/data.md); --calibrate SPEC as well
 images:DIR, npz:FILE of inputs, and a CALLABLE that returns batches. Budgets are
-absolute (25ms, 256KiB, 1MiB, 300e6) or a share of the dense network (60%); all of them hold.
+absolute (25ms, 256KiB, 1MiB, 300e6) or a share of the dense network (60%); all
+of them hold.
 
 \b
 --objective NAME is what the data's kind says, or classification, multi-label,
