@@ -52,9 +52,9 @@ def quantise(cut: Cut, path: Path, data: DataSource, objective: Objective, metho
     from dtp_edge.training.feed import Feed
     from dtp_edge.training.objectives.classification import Classification
 
-    network, target = cut.task.network, path.with_name("model.int8.onnx")
-    feed = Feed(objective, network.module, cut.task.whole)
-    plain = isinstance(objective, Classification)
+    network, whole, target = cut.task.network, cut.task.whole, path.with_name("model.int8.onnx")
+    feed = Feed(objective, network.module, whole)
+    plain = isinstance(objective, Classification) and whole is None
     rows = data.calibration(CALIBRATION_SAMPLES) if plain else _rows(network, data, feed)
     found = quantised(path, rows, method)
     if plain:
@@ -66,7 +66,7 @@ def quantise(cut: Cut, path: Path, data: DataSource, objective: Objective, metho
         module = as_in_file(cut.compact.module, network.module).eval()
         example = call(module, network.example_inputs)
         scores = {
-            key: _headline(OnnxNetwork(file, example), data, feed, network.module)
+            key: _headline(OnnxNetwork(file, example), cut, data, feed)
             for key, file in (("accuracy", target), ("fp32_accuracy", path))
         }
     return {**found, **scores}
@@ -87,8 +87,8 @@ def _rows(network: PrunableNetwork, data: DataSource, feed: Feed) -> Iterator[tu
     """Single training samples as the file reads them; those of other sizes than it has are left out."""
     seen = 0
     for batch in data.train.ordered(_BATCH):
-        whole = network.module if feed.host is None else feed.host.module
-        for arguments in as_traced(network, [feed.part_inputs(whole, batch)]):
+        called = network.module if feed.host is None else feed.host.module
+        for arguments in as_traced(network, [feed.part_inputs(called, batch)]):
             tensors = [t for t in tree_leaves(arguments) if isinstance(t, Tensor)]
             for i in range(len(tensors[0])):
                 if seen == CALIBRATION_SAMPLES:
@@ -97,13 +97,15 @@ def _rows(network: PrunableNetwork, data: DataSource, feed: Feed) -> Iterator[tu
                 yield tuple(t[i : i + 1].cpu().numpy() for t in tensors)
 
 
-def _headline(file: OnnxNetwork, data: DataSource, feed: Feed, dense: nn.Module) -> float:
+def _headline(file: OnnxNetwork, cut: Cut, data: DataSource, feed: Feed) -> float:
+    """Return how the file does on the test set; of a part, in the network around it."""
     from dtp_edge.training.evaluate import evaluate
 
+    teacher = None if cut.training is None else cut.training.judge
     if feed.host is None:
-        return evaluate(file, data.test, _BATCH, feed=feed, teacher=dense)
+        return evaluate(file, data.test, _BATCH, feed=feed, teacher=teacher)
     before = feed.host.inside(feed.host.module)
     try:
-        return evaluate(feed.host.put(file), data.test, _BATCH, feed=feed, teacher=dense)
+        return evaluate(feed.around(file), data.test, _BATCH, feed=feed, teacher=teacher)
     finally:
-        feed.host.put(before)
+        feed.around(before)

@@ -43,8 +43,10 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     stored (before any training), `CheckError` if a proof fails.
     """
     options = replace(options, objective=options.aim())
-    if task.whole is None:
-        check_compatible(data, task.network.module, task.network.example_inputs, options.aim())
+    called, inputs = task.network.module, task.network.example_inputs
+    if task.whole is not None:
+        called, inputs = task.whole.module, task.whole.example_inputs
+    check_compatible(data, called, inputs, options.aim())
     outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
@@ -118,7 +120,8 @@ def scoring_batches(network: PrunableNetwork, data: DataSource, feed: Feed, batc
         size = batch_of(network.example_inputs) or 1
     batches = itertools.islice(data.train.ordered(size), max(1, SCORE_SAMPLES // size))
     whole = network.module if feed.host is None else feed.host.module
-    given = (Given(feed.part_inputs(whole, b), b if feed.objective.labelled else None) for b in batches)
+    labelled = feed.objective.labelled
+    given = (Given(feed.part_inputs(whole, b), b if labelled else None) for b in batches)
     return [batch for batch in given if fits(network, batch.inputs)]
 
 

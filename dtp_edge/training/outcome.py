@@ -26,7 +26,8 @@ class TrainingOutcome:
     `at_cut` (compact, not yet fine-tuned), `pruned`, `control` (dense, trained as long; None if it was not
     asked for), and `n_test`. `holdout_accuracy` holds the same of the hold-out, which chose, `intervals` the
     95 % intervals on the test set. `curves` has a row a step, `seconds` the time of each phase, `warnings` a
-    sentence for what a person should know. `whole` is the larger network around `module`, if there is one.
+    sentence for what a person should know. `whole` is the larger network around `module`, if there is
+    one, `judge` the dense network where there are no labels and that is what scores compare with.
     """
 
     keep: np.ndarray
@@ -41,6 +42,7 @@ class TrainingOutcome:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     whole: nn.Module | None = None
     objective: Objective = field(default_factory=Classification)
+    judge: nn.Module | None = None
 
 
 @dataclass

@@ -73,7 +73,7 @@ class Phase:
     `after_step` runs behind every optimiser step and returns numbers for the curve. `scores` learn at
     their own constant rate, without weight decay. With `keep_best` the weights that do best on the
     hold-out are what remains: those of an epoch's end, or those that the phase began with. `blocks` compares
-    the outputs of blocks; its teacher takes the place of `teacher`, whose weights it has.
+    the outputs of blocks: `teacher` is the network, or the host of the network, that it listens to.
     """
 
     name: str

@@ -122,6 +122,8 @@ def fine_tune(
     """Train in place with a fresh schedule, its blocks too where given; the best on the hold-out remains."""
     recipe = session.recipe
     steps = session.steps(recipe.tune_epochs if epochs is None else epochs)
+    if blocks is not None and session.feed.host is None:
+        teacher = blocks.teacher
     phase = Phase(name, module, steps, recipe.tune_learning_rate, teacher, keep_best=True, blocks=blocks)
     with nullcontext() if blocks is None else closing(blocks):
         return run_phase(phase, session)
@@ -173,7 +175,8 @@ def run_training(
         network=model,
         host=host,
     )
-    recipe, around = session.recipe, _alone if host is None else host.put
+    recipe, feed = session.recipe, session.feed
+    around = feed.around
     rehearse(around(model), session)
     base, teacher = _base_and_teacher(around(model), session)
 
@@ -182,32 +185,29 @@ def run_training(
     keep = learner.harden()
 
     compact = move(cut(keep), session.runtime.device)
-    if refit is not None and (batches := refit_batches(data, recipe, session.feed, base)):
+    if refit is not None and (batches := refit_batches(data, recipe, feed, base)):
         batches = [nests.moved(batch, session.runtime.device) for batch in batches]
-        refit(base if host is None else host.inside(base), batches)
+        refit(feed.inside(base), batches)
     whole = around(compact)
-    recalibrate(whole, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, session.feed)
+    recalibrate(whole, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, feed)
     at_cut = copy.deepcopy(whole)
     blocks = None
     if compare is not None and teacher is not None and recipe.block_distill:
-        blocks = compare(teacher if host is None else host.inside(teacher))
+        blocks = compare(feed.inside(teacher))
         if blocks is not None and host is not None:
-            host.put(blocks.teacher, teacher)
+            around(blocks.teacher, teacher)
     fine_tune(whole, session, teacher, blocks=blocks)
 
-    dense = _control(base, teacher, session) if control and session.feed.objective.labelled else None
+    dense = _control(base, teacher, session) if control and feed.objective.labelled else None
     networks = {"base": base, "at_cut": at_cut, "pruned": whole, "control": dense}
     scores = score_all(networks, session)
     for network in (whole, model, *([] if dense is None else [dense])):
         move(network, "cpu").eval()
     return TrainingOutcome(
         keep, compact, dense, scores.test, scores.holdout, session.curves, session.seconds, recipe.to_json(),
-        session.warnings, scores.intervals, None if host is None else whole, session.feed.objective,
+        session.warnings, scores.intervals, None if host is None else whole, feed.objective,
+        session.judge,
     )  # fmt: skip
-
-
-def _alone(part: nn.Module) -> nn.Module:
-    return part
 
 
 def train_shared(
