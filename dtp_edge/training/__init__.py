@@ -4,6 +4,7 @@ from dtp_edge.training.data import ArraySplit as ArraySplit
 from dtp_edge.training.data import DataSource as DataSource
 from dtp_edge.training.data import Split as Split
 from dtp_edge.training.data import from_arrays as from_arrays
+from dtp_edge.training.data import is_sized as is_sized
 from dtp_edge.training.data import load_data as load_data
 from dtp_edge.training.data import load_inputs as load_inputs
 from dtp_edge.training.evaluate import check_compatible as check_compatible
