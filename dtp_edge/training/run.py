@@ -22,7 +22,7 @@ from dtp_edge.training.feed import Feed, telling
 from dtp_edge.training.loop import run_phase
 from dtp_edge.training.objectives import nests
 from dtp_edge.training.objectives.base import Objective
-from dtp_edge.training.objectives.classification import Classification
+from dtp_edge.training.objectives.classification import judged_by_top1
 from dtp_edge.training.objectives.registry import objective_of
 from dtp_edge.training.outcome import TrainingOutcome as TrainingOutcome
 from dtp_edge.training.outcome import score_all
@@ -62,7 +62,7 @@ def open_session(
         objective.begin(network if host is None else host.module, recipe)
     feed = Feed(objective, network, host, recipe.channels_last)
     known: dict[str, Any] = {"data": data.name, "train": len(data.train)}
-    if not isinstance(objective, Classification):
+    if not judged_by_top1(objective):
         known["objective"] = {"name": objective.name or type(objective).__name__, **objective.settings()}
     run = {"recipe": recipe.to_json(), **known, **(identity or {})}
     common = None
@@ -240,7 +240,8 @@ def train_shared(
     scores = score_all(networks, session)
     if shared.write:
         for phase in PHASES:
-            shared.note(phase, float(scores.test[phase] or 0.0), scores.holdout[phase])
+            test = float(scores.test[phase] or 0.0)
+            shared.note(phase, test, scores.holdout[phase], scores.intervals.get(phase))
 
 
 def _base_and_teacher(model: nn.Module, session: Session) -> tuple[nn.Module, nn.Module | None]:
