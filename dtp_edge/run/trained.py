@@ -43,8 +43,10 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     stored (before any training), `CheckError` if a proof fails.
     """
     options = replace(options, objective=options.aim())
-    if task.whole is None:
-        check_compatible(data, task.network.module, task.network.example_inputs, options.aim())
+    called, inputs = task.network.module, task.network.example_inputs
+    if task.whole is not None:
+        called, inputs = task.whole.module, task.whole.example_inputs
+    check_compatible(data, called, inputs, options.aim())
     outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
 from dtp_edge.graph.arguments import in_order
-from dtp_edge.graph.modes import mode_of
 from dtp_edge.graph.part import Stand, Whole
 from dtp_edge.training.layout import arranged
 from dtp_edge.training.objectives import nests
@@ -90,9 +89,12 @@ class Feed:
         return found.reshape(())
 
     def worth(self, outputs: Any, batch: Any) -> Tensor:
-        """Return the loss that channels are scored by, of what is pruned in evaluation."""
+        """Return the loss that channels are scored by, of what is pruned in evaluation.
+
+        A host around it is in training, for a detector has its losses there only.
+        """
         if self.host is not None:
-            with self.host.answering(outputs) as rest, mode_of(rest, training=False):
+            with self.host.answering(outputs) as rest:
                 outputs = self.run(rest, batch)
         with telling("worth", self.objective):
             return self.objective.worth(nests.in_float32(outputs), batch)
