@@ -236,12 +236,12 @@ def train_shared(
         return
     rehearse(model, session)
     base, teacher = _base_and_teacher(model, session)
-    networks = {"base": base, "control": _control(base, teacher, session)}
+    labelled = session.feed.objective.labelled
+    networks = {"base": base, "control": _control(base, teacher, session) if labelled else None}
     scores = score_all(networks, session)
     if shared.write:
-        for phase in PHASES:
-            test = float(scores.test[phase] or 0.0)
-            shared.note(phase, test, scores.holdout[phase], scores.intervals.get(phase))
+        for phase, held in scores.holdout.items():
+            shared.note(phase, float(scores.test[phase] or 0.0), held, scores.intervals.get(phase))
 
 
 def _base_and_teacher(model: nn.Module, session: Session) -> tuple[nn.Module, nn.Module | None]:
