@@ -83,3 +83,14 @@ def test_the_reader_of_a_profiler(tmp_path: Path) -> None:
         (("stem",), "Conv", 12.5),
         (("head",), "Gemm", 3.0),
     ]
+
+
+def test_the_kind_of_data(tmp_path: Path) -> None:
+    """One file, from a package of one's own."""
+    (kind,) = examples("data.md")
+    install(tmp_path, "dtp_edge.data", "ramps = house_data:KIND", house_data=kind)
+    use = "from dtp_edge.training import load_data\n"
+    use += "data = load_data('ramps:,count=80')\n"
+    use += "x, y = next(data.test.ordered(100))\n"
+    use += "print(data.task, len(data.train), (x[:, 1] == y[:, 0]).all().item())"
+    assert run_with(tmp_path, use).split("\n")[0] == "regression 58 True"
