@@ -85,7 +85,6 @@ def test_the_reader_of_a_profiler(tmp_path: Path) -> None:
     ]
 
 
-<<<<<<< HEAD
 def test_the_kind_of_data(tmp_path: Path) -> None:
     """One file, from a package of one's own."""
     (kind,) = examples("data.md")
@@ -95,7 +94,8 @@ def test_the_kind_of_data(tmp_path: Path) -> None:
     use += "x, y = next(data.test.ordered(100))\n"
     use += "print(data.task, len(data.train), (x[:, 1] == y[:, 0]).all().item())"
     assert run_with(tmp_path, use).split("\n")[0] == "regression 58 True"
-=======
+
+
 def test_the_objective(tmp_path: Path) -> None:
     """One file, from a package of one's own: found by name, and a run is judged by it."""
     source = next(e for e in examples("objective.md") if "OBJECTIVE" in e)
@@ -136,4 +136,3 @@ def test_every_objective_stands_in_the_guide_and_in_the_help() -> None:
         if headline is not None:
             assert rows[name] == headline.name + ("" if headline.higher_is_better else ", lower is better")
         assert name in EPILOG
->>>>>>> taskA
