@@ -123,6 +123,7 @@ class Task:
         steps: int,
         *,
         batches: Iterable[Any] | None = None,
+        judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
         **options: Any,
     ) -> MaskLearner:
@@ -130,13 +131,12 @@ class Task:
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        with the weights of then or of now: `run.judge.rewind` is called before the cut.
+        by the loss on `judged` (none: on half of the batches).
         `options` are those of `MaskLearner`.
         """
-        given = self.learner_arguments(steps, batches=batches, scores=scores)
-        if given["judge"] is not None:
-            given["judge"].rewinds = True
-        return MaskLearner(**given, **options)
+        return MaskLearner(
+            **self.learner_arguments(steps, batches=batches, judged=judged, scores=scores), **options
+        )
 
     def learner_arguments(
         self,
@@ -144,6 +144,7 @@ class Task:
         *,
         batches: Iterable[Any] | None = None,
         loss: LossFunction | None = None,
+        judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
@@ -155,7 +156,7 @@ class Task:
             if scores is None:
                 scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
-                judge = FittedJudge(network, seen, loss)
+                judge = FittedJudge(network, seen, loss, judged)
                 starts = greedy_removals(network, Meter(network, self.cost, self.limits), seen, loss)
         return {
             "network": self.network,

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
-from dtp_edge.run.judge import rewind
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
@@ -29,6 +28,7 @@ from dtp_edge.training.phase import Progress
 from dtp_edge.transport import MaskLearner
 
 SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
+JUDGE_BATCHES = 8  # of that size, others: what cuts with and without branches are compared on
 
 
 def train_and_cut(task: Task, data: DataSource, options: Options, listener: Listener) -> Cut:
@@ -50,16 +50,15 @@ def _train(
     network, cuts, keeps, learners = task.network, [], [], []
 
     def make_learner(steps: int) -> MaskLearner:
-        given: dict[str, Any] = {
-            "batches": itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
-        }
+        some = SCORE_BATCHES + (JUDGE_BATCHES if network.branches else 0)
+        seen = list(itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), some))
+        given: dict[str, Any] = {"batches": seen[:SCORE_BATCHES], "judged": seen[SCORE_BATCHES:]}
         given |= {} if options.warm is None else options.warm.begin(task)
         learners.append(task.learner(steps, **given))
         return learners[-1]
 
     def cut(keep: np.ndarray) -> nn.Module:
         keeps.append(keep)
-        rewind(learners[-1].judge, keep)
         cuts.append(cut_and_prove(network, keep)[0])
         return cuts[-1].module
 
