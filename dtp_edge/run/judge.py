@@ -30,8 +30,8 @@ FEWEST = 4
 class FittedJudge:
     """Called with masks `[k, n_atoms]` it returns the loss `[k]` of each cut of the network as it then is.
 
-    Cuts are fitted on `batches` and measured on `judged`; without those on the first half of `batches` and
-    on the rest. They imitate the network as it is now, which is kept.
+    Cuts are fitted on the first half of `batches`, and measured on the rest and on those `judged`. They
+    imitate the network as it is now, which is kept.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class FittedJudge:
         loss: LossFunction | None = None,
         judged: Sequence[Any] = (),
     ) -> None:
-        half = len(batches) if judged else max(1, len(batches) // 2)
+        half = max(1, len(batches) // 2)
         self.network, self.loss = network, loss
-        self.fitted, self.judged = batches[:half], judged or batches[half:] or batches
+        self.fitted, self.judged = batches[:half], [*batches[half:], *judged] or batches
         self.dense = _copied(network.module)
 
     @torch.no_grad()

@@ -131,7 +131,7 @@ class Task:
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        by the loss on `judged` (none: on half of the batches).
+        by the loss on half of them and on those `judged`.
         `options` are those of `MaskLearner`.
         """
         return MaskLearner(
