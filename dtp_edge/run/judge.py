@@ -57,8 +57,9 @@ class FittedJudge:
     def _loss(self, keep: np.ndarray, *, streams: bool = False) -> float:
         device = next(iter(self.dense.values())).device
         cut = compact(self.network, keep, in_place=False)
-        images = on_device(_joined([split_batch(batch)[0] for batch in self.fitted]), device)
-        refit(self.network, cut, self.dense, images, streams=streams)
+        given = [on_device(split_batch(batch)[0], device) for batch in self.fitted]
+        given = [_joined(given)] if self.network.dynamic_batch else given
+        refit(self.network, cut, self.dense, given, streams=streams)
         total, judged = 0.0, [split_batch(batch) for batch in self.judged]
         with mode_of(cut.graph_module, training=False):
             for inputs, targets in judged:
