@@ -17,6 +17,7 @@ from dtp_edge.graph.part import Whole
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.training.distil import BlockDistillation
+from dtp_edge.training.dry_run import rehearse
 from dtp_edge.training.feed import Feed, telling
 from dtp_edge.training.loop import run_phase
 from dtp_edge.training.objectives import nests
@@ -28,7 +29,6 @@ from dtp_edge.training.outcome import score_all
 from dtp_edge.training.phase import Phase, Progress, Row, Session
 from dtp_edge.training.recalibrate import recalibrate
 from dtp_edge.training.recipe import Recipe
-from dtp_edge.training.rehearsal import rehearse
 from dtp_edge.training.runtime import Runtime, move
 from dtp_edge.training.samples import refit_batches
 from dtp_edge.training.shared import PHASES, Shared
