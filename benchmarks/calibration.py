@@ -35,9 +35,10 @@ from benchmarks.accuracy.peers import bisect, macs_of, prune_with_peer
 from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.measure import load_profile
-from dtp_edge.run.calibrated_widths import RIDGE, keep_by_calibration
+from dtp_edge.run.calibrated_widths import keep_by_calibration
 from dtp_edge.run.output_error import compared, outputs_of
 from dtp_edge.run.task import Task
+from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import compact, refit
 from dtp_edge.training import evaluate
 from dtp_edge.training.recalibrate import renew
@@ -62,7 +63,7 @@ class Calibration:
 
     def make(self, method: str) -> Made:
         if method == "ours":
-            return self._fitted(keep_by_calibration(self.task, self.images, self.seed), streams=True)
+            return self._fitted(keep_by_calibration(self.task, self.images, self.seed).keep, streams=True)
         if method == "start":
             few = [(x[:64], y[:64]) for x, y in self.labelled[:4]]
             price = prices(self.network, self.task.cost, self.task.limits)

@@ -54,7 +54,7 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `calibrate` is a data source or batches of inputs, of which `images` samples are read. `depth` None stands
-    for: branches may go where there is data. `int8_method` is one of `int8.quantize_onnx`; without `measure`
+    for: branches may go where there is data, or inputs to calibrate on. `int8_method` is one of `int8.quantize_onnx`; without `measure`
     nothing is timed; with `tensorboard` the curves are written to `out/tensorboard` while training. `on` is
     a board, as `ssh://USER@HOST`, where dense and pruned are timed in place of here. `shared` is a folder of
     what several runs have in common (`training.shared`, the dense file), if this is one of several; `warm`
@@ -97,8 +97,9 @@ class Options:
 
     @property
     def drops_branches(self) -> bool:
-        """Whether branches may go: as asked, else where data says what each is worth."""
-        return self.data is not None if self.depth is None else self.depth
+        """Whether branches may go: as asked, else where data or inputs say what each is worth."""
+        informed = self.data is not None or self.calibrate is not None
+        return informed if self.depth is None else self.depth
 
     def schedule(self, network: PrunableNetwork) -> Recipe:
         """Return how to train: the recipe that was given, or the usual one for so many epochs.

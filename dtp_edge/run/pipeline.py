@@ -118,12 +118,6 @@ def prune(
         raise InputError(
             "calibrate and data are two ways", where="calibrate", hint="Give one of them: data trains."
         )
-    if options.calibrate is not None and options.depth:
-        raise InputError(
-            "calibration alone does not yet decide on whole branches",
-            where="depth",
-            hint="Leave depth out, or train with data, which decides on both.",
-        )
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
     inputs = example_arguments(model, example_inputs)

@@ -49,6 +49,7 @@ def refit(
     ridge: float = 0.1,
     seed: int = 0,
     streams: bool = False,
+    trial: bool = False,
 ) -> list[Refit]:
     """Fit the compact network's layers in place to the dense network's outputs on `inputs`.
 
@@ -56,13 +57,26 @@ def refit(
     taken from `network`. `inputs` is one batch, as large as memory allows (512 small images do), or a list of
     batches. `ridge` pulls towards the weights as cut: 0.1 keeps what training under the masks has taught
     them, 0.01 suits weights that were cut without it. With `streams` a layer is fitted to what follows it,
-    see above. Layers that cannot be fitted keep their weights, with the reason in the result.
+    see above, on more rows. With `trial` that is quick and rough, for choosing between cuts. Layers that
+    cannot be fitted keep their weights, with the reason in the result.
     """
     batches = inputs if isinstance(inputs, list) else [inputs]
     module = compacted.graph_module
     layers = _layers(module.graph, grouped=streams)
-    wanted = Reference(network.graph_module, dense, layers, compacted.kept, seed, streams=streams)
+    wanted = Reference(
+        network.graph_module,
+        dense,
+        layers,
+        compacted.kept,
+        seed,
+        streams=streams,
+        branches=compacted.branches,
+    )
     target = wanted.run(batches)
+    if trial:
+        quick = InContext(module, wanted, layers, ridge, rectified=0)
+        quick.run(batches)
+        return quick.rows
     tensors = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}
     before = {name: t.clone() for name, t in tensors.items()}
     unfitted = Fitting(module, wanted, dict.fromkeys(layers, "not yet"), ridge).run(batches)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
 
-from dtp_edge.surgery.sequels import CONV, chosen, positions, sequel_of, weight_of
+from dtp_edge.graph.branches import Branch
+from dtp_edge.surgery.sequels import CONV, chosen, ends, positions, sequel_of, weight_of
 from dtp_edge.surgery.walk import Walk
 
 ROWS_PER_INPUT = 24  # patches read per unknown of a neuron, at least
 LEAST_ROWS = 8192
+MORE = 4  # times that where it fits
+_NUMBERS = 2**24  # of one layer that are held: rows by inputs and outputs
 
 
 class Reference(Walk):
-    """Runs the dense graph and keeps every layer's output at a random sample of its positions.
+    """Runs the dense graph and keeps every layer's output at a random sample of its positions, with `more` at
+    more of them where memory allows.
 
-    `outputs` `[rows, neurons kept]` by weight, `rows` `[images, positions an image]` of every batch; with
-    `streams` also the sum that the layer's output is added to, at the same positions.
+    `outputs` `[rows, neurons]` by weight, of the neurons that are `kept`; `rows` `[images, positions an
+    image]` of every batch. With `streams` also the sum that the layer's output is added to, at the same
+    positions: where what comes next is a branch that goes, the sum behind that branch, so that the layer
+    makes up for it before anything reads the stream.
     """
 
     def __init__(
@@ -30,29 +36,34 @@ class Reference(Walk):
         seed: int,
         *,
         streams: bool = False,
+        branches: Sequence[Branch] = (),
+        more: bool = False,
     ) -> None:
         super().__init__(module, tensors)
+        self.more = more
         self.layers, self.kept = layers, kept
         self.generator = torch.Generator().manual_seed(seed)
         self.outputs: dict[str, Tensor] = {}
         self.rows: dict[str, list[Tensor]] = {}
         self.sums: dict[str, Tensor] = {}
         self.norms: dict[str, Tensor] = {}  # of the neurons' weights
-        self._adds: dict[fx.Node, fx.Node] = {}
+        self._sums: dict[fx.Node, list[fx.Node]] = {}  # where it is read -> the layers whose sum it is
         place = {node: i for i, node in enumerate(self.graph.nodes)}
         for node in self.graph.nodes if streams else ():
-            if self._fitted(node) and (add := sequel_of(node, place).add) is not None:
-                self._adds[add] = node
+            if self._fitted(node):
+                sequel = sequel_of(node, place)
+                end = behind(sequel.add or sequel.norm or node, branches)
+                if sequel.add is not None or end is not (sequel.norm or node):
+                    self._sums.setdefault(end, []).append(node)
 
     def _fitted(self, node: fx.Node) -> str | None:
         name = weight_of(node)
         return name if name is not None and self.layers.get(name, "absent") is None else None
 
     def after(self, node: fx.Node) -> None:
-        layer = self._adds.get(node)
-        if layer is not None and (name := self._fitted(layer)) is not None:
-            shapes = {tuple(v.shape) for v in self.arguments(node, 0)}
-            if len(shapes) == 1:  # nothing is broadcast
+        for layer in self._sums.get(node, ()):
+            shapes = {tuple(v.shape) for v in (*self.arguments(node, 0), self.values[node][0])}
+            if len(shapes) == 1 and (name := self._fitted(layer)) is not None:  # nothing is broadcast
                 self.sums[name] = self._sampled(node, name, layer.target is CONV)
         name = self._fitted(node)
         if name is not None:
@@ -60,7 +71,7 @@ class Reference(Walk):
             shapes = [positions(out, conv).shape for out in self.values[node]]
             images = sum(shape[0] for shape in shapes)
             self.rows[name] = [
-                self._sample(shape[0], shape[1], images, unknowns).to(out.device)
+                self._sample(shape, images, unknowns).to(out.device)
                 for shape, out in zip(shapes, self.values[node], strict=True)
             ]
             self.outputs[name] = self._sampled(node, name, conv)
@@ -72,9 +83,21 @@ class Reference(Walk):
         pairs = zip(self.values[node], self.rows[name], strict=True)
         return torch.cat([chosen(out, conv, rows, neurons) for out, rows in pairs])
 
-    def _sample(self, count: int, places: int, images: int, unknowns: int) -> Tensor:
-        """Positions of `count` of all `images`, `[count, positions an image]`."""
+    def _sample(self, shape: torch.Size, images: int, unknowns: int) -> Tensor:
+        """Positions of a batch's images, `[images, positions an image]`, for outputs of this shape."""
+        count, places, neurons = shape
         rows = max(LEAST_ROWS, ROWS_PER_INPUT * unknowns)
+        if self.more:
+            rows = max(rows, min(MORE * rows, _NUMBERS // (unknowns + neurons)))
         each = min(places, -(-rows // images))
         noise = torch.rand(count, places, generator=self.generator)
         return noise.argsort(1)[:, :each]
+
+
+def behind(end: fx.Node, branches: Sequence[Branch]) -> fx.Node:
+    """Return the last addition that `end` takes the place of once `branches` are gone; `end` where none."""
+    nodes = {node.name: node for node in end.graph.nodes} if branches else {}
+    stays = {branch.stays: branch for branch in branches}
+    while (branch := next((stays[n.name] for n in ends(end) if n.name in stays), None)) is not None:
+        end = nodes[branch.addition]
+    return end

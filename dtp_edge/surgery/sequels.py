@@ -60,14 +60,14 @@ def chosen(out: Tensor, conv: bool, rows: Tensor, neurons: list[int] | None = No
 
 
 def inputs_at(node: fx.Node, args: tuple[Any, ...], rows: Tensor) -> Tensor:
-    """What a neuron reads at the positions `rows` `[images, few]`: float64 `[images * few, inputs]`.
+    """What a neuron reads at the positions `rows` `[images, few]`: `[images * few, inputs]`.
 
     Of a grouped convolution the inputs of all groups lie side by side.
     """
     x, weight = args[0], args[1]
     if node.target is LINEAR:
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
-        return flat.gather(1, rows[..., None].expand(-1, -1, flat.shape[2])).flatten(0, 1).double()
+        return flat.gather(1, rows[..., None].expand(-1, -1, flat.shape[2])).flatten(0, 1)
     stride, padding, dilation, _ = conv_arguments(args)
     parts = []
     for i in range(0, len(x), _CHUNK):
@@ -80,7 +80,7 @@ def inputs_at(node: fx.Node, args: tuple[Any, ...], rows: Tensor) -> Tensor:
         )
         index = rows[i : i + _CHUNK, None].expand(-1, unfolded.shape[1], -1)
         parts.append(unfolded.gather(2, index).transpose(1, 2).flatten(0, 1))
-    return torch.cat(parts).double()
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,12 @@ def sequel_of(node: fx.Node, place: dict[fx.Node, int]) -> Sequel:
         if isinstance(rest, fx.Node) and rest is not at and place[rest] < place[node]:
             add, other, at = found, rest, found
     return Sequel(norm, add, other, _only_user(at, _RELU) is not None)
+
+
+def ends(node: fx.Node) -> list[fx.Node]:
+    """The node, and the ReLU behind it where that is what others read."""
+    relu = _only_user(node, _RELU)
+    return [node] if relu is None else [node, relu]
 
 
 def _only_user(node: fx.Node, targets: tuple[Any, ...]) -> fx.Node | None:
