@@ -77,7 +77,7 @@ def prune_for_device(
     - `out`: folder for the results; None writes nothing.
     - `seed`: of the order of the data and of all that is random; the caller's random state stays as it is.
     - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
-    - `depth`: whether whole residual branches may go; None: where there is data.
+    - `depth`: whether whole residual branches may go; None: where there is data, or inputs to calibrate on.
     - `int8`: write `model.int8.onnx` as well, calibrated on `data`; the profile must be an int8 one.
     - `dynamic_batch`: export with a free batch size.
     - `resume`: go on from the checkpoint in `out`; `force`: replace a finished run there.
