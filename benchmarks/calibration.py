@@ -176,6 +176,10 @@ def _right(outputs: list[Tensor], labels: Tensor) -> float:
     return float((torch.cat(outputs).argmax(1) == labels).double().mean())
 
 
+def whole_page() -> str:
+    return page(EXPERIMENTS["calibration"].read())
+
+
 def page(rows: list[dict[str, Any]]) -> str:
     """A table a network: mean over the seeds, and their spread."""
     lines = [

@@ -38,6 +38,7 @@ WORK = 2e12  # multiply-accumulates: half a minute
 MIN_KEEP = 0.05  # of every group
 TRUST = (0.5, 1.0, 0.0)  # in what was measured group by group; 0: the curves alone
 LEAST = 8  # samples that measure, whatever it takes
+CANDIDATES = 5  # of each of these searches that are tried: branches make several
 STEP = 0.1  # of a group's atoms, by which it is made narrower and wider among the others
 REACH = (0.3, 0.1)  # of a group's atoms that a renewed search may move it by
 ROUNDS = 3
@@ -72,7 +73,7 @@ def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> 
         keeps = []
         for trust in TRUST if trials.left > len(TRUST) else TRUST[:1]:
             rises = [rises_of(c.error, m, trust) for c, m in zip(curves, measured, strict=True)]
-            keeps += search.keeps(rises)
+            keeps += search.keeps(rises)[:CANDIDATES]
         return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises())
 
 
