@@ -3,10 +3,9 @@
 Curves say how the error of a group grows, not what it does to the output. So each group alone is cut to a few
 widths, its readers repaired, and the outputs compared. That is blind to what groups do together; therefore
 the transport proposes widths by the curves as they are, by what was measured and by the mean of both, and
-`trials` of the whole network, quickly fitted, say which is best. Around that one every group is tried once
-narrower and once wider among the others as they are; the curves are scaled to these slopes, and the search
-is asked again, as long as that helps and there is time. Branches are in the same search: see
-`calibrated_branches`.
+`trials` of the whole network, quickly fitted, say which is best. Around that one every group is tried a
+little narrower among the others as they are; the curves are scaled to these slopes, and the search is asked
+again, as long as that helps and there is time. Branches are in the same search: see `calibrated_branches`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from dtp_edge.surgery.obs import Curve
 from dtp_edge.transport import initial_scores
 from dtp_edge.transport.curves import rises_of, worths
 
-__all__ = ["Chosen", "keep_by_calibration"]
+__all__ = ["Chosen", "keep_by_calibration", "worths_by_calibration"]
 
 SHARES = (0.3, 0.6, 0.85)  # of a group's atoms gone, where the output is measured
 MEASURED = 64  # samples that measure it, fewer where that takes more than
@@ -39,7 +38,7 @@ MIN_KEEP = 0.05  # of every group
 TRUST = (0.5, 1.0, 0.0)  # in what was measured group by group; 0: the curves alone
 LEAST = 8  # samples that measure, whatever it takes
 CANDIDATES = 5  # of each of these searches that are tried: branches make several
-STEP = 0.1  # of a group's atoms, by which it is made narrower and wider among the others
+STEP = 0.1  # of a group's atoms, by which it is made narrower among the others
 REACH = (0.3, 0.1)  # of a group's atoms that a renewed search may move it by
 ROUNDS = 3
 FIRM = 10.0  # times what is worth more where a search may not reach
@@ -59,14 +58,8 @@ def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> 
     """Return which atoms stay, within every limit."""
     network = task.network
     with mode_of(network.module, training=False), torch.no_grad():
-        moments = moments_of(network, batches, samples_of(batches), seed)
-        curves = [c or _by_size(network, i) for i, c in enumerate(curves_of(network, moments, SHARES))]
-        macs = task.cost.evaluate(task.cost.dense_sizes())["macs"]
-        runs = WORK / (macs * max(1, len(SHARES) * len(network.groups)))
-        few = first_samples(batches, int(min(MEASURED, max(LEAST, runs))))
-        wanted = outputs_of(network.module, few)
-        measured = [_measured(network, i, c, moments, few, wanted) for i, c in enumerate(curves)]
-        trials = Trials(network, batches, macs, seed)
+        curves, measured = _curves(task, batches, seed)
+        trials = Trials(network, batches, _macs(task), seed)
         search = _Search(task, curves, errors_without(network, trials) if network.branches else np.zeros(0))
         if network.branches:
             search.patterns = patterns_by_error(task, trials, search.alone)
@@ -75,6 +68,31 @@ def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> 
             rises = [rises_of(c.error, m, trust) for c, m in zip(curves, measured, strict=True)]
             keeps += search.keeps(rises)[:CANDIDATES]
         return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises())
+
+
+def worths_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> np.ndarray:
+    """Return what keeping every channel is worth at the output, `[n_atoms]`, each group measured alone."""
+    network = task.network
+    with mode_of(network.module, training=False), torch.no_grad():
+        curves, measured = _curves(task, batches, seed)
+    rises = [rises_of(c.error, m, TRUST[0]) for c, m in zip(curves, measured, strict=True)]
+    starts, orders = [group.start for group in network.groups], [curve.order for curve in curves]
+    return worths(network.n_atoms, starts, orders, rises)
+
+
+def _curves(task: Task, batches: Sequence[Batch], seed: int) -> tuple[list[Curve], list[Mapping[int, float]]]:
+    """The curve of every group, and the output's error at a few of its widths."""
+    network = task.network
+    moments = moments_of(network, batches, samples_of(batches), seed)
+    curves = [c or _by_size(network, i) for i, c in enumerate(curves_of(network, moments, SHARES))]
+    runs = WORK / (_macs(task) * max(1, len(SHARES) * len(network.groups)))
+    few = first_samples(batches, int(min(MEASURED, max(LEAST, runs))))
+    wanted = outputs_of(network.module, few)
+    return curves, [_measured(network, i, c, moments, few, wanted) for i, c in enumerate(curves)]
+
+
+def _macs(task: Task) -> float:
+    return task.cost.evaluate(task.cost.dense_sizes())["macs"]
 
 
 class _Search:
@@ -122,7 +140,7 @@ def _in_context(search: _Search, trials: Trials, keep: np.ndarray) -> np.ndarray
     """Return the keep vector after further searches with every group's slope as it is among the others."""
     for _ in range(ROUNDS):
         lives = _live(search.network, keep)
-        if trials.left < 2 * len(lives) + len(REACH):
+        if trials.left <= len(lives) + len(REACH):
             return keep
         rises = [np.diff(curve.error) for curve in search.curves]
         for index in lives:
@@ -147,16 +165,15 @@ def _scaled(search: _Search, trials: Trials, keep: np.ndarray, index: int) -> np
     """The rises of a group's curve, scaled to what the output's error does about its width as it is."""
     group, curve = search.network.groups[index], search.curves[index]
     n, now = len(curve.order), int(keep[group.start : group.stop].sum())
-    step, errors = max(1, round(STEP * n)), []
-    ends = max(1, now - step), min(n, now + step)
-    for count in ends:
-        other = keep.copy()
-        other[group.start : group.stop] = False
-        other[group.start + curve.order[n - count :]] = True
-        errors.append(trials(other))
+    step = max(1, round(STEP * n))
+    other = now - step if now > step else min(n, now + step)
+    changed = keep.copy()
+    changed[group.start : group.stop] = False
+    changed[group.start + curve.order[n - other :]] = True
+    slope = (trials(changed) - trials(keep)) * np.sign(now - other)
     rises = rises_of(curve.error, {})
-    modelled = float(rises[n - ends[1] : n - ends[0]].sum())
-    return rises * max(errors[0] - errors[1], 1e-6) / max(modelled, 1e-30)
+    modelled = float(rises[n - max(now, other) : n - min(now, other)].sum())
+    return rises * max(slope, 1e-6) / max(modelled, 1e-30)
 
 
 def _by_size(network: PrunableNetwork, index: int) -> Curve:

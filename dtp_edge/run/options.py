@@ -56,9 +56,9 @@ class Options:
     `calibrate` is a data source or batches of inputs, of which `images` samples are read. `depth` None stands
     for: branches may go where there is data, or inputs to calibrate on. `int8_method` is one of
     `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the curves are written to
-    `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense and pruned are timed in
-    place of here. `shared` is a folder of what several runs have in common (`training.shared`, the dense file),
-    if this is one of several; `warm` what a looser one left.
+    `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense and pruned are timed
+    in place of here. `shared` is a folder of what several runs have in common (`training.shared`, the dense
+    file), if this is one of several; `warm` what a looser one left.
     """
 
     budget: Budget

@@ -10,13 +10,14 @@ import numpy as np
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.run.output_error import compared, outputs_of
 from dtp_edge.run.samples import first_samples, samples_of
-from dtp_edge.surgery import compact, refit
+from dtp_edge.surgery import compact
+from dtp_edge.surgery.least_squares import QuickFit
 
 __all__ = ["RIDGE", "Trials"]
 
 RIDGE = 0.01
 FITTED, JUDGED = 128, 128  # samples, fewer where the batches hold fewer
-FORWARDS = 4  # what a trial takes, in runs over its samples
+FORWARDS = 3  # what a trial takes, in runs over its samples
 WORK = 4e12  # multiply-accumulates that trials may take: a minute or so
 Batch = tuple[Any, ...]
 
@@ -28,11 +29,11 @@ class Trials:
     """
 
     def __init__(self, network: PrunableNetwork, batches: Sequence[Batch], macs: float, seed: int) -> None:
-        self.network, self.seed = network, seed
+        self.network = network
         self.fitted = first_samples(batches, min(FITTED, samples_of(batches) // 2))
         rest = list(batches[len(self.fitted) :]) or list(batches)
         self.judges = first_samples(rest, JUDGED)
-        self.dense = dict(network.graph_module.state_dict())
+        self.fit = QuickFit(network, self.fitted, ridge=RIDGE, seed=seed)
         self.wanted = outputs_of(network.graph_module, self.judges)
         samples = FORWARDS * samples_of(self.fitted) + samples_of(self.judges)
         self.left = int(WORK / (macs * samples))
@@ -43,22 +44,16 @@ class Trials:
         if key not in self.known:
             self.left -= 1
             cut = compact(self.network, keep, in_place=False)
-            refit(
-                self.network,
-                cut,
-                self.dense,
-                self.fitted,
-                ridge=RIDGE,
-                seed=self.seed,
-                streams=True,
-                trial=True,
-            )
+            self.fit(cut)
             self.known[key] = compared(outputs_of(cut.graph_module, self.judges), self.wanted)[0]
         return self.known[key]
 
     def best(self, keeps: Sequence[np.ndarray]) -> np.ndarray:
         """Return the one of least error, of as many as there is time for; the first of equals."""
-        distinct = list({self.network.settled(k).tobytes(): k for k in keeps}.values())
-        if len(distinct) == 1:
-            return distinct[0]
-        return min(distinct[: max(1, self.left)], key=self)
+        distinct: dict[bytes, np.ndarray] = {}
+        for keep in keeps:
+            distinct.setdefault(self.network.settled(keep).tobytes(), keep)
+        found = list(distinct.values())
+        if len(found) == 1:
+            return found[0]
+        return min(found[: max(1, self.left)], key=self)

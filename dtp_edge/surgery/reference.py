@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,13 +14,13 @@ from dtp_edge.surgery.walk import Walk
 
 ROWS_PER_INPUT = 24  # patches read per unknown of a neuron, at least
 LEAST_ROWS = 8192
-MORE = 4  # times that where it fits
 _NUMBERS = 2**24  # of one layer that are held: rows by inputs and outputs
 
 
 class Reference(Walk):
-    """Runs the dense graph and keeps every layer's output at a random sample of its positions, with `more` at
-    more of them where memory allows.
+    """Runs the dense graph and keeps every layer's output at a random sample of its positions.
+
+    With an `effort` above 1 so many times more of them are read where memory allows, below 1 fewer.
 
     `outputs` `[rows, neurons]` by weight, of the neurons that are `kept`; `rows` `[images, positions an
     image]` of every batch. With `streams` also the sum that the layer's output is added to, at the same
@@ -37,10 +38,10 @@ class Reference(Walk):
         *,
         streams: bool = False,
         branches: Sequence[Branch] = (),
-        more: bool = False,
+        effort: float = 1.0,
     ) -> None:
         super().__init__(module, tensors)
-        self.more = more
+        self.effort = effort
         self.layers, self.kept = layers, kept
         self.generator = torch.Generator().manual_seed(seed)
         self.outputs: dict[str, Tensor] = {}
@@ -78,6 +79,17 @@ class Reference(Walk):
             norms, neurons = self.arguments(node, 0)[1].flatten(1).norm(dim=1), self.kept.get(name, {}).get(0)
             self.norms[name] = norms if neurons is None else norms[neurons]
 
+    def narrowed(self, kept: Mapping[str, Mapping[int, list[int]]]) -> Reference:
+        """Return what was found with all neurons, for those that are kept in one cut."""
+        found = copy.copy(self)
+
+        def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            neurons = {name: kept.get(name, {}).get(0) for name in tensors}
+            return {n: t if neurons[n] is None else t[..., neurons[n]] for n, t in tensors.items()}
+
+        found.outputs, found.sums, found.norms = cut(self.outputs), cut(self.sums), cut(self.norms)
+        return found
+
     def _sampled(self, node: fx.Node, name: str, conv: bool) -> Tensor:
         neurons = self.kept.get(name, {}).get(0)
         pairs = zip(self.values[node], self.rows[name], strict=True)
@@ -86,9 +98,10 @@ class Reference(Walk):
     def _sample(self, shape: torch.Size, images: int, unknowns: int) -> Tensor:
         """Positions of a batch's images, `[images, positions an image]`, for outputs of this shape."""
         count, places, neurons = shape
-        rows = max(LEAST_ROWS, ROWS_PER_INPUT * unknowns)
-        if self.more:
-            rows = max(rows, min(MORE * rows, _NUMBERS // (unknowns + neurons)))
+        least = max(LEAST_ROWS, ROWS_PER_INPUT * unknowns)
+        rows = int(self.effort * least)
+        if self.effort > 1:
+            rows = max(least, min(rows, _NUMBERS // (unknowns + neurons)))
         each = min(places, -(-rows // images))
         noise = torch.rand(count, places, generator=self.generator)
         return noise.argsort(1)[:, :each]

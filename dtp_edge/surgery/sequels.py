@@ -16,7 +16,6 @@ CONV, LINEAR = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default
 NORM = torch.ops.aten.batch_norm.default
 _ADD = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
 _RELU = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
-_CHUNK = 64  # images whose patches are held at once
 
 
 def weight_of(node: fx.Node) -> str | None:
@@ -69,18 +68,22 @@ def inputs_at(node: fx.Node, args: tuple[Any, ...], rows: Tensor) -> Tensor:
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
         return flat.gather(1, rows[..., None].expand(-1, -1, flat.shape[2])).flatten(0, 1)
     stride, padding, dilation, _ = conv_arguments(args)
-    parts = []
-    for i in range(0, len(x), _CHUNK):
-        unfolded = F.unfold(
-            x[i : i + _CHUNK],
-            tuple(weight.shape[2:]),
-            dilation=tuple(dilation),
-            padding=tuple(padding),
-            stride=tuple(stride),
-        )
-        index = rows[i : i + _CHUNK, None].expand(-1, unfolded.shape[1], -1)
-        parts.append(unfolded.gather(2, index).transpose(1, 2).flatten(0, 1))
-    return torch.cat(parts)
+    x = x if not any(padding) else F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    width = (x.shape[3] - dilation[1] * (weight.shape[3] - 1) - 1) // stride[1] + 1
+    image = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
+    down, along = (rows // width).flatten(), (rows % width).flatten()
+    steps = x.stride()
+    windows = x.as_strided(  # of the kernel's shape at every position, not yet copied
+        (*x.shape[:2], int(down.max()) + 1, width, *weight.shape[2:]),
+        (
+            *steps[:2],
+            steps[2] * stride[0],
+            steps[3] * stride[1],
+            steps[2] * dilation[0],
+            steps[3] * dilation[1],
+        ),
+    )
+    return windows[image, :, down, along].flatten(1)
 
 
 @dataclass(frozen=True)
