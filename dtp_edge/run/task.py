@@ -38,13 +38,13 @@ from dtp_edge.transport import (
     Meter,
     caps_of,
     feasibility,
-    harden,
     prices,
     require_feasible,
 )
 from dtp_edge.transport.batch_loss import LossFunction
 from dtp_edge.transport.branch_losses import greedy_removals
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
+from dtp_edge.transport.harden import choices
 from dtp_edge.transport.scores import importance, scores_of
 
 __all__ = ["Task", "weights_sha256"]
@@ -236,8 +236,16 @@ class Task:
 
         `options` are those of `transport.harden`.
         """
+        return self.choices(scores, **options)[0]
+
+    def choices(
+        self, scores: np.ndarray, *, most: np.ndarray | None = None, **options: Any
+    ) -> list[np.ndarray]:
+        """Return the keep vectors of `transport.choices`; no group keeps more than `most` `[n_groups]`."""
         caps = caps_of(self.network, self.layer_keep)
-        return harden(scores, self.network, self.cost, self.limits, caps=caps, **options)
+        if most is not None:
+            caps = most if caps is None else np.minimum(caps, most)
+        return choices(scores, self.network, self.cost, self.limits, caps=caps, **options)
 
     def check(self, keep: np.ndarray) -> Check:
         """Check every limit and every layer's keep ratio on final integer widths."""
