@@ -17,6 +17,7 @@ from dtp_edge.run.judge import rewind
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
+from dtp_edge.run.quantised import require_readable
 from dtp_edge.run.task import Task
 from dtp_edge.surgery import Compact, refit
 from dtp_edge.training import (
@@ -47,6 +48,8 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     if task.whole is not None:
         called, inputs = task.whole.module, task.whole.example_inputs
     check_compatible(data, called, inputs, options.aim())
+    if options.int8:
+        require_readable(task, data, options.aim())
     outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
@@ -56,7 +59,7 @@ def _train(
     task: Task, data: DataSource, options: Options, progress: Progress | None
 ) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
-    network, cuts, keeps, learners = task.network, [], [], []
+    network, cuts, keeps, learners, unfit = task.network, [], [], [], []
     recipe = options.schedule(network)
     feed = Feed(options.aim(), network.module, task.whole)
 
@@ -78,6 +81,8 @@ def _train(
     def fit(dense: nn.Module, batches: list[tuple[Any, ...]]) -> None:
         if found := as_traced(network, batches):
             refit(network, cuts[-1], dense.state_dict(), found, seed=options.seed)
+        else:
+            unfit.append(True)
 
     def compare(teacher: nn.Module) -> BlockDistillation | None:
         compacted = cuts[-1]
@@ -110,6 +115,11 @@ def _train(
             **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
     )
+    if unfit:
+        outcome.warnings.append(
+            "No training batch has the sizes of the example input: nothing was fitted to the dense network "
+            "at the cut."
+        )
     return outcome, cuts[-1], learners[-1].branch_rises()
 
 
@@ -122,7 +132,8 @@ def scoring_batches(network: PrunableNetwork, data: DataSource, feed: Feed, batc
     whole = network.module if feed.host is None else feed.host.module
     labelled = feed.objective.labelled
     given = (Given(feed.part_inputs(whole, b), b if labelled else None) for b in batches)
-    return [batch for batch in given if fits(network, batch.inputs)]
+    by_graph = bool(network.branches or network.node_sites)  # else the module itself runs, at any size
+    return [batch for batch in given if not by_graph or fits(network, batch.inputs)]
 
 
 def _progress(options: Options, listener: Listener) -> Progress | None:
