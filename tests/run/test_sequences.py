@@ -1,4 +1,4 @@
-"""Sequences of different lengths, each batch padded to its own longest, with the lengths as a second input."""
+"""Sequences of different lengths, each batch padded to its own longest, with the lengths as an input."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def run(length: int, **given: Any) -> dtp.PruneResult:
     recipe = Recipe(base_epochs=3, mask_epochs=1, tune_epochs=1, batch_size=20, accumulate=2)
     example = {"x": torch.randn(2, 4, length), "lengths": torch.tensor([length, 5])}
     return dtp.prune_for_device(
-        Pooled(), example, device="stm32h747-cubeai-int8", budget=dtp.Budget(macs="50%"), data=data, recipe=recipe,
-        **given,
+        Pooled(), example, device="stm32h747-cubeai-int8", budget=dtp.Budget(macs="50%"), data=data,
+        recipe=recipe, **given,
     )  # fmt: skip
 
 
