@@ -85,6 +85,17 @@ def test_the_reader_of_a_profiler(tmp_path: Path) -> None:
     ]
 
 
+def test_the_kind_of_data(tmp_path: Path) -> None:
+    """One file, from a package of one's own."""
+    (kind,) = examples("data.md")
+    install(tmp_path, "dtp_edge.data", "ramps = house_data:KIND", house_data=kind)
+    use = "from dtp_edge.training import load_data\n"
+    use += "data = load_data('ramps:,count=80')\n"
+    use += "x, y = next(data.test.ordered(100))\n"
+    use += "print(data.task, len(data.train), (x[:, 1] == y[:, 0]).all().item())"
+    assert run_with(tmp_path, use).split("\n")[0] == "regression 58 True"
+
+
 def test_the_objective(tmp_path: Path) -> None:
     """One file, from a package of one's own: found by name, and a run is judged by it."""
     source = next(e for e in examples("objective.md") if "OBJECTIVE" in e)

@@ -54,11 +54,11 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
-    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data.
-    `part` names the submodule that is pruned; None: all of it.
-    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
-    and pruned are timed in place of here. `shared` is a folder of what several runs have in common
+    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data
+    or a calibration. `part` names the submodule that is pruned; None: all of it. `int8_method` is one of
+    `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the curves are written to
+    `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense and pruned are timed
+    in place of here. `shared` is a folder of what several runs have in common
     (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left.
     """
 
@@ -100,8 +100,9 @@ class Options:
 
     @property
     def drops_branches(self) -> bool:
-        """Whether branches may go: as asked, else where data says what each is worth."""
-        return self.data is not None if self.depth is None else self.depth
+        """Whether branches may go: as asked, else where data or inputs say what each is worth."""
+        informed = self.data is not None or self.calibrate is not None
+        return informed if self.depth is None else self.depth
 
     def aim(self) -> Objective:
         """Return what is trained for. Raises `InputError` for a name that there is not, and without data."""

@@ -94,17 +94,17 @@ class Detection(Objective):
 
 def mean_average_precision() -> Any:
     """Return torchmetrics' mAP of boxes x1 y1 x2 y2, with the back end that is installed."""
-    kind = torchmetrics().detection.MeanAveragePrecision
-    for back_end in _BACK_ENDS:
+    package = torchmetrics().detection
+    for back_end in _BACK_ENDS if hasattr(package, "MeanAveragePrecision") else ():  # it needs torchvision
         try:
-            found = kind(box_format="xyxy", iou_type="bbox", backend=back_end)
+            found = package.MeanAveragePrecision(box_format="xyxy", iou_type="bbox", backend=back_end)
         except ImportError:
             continue
         found.warn_on_many_detections = False
         return found
     raise InputError(
-        "mAP is counted by pycocotools or faster-coco-eval, and neither is installed",
-        hint='pip install "dtp-edge[tasks]"',
+        "mAP is counted by torchvision with pycocotools or faster-coco-eval, and they are not installed",
+        hint='pip install "dtp-edge[vision,tasks]"',
     )
 
 
