@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from dtp_edge.errors import InputError
 from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of, call
@@ -19,11 +21,12 @@ from dtp_edge.graph.libraries.in_file import as_in_file
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.onnx import evaluate_onnx
 from dtp_edge.onnx.session import run_fixed_batch
-from dtp_edge.run.fixed_sizes import as_traced
+from dtp_edge.run.fixed_sizes import as_traced, fits
 
 if TYPE_CHECKING:
     from dtp_edge.run.proved import Cut
-    from dtp_edge.training import DataSource, Objective
+    from dtp_edge.run.task import Task
+    from dtp_edge.training import DataSource, Objective, Split
     from dtp_edge.training.feed import Feed
 
 __all__ = ["CALIBRATION_SAMPLES", "OnnxNetwork", "quantise"]
@@ -65,11 +68,26 @@ def quantise(cut: Cut, path: Path, data: DataSource, objective: Objective, metho
     else:
         module = as_in_file(cut.compact.module, network.module).eval()
         example = call(module, network.example_inputs)
-        scores = {
-            key: _headline(OnnxNetwork(file, example), cut, data, feed)
-            for key, file in (("accuracy", target), ("fp32_accuracy", path))
-        }
+        scores, readable = {}, _Readable(network, data.test, feed)
+        for key, file in (("accuracy", target), ("fp32_accuracy", path)):
+            scores[key] = _headline(OnnxNetwork(file, example), cut, readable, feed)
+        if readable.given < len(data.test):
+            scores["judged_on"] = readable.given
     return {**found, **scores}
+
+
+def require_readable(task: Task, data: DataSource, objective: Objective) -> None:
+    """Raise `InputError`, before training, where no sample has the sizes that a file has for good."""
+    from dtp_edge.training.feed import Feed
+
+    feed = Feed(objective, task.network.module, task.whole)
+    if sum(1 for _ in itertools.islice(_rows(task.network, data, feed), 2)) < 2:
+        shapes = ", ".join(str(list(t.shape)) for t in tree_leaves(task.network.example_inputs))
+        raise InputError(
+            f"int8 is calibrated on inputs of the file's sizes, {shapes}, and the data has none",
+            where="--int8",
+            hint="Let the collate function fill up to the example input's sizes, or give another example.",
+        )
 
 
 def quantised(path: Path, rows: Iterable[Any], method: str) -> dict[str, Any]:
@@ -97,15 +115,38 @@ def _rows(network: PrunableNetwork, data: DataSource, feed: Feed) -> Iterator[tu
                 yield tuple(t[i : i + 1].cpu().numpy() for t in tensors)
 
 
-def _headline(file: OnnxNetwork, cut: Cut, data: DataSource, feed: Feed) -> float:
-    """Return how the file does on the test set; of a part, in the network around it."""
+class _Readable:
+    """The batches of a split that a file can read: their sizes are those that it has for good."""
+
+    def __init__(self, network: PrunableNetwork, split: Split, feed: Feed) -> None:
+        self.network, self.split, self.feed, self.given = network, split, feed, 0
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def ordered(self, batch_size: int) -> Iterator[Any]:
+        """Batches that fit but for the number of samples, counted anew in `given`."""
+        self.given = 0
+        for batch in self.split.ordered(batch_size):
+            if self.feed.host is not None or fits(self.network, self.feed.arguments(batch).args, rows=False):
+                self.given += self.feed.objective.size(batch)
+                yield batch
+
+    def shuffled(self, batch_size: int, **_: Any) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+def _headline(file: OnnxNetwork, cut: Cut, split: Split, feed: Feed) -> float | None:
+    """Return how the file does on a split, a part in its network; None where it can read no batch."""
     from dtp_edge.training.evaluate import evaluate
 
+    if next(iter(split.ordered(_BATCH)), None) is None:
+        return None
     teacher = None if cut.training is None else cut.training.judge
     if feed.host is None:
-        return evaluate(file, data.test, _BATCH, feed=feed, teacher=teacher)
+        return evaluate(file, split, _BATCH, feed=feed, teacher=teacher)
     before = feed.host.inside(feed.host.module)
     try:
-        return evaluate(feed.around(file), data.test, _BATCH, feed=feed, teacher=teacher)
+        return evaluate(feed.around(file), split, _BATCH, feed=feed, teacher=teacher)
     finally:
         feed.around(before)

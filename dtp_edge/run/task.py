@@ -126,25 +126,15 @@ class Task:
         precision = next(iter(others)) if len(others) == 1 else None
         return replace(task, precision=precision, whole=whole)
 
-    def learner(
-        self,
-        steps: int,
-        *,
-        batches: Iterable[Any] | None = None,
-        loss: LossFunction | None = None,
-        judged: Sequence[Any] = (),
-        scores: np.ndarray | None = None,
-        **options: Any,
-    ) -> MaskLearner:
+    def learner(self, steps: int, **options: Any) -> MaskLearner:
         """Return the masks that learn to meet the limits in `steps` steps, around the network as it is now.
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        by the loss on half of them and on those `judged`.
-        `options` are those of `MaskLearner`.
+        by the `loss` on half of them and on those `judged`. Other `options` are those of `MaskLearner`.
         """
-        given = self.learner_arguments(steps, batches=batches, loss=loss, judged=judged, scores=scores)
-        return MaskLearner(**given, **options)
+        own = {k: options.pop(k) for k in ("batches", "loss", "judged", "scores") if k in options}
+        return MaskLearner(**self.learner_arguments(steps, **own), **options)
 
     def learner_arguments(
         self,
