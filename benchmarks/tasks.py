@@ -164,6 +164,43 @@ def row_of(name: str, subject: Subject, report: dict[str, Any], at_once: dict[st
     }
 
 
+def whole_page() -> str:
+    """Return the page of the rows that are there; of several runs of one task the last."""
+    about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")
+    rows = {(row["task"], row["seed"]): row for row in TASKS.read()}
+    lines = [
+        "# Tasks that are no classification of images",
+        "",
+        *about.splitlines(),
+        "",
+        f"Budget: {LATENCY} of the dense latency on {DEVICE}. Steps are those before and after the cut.",
+        "",
+        "| task | network | judged by | base | dense control | cut at once, then trained | masks learned |"
+        " steps | test samples | CPU s | date, machine, commit |",
+        "|" + "---|" * 11,
+        *(_line(row) for row in rows.values()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    said = row["report"]
+    factor, unit = (100.0, " %") if said.get("unit") == "%" else (1.0, f" {said.get('unit', '')}".rstrip())
+    values = [f"{factor * row[key]:.2f}{unit}" for key in ("base", "control", "one_shot", "pruned")]
+    cells = [
+        row["task"] if row["seed"] == 0 else f"{row['task']}, seed {row['seed']}",
+        row["network"].rstrip("."),
+        said["metric"],
+        *values,
+        " + ".join(map(str, row["steps"])),
+        row["n_test"],
+        sum(row["cpu_seconds"].values()),
+        f"{row['date']}, {row['machine']}, {row['commit']}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
