@@ -214,7 +214,8 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
 
     module, inputs, _ = _network(request, None)
     names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
-    depth = request["data"] is not None if request["depth"] is None else request["depth"]
+    informed = request["data"] is not None or request["calibrate"] is not None
+    depth = informed if request["depth"] is None else request["depth"]
     given: dict[str, Any] = {"exclude": request["exclude"], "depth": depth, "part": request["part"]}
     plans = feasibility(module, inputs, names, budget_of(request, Budget), **given)
     if as_json:
