@@ -119,6 +119,8 @@ EXPERIMENTS = {
     "tasks": Experiment(
         "benchmarks.tasks",
         "tasks.jsonl",
+        "tasks.md",
+        "benchmarks.tasks:whole_page",
         packages=(
             "torch",
             "torchvision",
