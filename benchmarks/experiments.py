@@ -30,7 +30,20 @@ EXPERIMENTS = {
         "benchmarks.accuracy.full:whole_page",
         _PEERS,
     ),
-    "calibration": Experiment("benchmarks.calibration", "calibration.jsonl", packages=_PEERS),
+    "calibration": Experiment(
+        "benchmarks.calibration",
+        "calibration.jsonl",
+        "calibration.md",
+        "benchmarks.calibration:whole_page",
+        _PEERS,
+    ),
+    "calibration_networks": Experiment(
+        "benchmarks.calibration_networks",
+        "calibration_networks.jsonl",
+        "calibration_networks.md",
+        "benchmarks.calibration_networks:whole_page",
+        ("torch",),
+    ),
     "accuracy_latency": Experiment(
         "benchmarks.accuracy.latency", "accuracy_latency.jsonl", packages=(*_PEERS, "onnxruntime")
     ),

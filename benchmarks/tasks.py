@@ -7,7 +7,8 @@ The data are composed (`benchmarks.composed`), not collected: clothes placed on 
 espeak-ng, the names in Python's own library, photographs made smaller. Each network is trained from random
 weights (the base); from it, with the same further steps, batches and loss: the dense control; the network
 that is cut at once by its weights and then trained; the one whose masks are learned in the first two fifths.
-Latency is as the profile of a Raspberry Pi 4 predicts it. The hold-out chooses, the test set is read once.
+Latency is as the profile of a Raspberry Pi 4 predicts it; only channels go, no branches. The hold-out
+chooses, the test set is read once.
 """
 
 from __future__ import annotations
@@ -95,11 +96,11 @@ _ADAM = {
     "tune_learning_rate": 1e-3,
 }
 SUBJECTS = {
-    "segmentation": Subject(_masks, networks.unet, 64, 500, 250, 16, _ADAM),
-    "segmentation-lraspp": Subject(_masks, networks.lraspp, 64, 500, 250, 16, _ADAM),
-    "words": Subject(_words, networks.dscnn, None, 800, 400, 64, _ADAM),
-    "tokens": Subject(_tokens, networks.encoder, None, 500, 250, 16, _ADAM),
-    "pictures": Subject(_pictures, networks.super_resolution, None, 600, 300, 32, _ADAM),
+    "segmentation": Subject(_masks, networks.unet, 64, 300, 100, 16, _ADAM),
+    "segmentation-lraspp": Subject(_masks, networks.lraspp, 64, 300, 100, 16, _ADAM),
+    "words": Subject(_words, networks.dscnn, None, 300, 150, 64, _ADAM),
+    "tokens": Subject(_tokens, networks.encoder, None, 300, 120, 16, _ADAM),
+    "pictures": Subject(_pictures, networks.super_resolution, None, 400, 200, 32, _ADAM),
 }
 
 
@@ -132,6 +133,7 @@ def run(name: str, folder: Path, cifar10: str, seed: int) -> dict[str, Any]:
         data=data,
         recipe=recipe,
         seed=seed,
+        depth=False,
     )
     seconds["learned_and_control"] = round(time.process_time() - began - sum(seconds.values()))
     return row_of(name, subject, learned.report, at_once) | {"seed": seed, "cpu_seconds": seconds}

@@ -111,7 +111,7 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 @click.option(
     "--depth/--no-depth",
     default=None,
-    help="Whether whole residual branches may go [default: where there is --data].",
+    help="Whether whole residual branches may go [default: with --data or --calibrate].",
 )
 @click.option(
     "--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data or --calibrate."

@@ -17,7 +17,7 @@ Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
 Network        --weights FILE  --input-shape C,H,W  --exclude NAME  --part NAME
 No labels      --calibrate SPEC  --images N: a few inputs in place of training
 Training       --data SPEC --objective NAME --epochs N --set KEY=VALUE --seed N
-               --workers N --resume --tensorboard; without --data it is not trained
+               --workers N --resume --tensorboard; none without --data
 Results        --out DIR --force --int8 --dynamic-batch --opset N --json -q -v
                --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
@@ -36,15 +36,19 @@ timm:NAME, ultralytics:yolo11n, smp:unet-resnet18, torchaudio:NAME, and
 transformers:TYPE, CONFIG.json or FOLDER, each with :TokenClassification or such.
 
 \b
---data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
-FILE.py:CALLABLE; --calibrate SPEC as well images:DIR or npz:FILE, and a
-CALLABLE that returns batches. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
-the dense network (60%); all of them hold.
+--data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR,
+segfolder:DIR (images, masks), coco:IMAGES,BOXES.json, wavfolder:DIR, csv:FILE,
+npz:FILE, hf:DIR or FILE.py:CALLABLE (docs/data.md); --calibrate SPEC as well
+images:DIR, npz:FILE of inputs, and a CALLABLE that returns batches. Budgets are
+absolute (25ms, 256KiB, 1MiB, 300e6) or a share of the dense network (60%); all
+of them hold.
 
 \b
---objective NAME is classification, multi-label, regression, no-labels (the
-dense network's outputs are what is learned), or FILE.py:NAME of your own, a
-class or function without arguments: docs/tasks.md.
+--objective NAME is what the data's kind says, or classification, multi-label,
+regression, segmentation, detection, image-to-image, image-to-image-ssim,
+keypoints, ctc, token-classification, sequence-classification, ultralytics,
+no-labels (the dense network's outputs are what is learned), or your own,
+FILE.py:NAME: docs/tasks.md.
 
 \b
 --set changes the recipe, as in --set optimizer=adamw --set learning_rate=0.001:

@@ -119,12 +119,12 @@ def _data(request: dict[str, Any]) -> Any:
     spec = request["data"] or request["calibrate"]
     if spec is None:
         return None
-    from dtp_edge.training import load_data, load_inputs
+    from dtp_edge.training import is_sized, load_data, load_inputs
     from dtp_edge.zoo import usual_input
 
     shape, kind = _input_shape(request), spec.partition(":")[0]
     fixed = ".py:" in request["model"] or request["model"].endswith(".onnx")
-    if shape is None and (kind in ("imagefolder", "images") or (kind == "digits" and fixed)):
+    if shape is None and (kind == "images" or (kind == "digits" and fixed) or is_sized(spec)):
         shape = usual_input(request["model"])  # these pictures come in any size
     square = isinstance(shape, tuple) and len(shape) == 3 and shape[1] == shape[2]
     size = shape[1] if isinstance(shape, tuple) and square else None
@@ -214,7 +214,8 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
 
     module, inputs, _ = _network(request, None)
     names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
-    depth = request["data"] is not None if request["depth"] is None else request["depth"]
+    informed = request["data"] is not None or request["calibrate"] is not None
+    depth = informed if request["depth"] is None else request["depth"]
     given: dict[str, Any] = {"exclude": request["exclude"], "depth": depth, "part": request["part"]}
     plans = feasibility(module, inputs, names, budget_of(request, Budget), **given)
     if as_json:

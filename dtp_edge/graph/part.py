@@ -158,7 +158,11 @@ class Whole:
         finally:
             self.put(before, whole)
         if not found:
-            raise InputError("is not called for these inputs", where=f"{_ARGUMENT} {self.path}")
+            raise InputError(
+                "is not called for these inputs",
+                where=f"{_ARGUMENT} {self.path}",
+                hint="Name a part that every call of the network reaches.",
+            )
         return found[0]
 
     def rest(self) -> dict[str, torch.Tensor]:

@@ -54,7 +54,7 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
-    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data.
+    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data or a calibration.
     `part` names the submodule that is pruned; None: all of it.
     `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
     curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
@@ -100,8 +100,9 @@ class Options:
 
     @property
     def drops_branches(self) -> bool:
-        """Whether branches may go: as asked, else where data says what each is worth."""
-        return self.data is not None if self.depth is None else self.depth
+        """Whether branches may go: as asked, else where data or inputs say what each is worth."""
+        informed = self.data is not None or self.calibrate is not None
+        return informed if self.depth is None else self.depth
 
     def aim(self) -> Objective:
         """Return what is trained for. Raises `InputError` for a name that there is not, and without data."""

@@ -83,7 +83,7 @@ def prune_for_device(
     - `out`: folder for the results; None writes nothing.
     - `seed`: of the order of the data and of all that is random; the caller's random state stays as it is.
     - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
-    - `depth`: whether whole residual branches may go; None: where there is data.
+    - `depth`: whether whole residual branches may go; None: where there is data, or inputs to calibrate on.
     - `part`: name of the submodule to prune, where the whole cannot be traced: it alone is traced, priced,
       cut and exported, with the inputs that the whole gives it; the whole is trained and judged.
     - `int8`: write `model.int8.onnx` as well, calibrated on `data`; the profile must be an int8 one.
@@ -128,12 +128,6 @@ def prune(
     if options.calibrate is not None and options.data is not None:
         raise InputError(
             "calibrate and data exclude each other", where="calibrate", hint="Give one of them: data trains."
-        )
-    if options.calibrate is not None and options.depth:
-        raise InputError(
-            "calibration alone does not yet decide on whole branches",
-            where="depth",
-            hint="Leave depth out, or train with data, which decides on both.",
         )
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)

@@ -75,9 +75,16 @@ class Cut:
         return cls._put_back(task, outcome.keep, compacted, training=outcome, rises=rises)
 
     @classmethod
-    def calibrated(cls, task: Task, keep: np.ndarray, compacted: Compact, outcome: Calibrated) -> Cut:
+    def calibrated(
+        cls,
+        task: Task,
+        keep: np.ndarray,
+        compacted: Compact,
+        outcome: Calibrated,
+        rises: Mapping[str, float],
+    ) -> Cut:
         """Take the network that was fitted after the cut, as `trained` does."""
-        return cls._put_back(task, keep, compacted, calibration=outcome)
+        return cls._put_back(task, keep, compacted, calibration=outcome, rises=rises)
 
     @classmethod
     def _put_back(cls, task: Task, keep: np.ndarray, compacted: Compact, **outcome: Any) -> Cut:

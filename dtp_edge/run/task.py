@@ -38,13 +38,13 @@ from dtp_edge.transport import (
     Meter,
     caps_of,
     feasibility,
-    harden,
     prices,
     require_feasible,
 )
 from dtp_edge.transport.batch_loss import LossFunction
 from dtp_edge.transport.branch_losses import greedy_removals
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
+from dtp_edge.transport.harden import choices
 from dtp_edge.transport.scores import importance, scores_of
 
 __all__ = ["Task", "weights_sha256"]
@@ -137,6 +137,7 @@ class Task:
         *,
         batches: Iterable[Any] | None = None,
         loss: LossFunction | None = None,
+        judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
         **options: Any,
     ) -> MaskLearner:
@@ -144,12 +145,10 @@ class Task:
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        with the weights of then or of now: `run.judge.rewind` is called before the cut.
+        by the loss on half of them and on those `judged`.
         `options` are those of `MaskLearner`.
         """
-        given = self.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
-        if given["judge"] is not None:
-            given["judge"].rewinds = True
+        given = self.learner_arguments(steps, batches=batches, loss=loss, judged=judged, scores=scores)
         return MaskLearner(**given, **options)
 
     def learner_arguments(
@@ -158,6 +157,7 @@ class Task:
         *,
         batches: Iterable[Any] | None = None,
         loss: LossFunction | None = None,
+        judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
@@ -169,7 +169,7 @@ class Task:
             if scores is None:
                 scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
-                judge = FittedJudge(network, seen, loss)
+                judge = FittedJudge(network, seen, loss, judged)
                 starts = greedy_removals(network, Meter(network, self.cost, self.limits), seen, loss)
         return {
             "network": self.network,
@@ -236,8 +236,16 @@ class Task:
 
         `options` are those of `transport.harden`.
         """
+        return self.choices(scores, **options)[0]
+
+    def choices(
+        self, scores: np.ndarray, *, most: np.ndarray | None = None, **options: Any
+    ) -> list[np.ndarray]:
+        """Return the keep vectors of `transport.choices`; no group keeps more than `most` `[n_groups]`."""
         caps = caps_of(self.network, self.layer_keep)
-        return harden(scores, self.network, self.cost, self.limits, caps=caps, **options)
+        if most is not None:
+            caps = most if caps is None else np.minimum(caps, most)
+        return choices(scores, self.network, self.cost, self.limits, caps=caps, **options)
 
     def check(self, keep: np.ndarray) -> Check:
         """Check every limit and every layer's keep ratio on final integer widths."""

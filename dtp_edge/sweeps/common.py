@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 __all__ = ["SHARED", "Common", "Maker", "Outcome", "Subject", "failed", "profile_path"]
 
 SHARED = "shared"
+_ACCURACY = (
+    "base", "control", "pruned", "int8", "n_test", "metric", "unit", "decimals", "higher_is_better",
+    "intervals",
+)  # fmt: skip
 Outcome = dict[str, Any]
 
 
@@ -216,7 +220,7 @@ class Common:
             "predicted": {m: row["pruned_predicted"] for m, row in budgets.items()},
             "measured_ms": budgets.get("latency_ms", {}).get("pruned_measured"),
             "on_devices": {name: cost.evaluate(sizes) for name, cost in self._costs.items()},
-            "accuracy": {key: accuracy.get(key) for key in ("base", "control", "pruned", "int8", "n_test")},
+            "accuracy": {key: accuracy.get(key) for key in _ACCURACY},
             "kept": sum(kept for kept, _ in result.widths.values()),
             "channels": sum(total for _, total in result.widths.values()),
             "warnings": result.warnings,

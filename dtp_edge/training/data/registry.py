@@ -20,7 +20,7 @@ from dtp_edge.errors import InputError, nearest
 if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
 
-__all__ = ["ENTRY_POINT", "Ask", "Kind", "kinds", "table"]
+__all__ = ["ENTRY_POINT", "Ask", "Kind", "existing", "is_sized", "kinds", "table"]
 
 ENTRY_POINT = "dtp_edge.data"
 
@@ -101,6 +101,12 @@ def kinds() -> dict[str, Kind]:
     for point in metadata.entry_points(group=ENTRY_POINT):
         found[point.name] = point.load()
     return found
+
+
+def is_sized(spec: str) -> bool:
+    """Return whether a data set's pictures come in any size, so that the network's decides."""
+    kind = kinds().get(spec.partition(":")[0])
+    return kind is not None and kind.sized
 
 
 def table() -> str:

@@ -65,6 +65,6 @@ KIND = Kind(
     "pictures and COCO's boxes; a second pair behind a comma is the test set (without one a fifth is kept "
     "for it); for torchvision's detectors",
     _open,
-    extra="tasks",
+    extra="vision,tasks",
     sized=True,
 )

@@ -87,7 +87,7 @@ def _splits(folder: Path) -> dict[str, Any]:
     except ImportError as error:
         raise InputError(
             "such folders are read by `datasets`, which is not installed",
-            hint='pip install "dtp-edge[tasks]"',
+            hint='pip install "dtp-edge[texts]"',
         ) from error
     try:
         found = datasets.load_from_disk(str(folder))
@@ -146,5 +146,5 @@ KIND = Kind(
     "what `datasets` wrote by `save_to_disk`: `input_ids`, `attention_mask` (or `pixel_values`, "
     "`input_values`) and `label` (one a row) or `labels` (one a token)",
     lambda ask: hf_folder(ask.folder(), ask.workers),
-    extra="tasks",
+    extra="texts",
 )
