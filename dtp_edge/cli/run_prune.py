@@ -14,8 +14,6 @@ from dtp_edge.cli.console import blocked, budget_table, print_json, quantity, sa
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.run.result import PruneResult
 
-UNTRAINED = ("zoo", "torchvision", "timm")  # sources whose networks come without trained weights
-
 
 def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     """Load, prune, write: the request of `cli.prune` as one pipeline call."""
@@ -36,6 +34,8 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     module, inputs, options = asked_for(request, budget_of(request, Budget))
     options = dataclasses.replace(options, device=request["device"], out=Path(request["out"]))
+    if options.objective is not None:
+        progress.headline = options.objective.headline
     return prune(module, inputs, options, Listener(progress, progress.stage))
 
 
@@ -43,22 +43,24 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     """Return the network, its inputs, and the `Options` that were typed, but for device and folder."""
     import torch
 
-    from dtp_edge.run.options import Options, Origin
+    from dtp_edge.run.options import Options, Origin, aim_of
 
     torch.manual_seed(request["seed"])
     data = _data(request)
     calibrate = data if request["calibrate"] is not None else None
     module, inputs, info = _network(request, data)
-    untrained = info.weights is None and info.source in UNTRAINED
+    untrained = not info.trained
     origin = Origin(
         command=request["command"],
         model_name=request["model"],
         weights_from=info.weights or info.source,
         warnings=tuple(_warnings(request, inputs, info, untrained=untrained)),
     )
+    learns = data if calibrate is None else None
     options = Options(
         budget=budget,
-        data=data if calibrate is None else None,
+        data=learns,
+        objective=aim_of(request["objective"], learns),
         calibrate=calibrate,
         images=request["images"],
         recipe=_recipe(request, untrained),
@@ -66,6 +68,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
         depth=request["depth"],
+        part=request["part"],
         resume=request["resume"],
         force=request["force"],
         int8=request["int8"],
@@ -116,12 +119,12 @@ def _data(request: dict[str, Any]) -> Any:
     spec = request["data"] or request["calibrate"]
     if spec is None:
         return None
-    from dtp_edge.training import load_data, load_inputs
+    from dtp_edge.training import is_sized, load_data, load_inputs
     from dtp_edge.zoo import usual_input
 
     shape, kind = _input_shape(request), spec.partition(":")[0]
     fixed = ".py:" in request["model"] or request["model"].endswith(".onnx")
-    if shape is None and (kind in ("imagefolder", "images") or (kind == "digits" and fixed)):
+    if shape is None and (kind == "images" or (kind == "digits" and fixed) or is_sized(spec)):
         shape = usual_input(request["model"])  # these pictures come in any size
     square = isinstance(shape, tuple) and len(shape) == 3 and shape[1] == shape[2]
     size = shape[1] if isinstance(shape, tuple) and square else None
@@ -213,9 +216,8 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
     informed = request["data"] is not None or request["calibrate"] is not None
     depth = informed if request["depth"] is None else request["depth"]
-    plans = feasibility(
-        module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
-    )
+    given: dict[str, Any] = {"exclude": request["exclude"], "depth": depth, "part": request["part"]}
+    plans = feasibility(module, inputs, names, budget_of(request, Budget), **given)
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:

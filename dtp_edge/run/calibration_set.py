@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.run.inputs import in_order
+from dtp_edge.graph.arguments import in_order
 
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource
@@ -78,7 +78,7 @@ def calibration_set(
     count = _count(batches)
     if count < LEAST:
         raise InputError(
-            f"{count} sample{'' if count == 1 else 's'} tell nothing of a network's channels",
+            f"too few calibration inputs: {count}",
             where="calibrate",
             hint=f"Give at least {LEAST}, better {IMAGES}; labels are not needed.",
         )

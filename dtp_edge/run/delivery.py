@@ -7,36 +7,36 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import dtp_edge
 from dtp_edge.archive import require_storable, save_pruned
+from dtp_edge.archive.rest import part_meta, save_rest
+from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.int8 import quantize_onnx
+from dtp_edge.graph.libraries.in_file import as_in_file, port_names
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.measure import is_this_machine, time_on, time_onnx
-from dtp_edge.onnx import check_onnx, evaluate_onnx, export_onnx
+from dtp_edge.onnx import check_onnx, export_onnx
 from dtp_edge.onnx.interface import Interface, interface_of
 from dtp_edge.proof import Check, require
 from dtp_edge.remote import remote_of
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.proved import Cut
-
-if TYPE_CHECKING:
-    from dtp_edge.run.calibration_set import CalibrationSet
-    from dtp_edge.training import DataSource
+from dtp_edge.run.quantised import CALIBRATION_SAMPLES, quantise, quantised
 
 __all__ = ["Delivered", "deliver", "export_dense"]
 
-CALIBRATION_SAMPLES = 256
 DENSE = "dense.onnx"
 FILES = {
     "model.onnx": "the compact network, fp32, checked in ONNX Runtime",
     "model.int8.onnx": "the compact network, int8 (QDQ)",
     "model.safetensors": "weights of the compact network",
+    "rest.safetensors": "weights of the network around the part",
     "widths.json": "widths, kept channels and graph: dtp_edge.load_pruned reads it",
 }
 
@@ -46,7 +46,8 @@ class Delivered:
     """What was delivered of a cut: `checks` are those of the cut and of the files, all of them passed.
 
     `files` has a row a file (`path`, `bytes`, `sha256`, `what`), none where nothing was written; `measured`
-    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and accuracy, if any.
+    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and headline, if any.
+    `untimed` says why there are no times, where a board was asked for them and gave none.
     """
 
     cut: Cut
@@ -54,6 +55,7 @@ class Delivered:
     files: tuple[dict[str, Any], ...] = ()
     measured: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
+    untimed: str = ""
 
 
 def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) -> Delivered:
@@ -68,8 +70,9 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
     require_storable(cut.compact.graph_module.graph)  # first, as the exporter would name it worse
     listener.begin("exporting ONNX, and comparing it in ONNX Runtime")
     with _folder(stage) as folder:
+        module = as_in_file(cut.compact.module, network.module)
         path = export_onnx(
-            cut.compact.module,
+            module,
             network.example_inputs,
             folder / "model.onnx",
             dynamic_batch=options.dynamic_batch,
@@ -77,22 +80,32 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
             metadata=_metadata(cut, options),
             interface=_interface(cut, options),
             opset=options.opset,
+            **port_names(network.module),
         )
-        checks = (*cut.checks, check_onnx(path, cut.compact.module, network.example_inputs))
+        checks = (*cut.checks, check_onnx(path, module, network.example_inputs))
         require(checks)
-        save_pruned(folder, cut.compact, network, cut.keep, {"seed": options.seed, "device": profile.name})
-        int8, measured = {}, {}
+        meta: dict[str, Any] = {"seed": options.seed, "device": profile.name}
+        if cut.task.whole is not None:
+            meta |= part_meta(cut.task.whole)
+            save_rest(folder, cut.task.whole)
+        save_pruned(folder, cut.compact, network, cut.keep, meta)
+        int8, measured, untimed = {}, {}, ""
         if options.int8 and cut.calibration is not None:
             listener.begin("calibrating int8")
-            int8 = _quantise_alike(path, cut.calibration.inputs, options.int8_method)
+            samples = cut.calibration.inputs.arrays(CALIBRATION_SAMPLES)
+            int8 = quantised(path, samples, options.int8_method)  # without labels there is no accuracy
         elif options.int8 and options.data is not None:
             listener.begin("calibrating int8")
-            int8 = _quantise(path, options.data, options.int8_method)
+            aim = options.aim() if cut.training is None else cut.training.objective
+            int8 = quantise(cut, path, options.data, aim, options.int8_method)
         if options.measure and (options.on or is_this_machine(profile)):
             where = f" on {options.on}" if options.on else ""
             listener.begin(f"timing dense and pruned in turns{where}")
-            measured = _measure(cut, path, options.shared, with_int8=bool(int8), on=options.on)
-        return Delivered(cut, checks, _file_rows(stage), measured, int8)
+            try:
+                measured = _measure(cut, path, options.shared, with_int8=bool(int8), on=options.on)
+            except InputError as error:  # a board that went away costs its times, not what was trained
+                untimed = error.message()
+        return Delivered(cut, checks, _file_rows(stage), measured, int8, untimed)
 
 
 def _interface(cut: Cut, options: Options) -> Interface | None:
@@ -126,7 +139,10 @@ def _file_rows(stage: Path | None) -> tuple[dict[str, Any], ...]:
 def _metadata(cut: Cut, options: Options) -> dict[str, str]:
     data: Any = options.data if options.calibrate is None else options.calibrate
     normalised = {name: getattr(data, name) for name in ("mean", "std") if hasattr(data, "train")}
+    network = cut.task.network
+    library = library_of(network.module)
     return {
+        **({} if library is None else library.metadata(network.module, network.example_inputs)),
         **{f"dtp_edge.input_{name}": json.dumps(value) for name, value in normalised.items()},
         "dtp_edge.version": dtp_edge.__version__,
         "dtp_edge.device": cut.task.cost.profile.name,
@@ -141,7 +157,9 @@ def export_dense(network: PrunableNetwork, folder: Path) -> Path:
     path = folder / DENSE
     if path.is_file():
         return path
-    return export_onnx(network.module, network.example_inputs, path, keep_shape=not network.dynamic_batch)
+    module = as_in_file(network.module, network.module)
+    inputs, keep_shape = network.example_inputs, not network.dynamic_batch
+    return export_onnx(module, inputs, path, keep_shape=keep_shape, **port_names(network.module))
 
 
 def _measure(
@@ -169,26 +187,3 @@ def _measure(
     ratios = np.divide(timings[1].samples_ms, timings[0].samples_ms)
     measured["ratio_low"], measured["ratio"], measured["ratio_high"] = np.percentile(ratios, [25, 50, 75])
     return measured
-
-
-def _quantise_alike(path: Path, inputs: CalibrationSet, method: str) -> dict[str, Any]:
-    """Quantise on the inputs that the pruning was calibrated on; without labels there is no accuracy."""
-    target = path.with_name("model.int8.onnx")
-    result = quantize_onnx(path, target, inputs.arrays(CALIBRATION_SAMPLES), method=method)
-    return {
-        "method": result.method,
-        "tried": [asdict(row) for row in result.tried],
-        "bytes": target.stat().st_size,
-    }
-
-
-def _quantise(path: Path, data: DataSource, method: str) -> dict[str, Any]:
-    target = path.with_name("model.int8.onnx")
-    result = quantize_onnx(path, target, data.calibration(CALIBRATION_SAMPLES), method=method)
-    return {
-        "method": result.method,
-        "tried": [asdict(row) for row in result.tried],
-        "accuracy": evaluate_onnx(target, data.test.ordered(256)),
-        "fp32_accuracy": evaluate_onnx(path, data.test.ordered(256)),
-        "bytes": target.stat().st_size,
-    }

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 import dtp_edge
+from dtp_edge.graph.part import Whole
 from dtp_edge.measure.machine import cpu_model, ram_bytes
 from dtp_edge.profiles import Profile
 from dtp_edge.report import SCHEMA_VERSION
@@ -144,7 +145,15 @@ def _model(cut: Cut, options: Options) -> dict[str, Any]:
         "weights_sha256": cut.task.dense_sha256 or None,
         "weights_from": options.origin.weights_from,
         "inputs": shapes,
+        **_around(cut.task.whole),
     }
+
+
+def _around(whole: Whole | None) -> dict[str, Any]:
+    """Return what to say of the network around a part, nothing where there is none."""
+    if whole is None:
+        return {}
+    return {"part": whole.path, "rest_parameters": sum(p.numel() for p in whole.rest_parameters())}
 
 
 def _device(profile: Profile) -> dict[str, Any]:
@@ -173,10 +182,14 @@ def _accuracy(delivered: Delivered) -> dict[str, Any] | None:
     training = delivered.cut.training
     if training is None:
         return None
+    headline = training.objective.headline
     return {
-        "metric": "top-1 accuracy",
-        "higher_is_better": True,
+        "metric": headline.name,
+        "unit": headline.unit,
+        "decimals": headline.decimals,
+        "higher_is_better": headline.higher_is_better,
         **training.accuracy,
         "int8": delivered.int8.get("accuracy"),
+        "intervals": {name: list(ends) for name, ends in training.intervals.items()},
         "split": "test set, read once; decisions were taken on a held-out part of the training data",
     }

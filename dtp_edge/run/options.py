@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtp_edge.errors import UnsupportedError
+from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.int8 import precision_refusal
 from dtp_edge.measure import load_profile
 from dtp_edge.onnx.opsets import OPSET
@@ -17,7 +17,7 @@ from dtp_edge.transport import Budget
 if TYPE_CHECKING:
     from dtp_edge.graph import PrunableNetwork
     from dtp_edge.run.warm_start import WarmStart
-    from dtp_edge.training import DataSource, Recipe
+    from dtp_edge.training import DataSource, Objective, Recipe
     from dtp_edge.training.phase import Progress
 
 __all__ = ["NOBODY", "Listener", "Options", "Origin", "inputs_of", "source_of"]
@@ -53,17 +53,19 @@ NOBODY = Listener()
 class Options:
     """What the user chose; see `prune_for_device` for each.
 
-    `calibrate` is a data source or batches of inputs, of which `images` samples are read. `depth` None stands
-    for: branches may go where there is data, or inputs to calibrate on. `int8_method` is one of
-    `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the curves are written to
-    `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense and pruned are timed
-    in place of here. `shared` is a folder of what several runs have in common (`training.shared`, the dense
-    file), if this is one of several; `warm` what a looser one left.
+    `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
+    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data,
+    or inputs to calibrate on. `part` names the submodule that is pruned; None: all of it.
+    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
+    curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
+    and pruned are timed in place of here. `shared` is a folder of what several runs have in common
+    (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left.
     """
 
     budget: Budget
     device: str | Path | Profile = "host"
     data: DataSource | None = None
+    objective: Objective | str | None = None
     calibrate: Any = None
     images: int = 512
     recipe: Recipe | None = None
@@ -72,6 +74,7 @@ class Options:
     seed: int = 0
     exclude: tuple[str, ...] = ()
     depth: bool | None = None
+    part: str | None = None
     resume: bool = False
     force: bool = False
     int8: bool = False
@@ -101,6 +104,13 @@ class Options:
         informed = self.data is not None or self.calibrate is not None
         return informed if self.depth is None else self.depth
 
+    def aim(self) -> Objective:
+        """Return what is trained for. Raises `InputError` for a name that there is not, and without data."""
+        found = aim_of(self.objective, self.data)
+        if found is None:
+            raise InputError("nothing is trained without data", where="objective", hint="Give data.")
+        return found
+
     def schedule(self, network: PrunableNetwork) -> Recipe:
         """Return how to train: the recipe that was given, or the usual one for so many epochs.
 
@@ -128,6 +138,17 @@ def source_of(data: DataSource | str | None) -> DataSource | None:
     from dtp_edge.training import load_data
 
     return load_data(data)
+
+
+def aim_of(objective: Objective | str | None, data: DataSource | None) -> Objective | None:
+    """Return the objective itself; None without data. Raises `InputError` where one has nothing to learn."""
+    if data is None:
+        if objective is not None:
+            raise InputError("an objective needs data", where="objective", hint="Give data too.")
+        return None
+    from dtp_edge.training.objectives.registry import objective_of
+
+    return objective_of(objective, data)
 
 
 def inputs_of(calibrate: Any) -> Any:

@@ -7,6 +7,7 @@ appears in the output folder before the last proof has passed.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.arguments import ExampleInputs, example_arguments
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.onnx.opsets import refuse_opset
 from dtp_edge.profiles import Profile
@@ -25,8 +28,7 @@ from dtp_edge.proof.precision import in_precision
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
-from dtp_edge.run.inputs import ExampleInputs, example_arguments
-from dtp_edge.run.options import NOBODY, Listener, Options, inputs_of, source_of
+from dtp_edge.run.options import NOBODY, Listener, Options, aim_of, inputs_of, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
@@ -34,7 +36,7 @@ from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, initial_scores
 
 if TYPE_CHECKING:
-    from dtp_edge.training import DataSource, Recipe
+    from dtp_edge.training import DataSource, Objective, Recipe
 
 __all__ = ["finish", "prune", "prune_for_device", "prune_task", "seeded"]
 
@@ -46,6 +48,7 @@ def prune_for_device(
     device: str | Path | Profile = "host",
     budget: Budget,
     data: DataSource | str | None = None,
+    objective: Objective | str | None = None,
     calibrate: DataSource | str | Iterable[Any] | None = None,
     images: int = 512,
     recipe: Recipe | None = None,
@@ -54,6 +57,7 @@ def prune_for_device(
     seed: int = 0,
     exclude: Sequence[str] = (),
     depth: bool | None = None,
+    part: str | None = None,
     int8: bool = False,
     dynamic_batch: bool = False,
     resume: bool = False,
@@ -70,6 +74,8 @@ def prune_for_device(
     - `budget`: see `Budget`; every part of it must hold.
     - `data`: a `training.DataSource` or its spec ("digits", "cifar10:DIR", ...). Without data the run is
       one-shot: scores from the weights, no training.
+    - `objective`: what is trained for: an object of a subclass of `training.Objective`, a name, or
+      "FILE.py:NAME"; None: the data's own.
     - `calibrate`: inputs without labels, to prune by calibration alone: batches (tensors, tuples, dicts by
       keyword; what stands behind the inputs is left away), a `training.DataSource`, or a spec. `images`: how
       many samples of them are read. Not together with `data`.
@@ -78,6 +84,8 @@ def prune_for_device(
     - `seed`: of the order of the data and of all that is random; the caller's random state stays as it is.
     - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
     - `depth`: whether whole residual branches may go; None: where there is data, or inputs to calibrate on.
+    - `part`: name of the submodule to prune, where the whole cannot be traced: it alone is traced, priced,
+      cut and exported, with the inputs that the whole gives it; the whole is trained and judged.
     - `int8`: write `model.int8.onnx` as well, calibrated on `data`; the profile must be an int8 one.
     - `dynamic_batch`: export with a free batch size.
     - `resume`: go on from the checkpoint in `out`; `force`: replace a finished run there.
@@ -85,10 +93,12 @@ def prune_for_device(
     **Raises:** `UnsupportedError` (cannot be traced), `InputError`, `BudgetError` (before any training),
     `CheckError` (a proof failed; nothing that looks finished is left).
     """
+    source = source_of(data)
     options = Options(
         budget=budget,
         device=device,
-        data=source_of(data),
+        data=source,
+        objective=aim_of(objective, source),
         calibrate=inputs_of(calibrate),
         images=images,
         recipe=recipe,
@@ -97,6 +107,7 @@ def prune_for_device(
         seed=seed,
         exclude=tuple(exclude),
         depth=depth,
+        part=part,
         int8=int8,
         dynamic_batch=dynamic_batch,
         resume=resume,
@@ -116,7 +127,7 @@ def prune(
     refuse_opset(options.opset)
     if options.calibrate is not None and options.data is not None:
         raise InputError(
-            "calibrate and data are two ways", where="calibrate", hint="Give one of them: data trains."
+            "calibrate and data exclude each other", where="calibrate", hint="Give one of them: data trains."
         )
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
@@ -165,9 +176,15 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
 
                 write_csv(stage / "curve.csv", cut.training.curves)
     module, masked, left = in_precision(network, cut.keep, cut.compact.module, cut.task.precision)
+    library, whole = library_of(network.module), cut.task.whole
+    if library is not None and cut.compact.kind == "module":
+        module = copy.deepcopy(module)
+        library.restore(module)
+    elif library is not None:
+        library.carry(module, network.module)
     return PruneResult(
-        module=module,
-        masked=masked,
+        module=module if whole is None else whole.around(module),
+        masked=masked if whole is None else whole.around(masked),
         widths=network.widths(cut.keep),
         kept=cut.compact.kept,
         frozen=[(f.name, f.reason) for f in network.frozen],

@@ -15,6 +15,7 @@ from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.graph.own_copy import (
     floats_in_float32,
     in_float32,
@@ -22,9 +23,11 @@ from dtp_edge.graph.own_copy import (
     own_copy,
     unwrapped,
 )
+from dtp_edge.graph.part import Whole
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
 from dtp_edge.proof import Check, check_traced_equals_own, require
+from dtp_edge.proof.in_whole import whole_with_its_graph
 from dtp_edge.proof.precision import require_same_function
 from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.options import NOBODY, Listener, Options
@@ -53,7 +56,7 @@ class Task:
 
     `checks` are the proofs that were made while the network was traced; they head those of the cut.
     `dense_sha256` names the weights that are pruned, `precision` what they were in where that is one other
-    than float32.
+    than float32. `whole` is the network around it, where it is a part (`Options.part`).
     """
 
     network: PrunableNetwork
@@ -63,6 +66,7 @@ class Task:
     checks: tuple[Check, ...] = ()
     dense_sha256: str = ""
     precision: torch.dtype | None = None
+    whole: Whole | None = None
 
     @classmethod
     def of(
@@ -111,18 +115,28 @@ class Task:
         """
         profile = options.profile()
         listener.begin("tracing the network")
+        whole = None
+        if options.part is not None:
+            whole = Whole.of(model, options.part, example_inputs)
+            model, example_inputs = whole.part, whole.inputs
         network, checks = traced(model, example_inputs, options.exclude, depth=options.drops_branches)
+        if whole is not None:
+            checks = (*checks, whole_with_its_graph(whole, network))
+            network.notes = (*whole.notes, whole.note(), *network.notes)
+            whole.put(network.module)
         dense_sha256 = weights_sha256(model)
         task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
         require_feasible(task.network, task.cost, task.limits)
         others = other_precisions(unwrapped(model))
-        return replace(task, precision=next(iter(others))) if len(others) == 1 else task
+        precision = next(iter(others)) if len(others) == 1 else None
+        return replace(task, precision=precision, whole=whole)
 
     def learner(
         self,
         steps: int,
         *,
         batches: Iterable[Any] | None = None,
+        loss: LossFunction | None = None,
         scores: np.ndarray | None = None,
         **options: Any,
     ) -> MaskLearner:
@@ -133,7 +147,7 @@ class Task:
         with the weights of then or of now: `run.judge.rewind` is called before the cut.
         `options` are those of `MaskLearner`.
         """
-        given = self.learner_arguments(steps, batches=batches, scores=scores)
+        given = self.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
         if given["judge"] is not None:
             given["judge"].rewinds = True
         return MaskLearner(**given, **options)
@@ -255,6 +269,10 @@ def traced(
     """
     own, notes = own_copy(model)
     refuse_nonfinite(own)
+    if (library := library_of(own)) is not None:
+        library.prepare(own)
+        model, _ = own_copy(model)
+        library.prepare(model)
     if other_precisions(model := unwrapped(model)):
         plain = in_float32(model)
         require_same_function(model, plain, example_inputs)

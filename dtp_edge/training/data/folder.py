@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dtp_edge.errors import DtpEdgeError, InputError, users_line
-from dtp_edge.files import open_file
-from dtp_edge.training.data.folders import class_names, find_splits, list_pictures
+from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
+from dtp_edge.training.data.folders import class_names, find_splits, list_pictures, same_classes
+from dtp_edge.training.data.pictures import HINT, read_picture
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
 from dtp_edge.training.data.transforms import imagenet_transforms, seeded
 
-HINT = "docs/own-network.md says how data must lie in the folder, or what the function returns."
-
-# by content; other formats start programs or read further files
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
-_MOST_BYTES = 2**28  # of one picture's file
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
 
@@ -44,7 +39,7 @@ class ImageFolder(Dataset):
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, int]:
         row, seed = index if isinstance(index, tuple) else (index, None)
         path, label = self.files[row]
-        picture = _picture(path)
+        picture = read_picture(path)
         if self.transforms is not None:
             learn, score = self.transforms
             return (score(picture) if seed is None else seeded(learn, picture, seed)), label
@@ -61,30 +56,19 @@ class ImageFolder(Dataset):
         return torch.from_numpy(np.ascontiguousarray(x[:, :, ::-1] if mirror else x))
 
 
-def _picture(path: Path) -> Any:
-    """Return a picture as RGB. Raises `InputError` that names its file."""
-    from PIL import Image
-
-    with open_file(path, most_bytes=_MOST_BYTES, hint=HINT) as file:
-        try:
-            with Image.open(file, formats=_FORMATS) as opened:
-                return opened.convert("RGB")
-        except Exception as error:  # Pillow's readers raise nearly anything at a damaged picture
-            said = str(error).replace(repr(file), "this file") or type(error).__name__
-            raise InputError(f"the picture cannot be read ({said})", where=str(path), hint=HINT) from error
-
-
 @dataclass(frozen=True)
 class DatasetSplit:
     """A split over a torch dataset, read by `workers` processes.
 
     `augments` says that the dataset takes `(row, seed)`; otherwise randomness inside it is the user's.
+    `collate` makes a batch of a list of samples, any nest; None: pairs `(tensor, class)`.
     """
 
     dataset: Any
     rows: Tensor
     workers: int = 0
     augments: bool = False
+    collate: Callable[[list[Any]], Batch] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -109,7 +93,7 @@ class DatasetSplit:
             Told(self.dataset),
             batch_sampler=plan,
             num_workers=self.workers,
-            collate_fn=_collate,
+            collate_fn=_pairs if self.collate is None else Collated(self.collate),
             generator=generator,
         )
         for batch in loader:
@@ -137,6 +121,28 @@ class Told(Dataset):
             )
 
 
+@dataclass(frozen=True)
+class Collated:
+    """A collate function of the user's own, whose errors come as values too."""
+
+    collate: Callable[[list[Any]], Batch]
+
+    def __call__(self, samples: list[Any]) -> Batch | DtpEdgeError:
+        for sample in samples:
+            if isinstance(sample, DtpEdgeError):
+                return sample
+        try:
+            return self.collate(samples)
+        except DtpEdgeError as error:
+            return error
+        except Exception as error:
+            return InputError(
+                f"making a batch of {len(samples)} samples failed: {first_line(error, kind=True)}",
+                where=users_line(error) or "collate",
+                hint="Samples that differ in size need a collate function of your own: docs/tasks.md.",
+            )
+
+
 def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
     """`DIR/train/CLASS/*.jpg` with `DIR/val`, `DIR/test` or both beside it, or `DIR/CLASS/*.jpg`.
 
@@ -149,7 +155,9 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
     classes = class_names(learn_dir)
     files = list_pictures(learn_dir, classes)
     others = {
-        kind: _same_classes(found[kind], learn_dir, classes) for kind in ("val", "test") if kind in found
+        kind: list_pictures(found[kind], same_classes(found[kind], learn_dir, classes), classes)
+        for kind in ("val", "test")
+        if kind in found
     }
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(8))
     held_files = others.pop("val") if len(others) == 2 else []
@@ -179,18 +187,6 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
     )
 
 
-def _same_classes(folder: Path, learn_dir: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Return the pictures of another split, whose classes must be among those of training."""
-    names = class_names(folder)
-    if strange := sorted(set(names) - set(classes)):
-        raise InputError(
-            f"has the class {strange[0]!r}, which {learn_dir.name} does not have",
-            where=str(folder),
-            hint=f"Both must have the same class folders; {learn_dir.name} has {', '.join(classes[:6])}.",
-        )
-    return list_pictures(folder, names, classes)
-
-
 def _spelt(folder: Path, found: dict[str, Path], classes: int) -> str:
     """Say which folders are read as what."""
     if "train" not in found:
@@ -203,7 +199,7 @@ def _spelt(folder: Path, found: dict[str, Path], classes: int) -> str:
     return f"{folder}: {classes} classes; {found['train'].name} to train, {held}, {test}{rest}"
 
 
-def _collate(samples: list[Any]) -> Batch | DtpEdgeError:
+def _pairs(samples: list[Any]) -> Batch | DtpEdgeError:
     for sample in samples:
         if isinstance(sample, DtpEdgeError):
             return sample
