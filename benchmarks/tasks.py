@@ -96,10 +96,10 @@ _ADAM = {
     "tune_learning_rate": 1e-3,
 }
 SUBJECTS = {
-    "segmentation": Subject(_masks, networks.unet, 64, 400, 150, 16, _ADAM),
-    "segmentation-lraspp": Subject(_masks, networks.lraspp, 64, 400, 150, 16, _ADAM),
+    "segmentation": Subject(_masks, networks.unet, 64, 300, 100, 16, _ADAM),
+    "segmentation-lraspp": Subject(_masks, networks.lraspp, 64, 300, 100, 16, _ADAM),
     "words": Subject(_words, networks.dscnn, None, 300, 150, 64, _ADAM),
-    "tokens": Subject(_tokens, networks.encoder, None, 400, 200, 16, _ADAM),
+    "tokens": Subject(_tokens, networks.encoder, None, 300, 120, 16, _ADAM),
     "pictures": Subject(_pictures, networks.super_resolution, None, 400, 200, 32, _ADAM),
 }
 

@@ -45,9 +45,10 @@ of them hold.
 
 \b
 --objective NAME is what the data's kind says, or classification, multi-label,
-regression, segmentation, detection, image-to-image (or -ssim), keypoints, ctc,
-token-classification, sequence-classification, no-labels (the dense network's
-outputs are what is learned), or FILE.py:NAME of your own: docs/tasks.md.
+regression, segmentation, detection, image-to-image, image-to-image-ssim,
+keypoints, ctc, token-classification, sequence-classification, ultralytics,
+no-labels (the dense network's outputs are what is learned), or your own,
+FILE.py:NAME: docs/tasks.md.
 
 \b
 --set changes the recipe, as in --set optimizer=adamw --set learning_rate=0.001:

@@ -19,6 +19,7 @@ from dtp_edge.profiles import Profile
 from dtp_edge.report import SCHEMA_VERSION
 from dtp_edge.run.calibrated import Calibrated
 from dtp_edge.run.delivery import Delivered
+from dtp_edge.run.example_pictures import example_pictures
 from dtp_edge.run.facts_branches import branch_facts
 from dtp_edge.run.facts_budgets import budget_rows, slack, warned
 from dtp_edge.run.facts_curves import curve_rows
@@ -68,6 +69,9 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
     }
     if options.drops_branches:
         report["depth"] = branch_facts(network, keep, cost, cut.rises)
+    if options.data is not None and options.out is not None:
+        report["pictures"], said = example_pictures(cut, options.data)
+        report["warnings"] += said
     if cut.calibration is not None:
         report["calibration"] = _calibration(cut.calibration, delivered)
     return {**report, "suggestions": suggestions(report, widths, limits)}

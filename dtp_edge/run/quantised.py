@@ -50,11 +50,11 @@ class OnnxNetwork(nn.Module):
 def quantise(cut: Cut, path: Path, data: DataSource, objective: Objective, method: str) -> dict[str, Any]:
     """Write `model.int8.onnx` beside `path`; return what each method reached, and both headlines."""
     from dtp_edge.training.feed import Feed
-    from dtp_edge.training.objectives.classification import Classification
+    from dtp_edge.training.objectives.classification import judged_by_top1
 
     network, whole, target = cut.task.network, cut.task.whole, path.with_name("model.int8.onnx")
     feed = Feed(objective, network.module, whole)
-    plain = isinstance(objective, Classification) and whole is None
+    plain = judged_by_top1(objective) and whole is None
     rows = data.calibration(CALIBRATION_SAMPLES) if plain else _rows(network, data, feed)
     found = quantised(path, rows, method)
     if plain:

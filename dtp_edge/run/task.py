@@ -137,6 +137,7 @@ class Task:
         *,
         batches: Iterable[Any] | None = None,
         loss: LossFunction | None = None,
+        judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
         **options: Any,
     ) -> MaskLearner:
@@ -144,12 +145,10 @@ class Task:
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        with the weights of then or of now: `run.judge.rewind` is called before the cut.
+        by the loss on half of them and on those `judged`.
         `options` are those of `MaskLearner`.
         """
-        given = self.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
-        if given["judge"] is not None:
-            given["judge"].rewinds = True
+        given = self.learner_arguments(steps, batches=batches, loss=loss, judged=judged, scores=scores)
         return MaskLearner(**given, **options)
 
     def learner_arguments(
@@ -158,6 +157,7 @@ class Task:
         *,
         batches: Iterable[Any] | None = None,
         loss: LossFunction | None = None,
+        judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
@@ -169,7 +169,7 @@ class Task:
             if scores is None:
                 scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
-                judge = FittedJudge(network, seen, loss)
+                judge = FittedJudge(network, seen, loss, judged)
                 starts = greedy_removals(network, Meter(network, self.cost, self.limits), seen, loss)
         return {
             "network": self.network,

@@ -17,6 +17,7 @@ from dtp_edge.training.objectives.base import Headline as Headline
 from dtp_edge.training.objectives.base import Inputs as Inputs
 from dtp_edge.training.objectives.base import Metric as Metric
 from dtp_edge.training.objectives.base import Objective as Objective
+from dtp_edge.training.objectives.torch_metric import TorchMetric as TorchMetric
 from dtp_edge.training.phase import Progress as Progress
 from dtp_edge.training.phase import Session as Session
 from dtp_edge.training.recalibrate import recalibrate as recalibrate

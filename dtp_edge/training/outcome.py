@@ -64,6 +64,8 @@ def score_all(networks: Mapping[str, nn.Module | None], session: Session) -> Sco
         known = None if session.shared is None else session.shared.scores(name)
         if known is not None:
             found.test[name], found.holdout[name] = known
+            if session.shared is not None and (ends := session.shared.interval(name)) is not None:
+                found.intervals[name] = ends
             continue
         move(network, session.runtime.device)
         how = (session.score_batch, session.runtime, session.feed, session.judge)

@@ -14,7 +14,7 @@ from dtp_edge.training.data.source import DataSource, batches_per_epoch
 from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.feed import Feed
 from dtp_edge.training.objectives.base import Objective
-from dtp_edge.training.objectives.classification import Classification
+from dtp_edge.training.objectives.classification import judged_by_top1
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime
 from dtp_edge.training.shared import Shared
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 def held_out(objective: Objective) -> str:
     """Return under which name a row has the headline on the hold-out."""
-    return HELD_OUT[0] if isinstance(objective, Classification) else HELD_OUT[1]
+    return HELD_OUT[0] if judged_by_top1(objective) else HELD_OUT[1]
 
 
 class Progress(Protocol):

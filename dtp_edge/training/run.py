@@ -22,7 +22,7 @@ from dtp_edge.training.feed import Feed, telling
 from dtp_edge.training.loop import run_phase
 from dtp_edge.training.objectives import nests
 from dtp_edge.training.objectives.base import Objective
-from dtp_edge.training.objectives.classification import Classification
+from dtp_edge.training.objectives.classification import judged_by_top1
 from dtp_edge.training.objectives.registry import objective_of
 from dtp_edge.training.outcome import TrainingOutcome as TrainingOutcome
 from dtp_edge.training.outcome import score_all
@@ -62,7 +62,7 @@ def open_session(
         objective.begin(network if host is None else host.module, recipe)
     feed = Feed(objective, network, host, recipe.channels_last)
     known: dict[str, Any] = {"data": data.name, "train": len(data.train)}
-    if not isinstance(objective, Classification):
+    if not judged_by_top1(objective):
         known["objective"] = {"name": objective.name or type(objective).__name__, **objective.settings()}
     run = {"recipe": recipe.to_json(), **known, **(identity or {})}
     common = None
@@ -236,11 +236,12 @@ def train_shared(
         return
     rehearse(model, session)
     base, teacher = _base_and_teacher(model, session)
-    networks = {"base": base, "control": _control(base, teacher, session)}
+    labelled = session.feed.objective.labelled
+    networks = {"base": base, "control": _control(base, teacher, session) if labelled else None}
     scores = score_all(networks, session)
     if shared.write:
-        for phase in PHASES:
-            shared.note(phase, float(scores.test[phase] or 0.0), scores.holdout[phase])
+        for phase, held in scores.holdout.items():
+            shared.note(phase, float(scores.test[phase] or 0.0), held, scores.intervals.get(phase))
 
 
 def _base_and_teacher(model: nn.Module, session: Session) -> tuple[nn.Module, nn.Module | None]:

@@ -128,7 +128,7 @@ def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monke
     accuracies = {"model.onnx": 0.9, "model.int8.onnx": 0.8}
     monkeypatch.setattr(quantised, "quantize_onnx", quantise)
     monkeypatch.setattr(quantised, "evaluate_onnx", lambda path, loader: accuracies[path.name])
-    cut = SimpleNamespace(task=SimpleNamespace(network=SimpleNamespace(module=None)))
+    cut = SimpleNamespace(task=SimpleNamespace(network=SimpleNamespace(module=None), whole=None))
     found = quantised.quantise(cut, tmp_path / "model.onnx", data, Classification(), "entropy")  # type: ignore[arg-type]
     assert seen == {"source": "model.onnx", "samples": 256, "method": "entropy"}
     assert (found["accuracy"], found["fp32_accuracy"]) == (0.8, 0.9)

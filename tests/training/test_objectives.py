@@ -309,3 +309,40 @@ def test_label_smoothing_reaches_the_loss_of_classes_alone() -> None:
 def test_scores_have_their_interval() -> None:
     found = score(HeatNet(), boxes_data().holdout, 16, feed=Feed(Centres(), HeatNet()))
     assert found.interval == (0.9 * found.value, 1.1 * found.value)
+
+
+@pytest.mark.parametrize("merges", [True, False])
+def test_processes_share_a_split_where_their_metrics_can_be_joined(merges: bool) -> None:
+    """Two take turns; without `merge` each scores all. Both come to what one process finds."""
+    net, data, states, batches = HeatNet(), boxes_data(), [], [0]
+
+    class Counted(MissedCells):
+        def update(self, outputs: Any, batch: Any) -> None:
+            batches[0] += 1
+            super().update(outputs, batch)
+
+    class Alone:
+        def __init__(self) -> None:
+            self.inner = Counted()
+            self.update, self.compute = self.inner.update, self.inner.compute
+
+    class Shared(Centres):
+        def metric(self) -> Any:
+            return Counted() if merges else Alone()
+
+    class Process:
+        world = 2
+
+        def __init__(self, rank: int) -> None:
+            self.rank = rank
+
+        def gathered(self, state: Tensor) -> list[Tensor]:
+            states.append(state.clone())
+            return states
+
+    feed = Feed(Shared(), net)
+    wanted = evaluate(net, data.holdout, 8, feed=feed)
+    batches[0] = 0
+    found = [evaluate(net, data.holdout, 8, Process(rank), feed) for rank in (0, 1)]
+    assert batches[0] == (4 if merges else 8)
+    assert found[-1] == pytest.approx(wanted)

@@ -146,6 +146,13 @@ class Objective(ABC):
     def refuse(self, data: DataSource, outputs: Any) -> None:  # noqa: B027
         """Raise `InputError` where what the dense network puts out does not fit the data. Here: never."""
 
+    def pictures(self, outputs: Any, batch: Any, data: DataSource) -> list[Any] | None:
+        """Return a picture of Pillow for each sample, with `outputs` drawn in; of None what is wanted.
+
+        The report shows them side by side; `drawing` has the pens. Here: None, there is nothing to see.
+        """
+        return None
+
 
 def unfit(what: str, hint: str) -> InputError:
     """Return the error of an objective that does not fit its network."""

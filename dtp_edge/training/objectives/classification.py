@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
     from dtp_edge.training.recipe import Recipe
 
-__all__ = ["OBJECTIVE", "Classification", "class_logits"]
+__all__ = ["OBJECTIVE", "Classification", "class_logits", "judged_by_top1"]
 
 
 class Classification(Objective):
@@ -89,6 +89,11 @@ class Top1:
 
     def interval(self) -> tuple[float, float] | None:
         return wilson(self.compute(), int(self.counts[1]))
+
+
+def judged_by_top1(objective: Objective) -> bool:
+    """Return whether an objective is this one itself: a subclass may have another loss and headline."""
+    return type(objective) is Classification
 
 
 def class_logits(out: Any) -> Tensor:

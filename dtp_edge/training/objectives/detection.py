@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.objectives.base import Headline, Inputs, Metric, Objective, unfit
+from dtp_edge.training.objectives.drawing import as_pictures, with_frames
 from dtp_edge.training.objectives.torch_metric import TorchMetric, torchmetrics
 
 if TYPE_CHECKING:
@@ -70,6 +71,16 @@ class Detection(Objective):
     def _pairs(self, outputs: Any, batch: Any) -> tuple[Any, Any]:
         return list(outputs), self._numbered(batch[1])
 
+    def pictures(self, outputs: Any, batch: Any, data: DataSource) -> list[Any]:
+        images, targets = batch
+        size, names = (images.shape[3], images.shape[2]), data.facts.get("classes", ())
+        first = int(self.background)
+        found = [(t["boxes"], t["labels"], None) for t in targets]
+        if outputs is not None:
+            found = [(o["boxes"], o["labels"] - first, o["scores"]) for o in outputs]
+        drawn = zip(as_pictures(images, data), found, strict=True)
+        return [with_frames(picture, size, boxes, labels, names, s) for picture, (boxes, labels, s) in drawn]
+
     def refuse(self, data: DataSource, outputs: Any) -> None:
         fits = isinstance(outputs, (list, tuple)) and all(
             isinstance(one, Mapping) and {"boxes", "scores", "labels"} <= set(one) for one in outputs
@@ -83,17 +94,17 @@ class Detection(Objective):
 
 def mean_average_precision() -> Any:
     """Return torchmetrics' mAP of boxes x1 y1 x2 y2, with the back end that is installed."""
-    kind = torchmetrics().detection.MeanAveragePrecision
-    for back_end in _BACK_ENDS:
+    package = torchmetrics().detection
+    for back_end in _BACK_ENDS if hasattr(package, "MeanAveragePrecision") else ():  # it needs torchvision
         try:
-            found = kind(box_format="xyxy", iou_type="bbox", backend=back_end)
+            found = package.MeanAveragePrecision(box_format="xyxy", iou_type="bbox", backend=back_end)
         except ImportError:
             continue
         found.warn_on_many_detections = False
         return found
     raise InputError(
-        "mAP is counted by pycocotools or faster-coco-eval, and neither is installed",
-        hint='pip install "dtp-edge[tasks]"',
+        "mAP is counted by torchvision with pycocotools or faster-coco-eval, and they are not installed",
+        hint='pip install "dtp-edge[vision,tasks]"',
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_pictures", "data_uri", "with_classes", "with_frames"]
 
-_SIDE = 192  # pixels that a drawn picture has at least, on its shorter side
+_SIDE = 192  # pixels of a drawn picture's longer side, or up to twice that
 _FAINT, _SURE = 0.55, 0.3  # share of the class's colour; score from which a frame is drawn
 _QUALITY = 80  # of the JPEG
 
@@ -32,7 +32,7 @@ def as_pictures(images: Tensor, data: DataSource) -> list[Any]:
     std = torch.tensor(data.std or (1.0,) * channels).view(1, -1, 1, 1)
     levels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     levels = levels[:, :3] if channels >= 3 else levels[:, :1].expand(-1, 3, -1, -1)
-    return [_enlarged(Image.fromarray(level.permute(1, 2, 0).numpy())) for level in levels]
+    return [_sized(Image.fromarray(level.permute(1, 2, 0).numpy())) for level in levels]
 
 
 def with_classes(picture: Any, mask: Tensor, ignore_index: int | None = None) -> Any:
@@ -81,9 +81,11 @@ def data_uri(picture: Any) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _enlarged(picture: Any) -> Any:
-    factor = max(1, -(-_SIDE // min(picture.size)))
-    return picture.resize((picture.width * factor, picture.height * factor))
+def _sized(picture: Any) -> Any:
+    """Small pictures are enlarged by a whole number, large ones made smaller."""
+    longest = max(picture.size)
+    factor = -(-_SIDE // longest) if longest <= 2 * _SIDE else _SIDE / longest
+    return picture.resize(tuple(max(1, round(v * factor)) for v in picture.size))
 
 
 def _colour(label: int) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtp_edge.training.objectives.base import Headline, Metric, Objective, unfit
+from dtp_edge.training.objectives.drawing import as_pictures
 from dtp_edge.training.objectives.interval import of_mean
 from dtp_edge.training.objectives.torch_metric import torchmetrics
 
@@ -44,6 +46,10 @@ class ImageToImage(Objective):
     def distance(self, ours: Tensor, theirs: Tensor, temperature: float) -> Tensor:
         """Return the mean absolute difference: what the loss has for the images wanted."""
         return F.l1_loss(ours, theirs)
+
+    def pictures(self, outputs: Any, batch: Any, data: DataSource) -> list[Any]:
+        wanted = batch[1] if outputs is None else image_pair(outputs, batch)[0]
+        return as_pictures(wanted / self.data_range, replace(data, mean=(), std=()))
 
     def metric(self) -> Metric:
         return EachImage(

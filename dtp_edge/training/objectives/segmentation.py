@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtp_edge.training.objectives.base import Headline, Objective, unfit
+from dtp_edge.training.objectives.drawing import as_pictures, with_classes
 from dtp_edge.training.objectives.interval import of_resampling
 from dtp_edge.training.objectives.main_output import main_output, require_width, softened
 from dtp_edge.training.objectives.torch_metric import torchmetrics
@@ -63,6 +64,12 @@ class Segmentation(Objective):
 
     def metric(self) -> MeanIoU:
         return MeanIoU(self.num_classes, self.ignore_index)
+
+    def pictures(self, outputs: Any, batch: Any, data: DataSource) -> list[Any]:
+        images, masks = batch
+        found = masks if outputs is None else _sized(pixel_logits(outputs), masks).argmax(1)
+        pictures = zip(as_pictures(images, data), found, strict=True)
+        return [with_classes(picture, mask, self.ignore_index) for picture, mask in pictures]
 
     def refuse(self, data: DataSource, outputs: Any) -> None:
         require_width(pixel_logits(outputs).shape[1], self.num_classes, "classes")
