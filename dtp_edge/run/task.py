@@ -232,16 +232,13 @@ class Task:
         return max(shares, default=(0.0, ""))
 
     def harden(self, scores: np.ndarray, **options: Any) -> np.ndarray:
-        """Return which atoms stay for these scores, bool `[n_atoms]`, within every limit and keep ratio.
-
-        `options` are those of `transport.harden`.
-        """
+        """Return which atoms stay for these scores, bool `[n_atoms]`: the best of `choices`."""
         return self.choices(scores, **options)[0]
 
     def choices(
         self, scores: np.ndarray, *, most: np.ndarray | None = None, **options: Any
     ) -> list[np.ndarray]:
-        """Return the keep vectors of `transport.choices`; no group keeps more than `most` `[n_groups]`."""
+        """Return those of `transport.choices` within every limit, keep ratio, and `most` `[n_groups]` atoms."""
         caps = caps_of(self.network, self.layer_keep)
         if most is not None:
             caps = most if caps is None else np.minimum(caps, most)
