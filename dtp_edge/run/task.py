@@ -217,19 +217,13 @@ class Task:
         return max(shares, default=(0.0, ""))
 
     def harden(self, scores: np.ndarray, **options: Any) -> np.ndarray:
-        """Return which atoms stay for these scores, bool `[n_atoms]`, within every limit and keep ratio.
-
-        `options` are those of `transport.harden`.
-        """
+        """Return which atoms stay for these scores, bool `[n_atoms]`: the best of `choices`."""
         return self.choices(scores, **options)[0]
 
-    def choices(
-        self, scores: np.ndarray, *, most: np.ndarray | None = None, **options: Any
-    ) -> list[np.ndarray]:
-        """Return the keep vectors of `transport.choices`; no group keeps more than `most` `[n_groups]`."""
+    def choices(self, scores: np.ndarray, most: np.ndarray | None = None, **options: Any) -> list[np.ndarray]:
+        """Return those of `transport.choices`, within keep ratios too, and of `most` `[n_groups]` atoms."""
         caps = caps_of(self.network, self.layer_keep)
-        if most is not None:
-            caps = most if caps is None else np.minimum(caps, most)
+        caps = caps if most is None else most if caps is None else np.minimum(caps, most)
         return choices(scores, self.network, self.cost, self.limits, caps=caps, **options)
 
     def check(self, keep: np.ndarray) -> Check:
