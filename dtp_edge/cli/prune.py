@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from dtp_edge.cli.completion import device_names, files, folders
+from dtp_edge.cli.format_options import NAMES as FORMATS
+from dtp_edge.cli.format_options import format_options
 from dtp_edge.cli.one_or_many import execute, plan, show
 from dtp_edge.cli.progress import Bar
 from dtp_edge.cli.sweep_options import NAMES, is_many, sweep_options
@@ -32,6 +34,7 @@ Training       --data SPEC --epochs N --seed N --workers N --set KEY=VALUE
                --resume  --tensorboard; without --data nothing is trained
 Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
                --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
+Formats        --format pte,tflite,openvino,ncnn --require-delegated 95% --ram-by X
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
 Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
 
@@ -64,6 +67,7 @@ GROUPS = {
     "No labels": ("calibrate", "images"),
     "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
+    "Formats besides ONNX": FORMATS,
     "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
 }
@@ -180,6 +184,7 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 @click.option(
     "--on", metavar="PLACE", help="Time dense and pruned there: ssh://USER@HOST[:PORT] or adb:SERIAL."
 )
+@format_options
 @sweep_options
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")

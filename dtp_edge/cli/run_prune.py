@@ -23,10 +23,15 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
     import torch
 
+    from dtp_edge.cli.format_options import say_unready, wanted
     from dtp_edge.run.options import Listener
     from dtp_edge.run.pipeline import prune
     from dtp_edge.transport import Budget
 
+    formats = wanted(request)
+    for text in say_unready(formats):
+        if not request["quiet"]:
+            click.echo(wrapped(style("warning:", fg="yellow"), text), err=True)
     if request["on"]:
         from dtp_edge.measure import board_hello
         from dtp_edge.remote import remote_of
@@ -35,7 +40,9 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         board_hello(remote_of(request["on"]))  # now, not after hours of training
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     module, inputs, options = asked_for(request, budget_of(request, Budget))
-    options = dataclasses.replace(options, device=request["device"], out=Path(request["out"]))
+    options = dataclasses.replace(
+        options, device=request["device"], out=Path(request["out"]), formats=formats
+    )
     return prune(module, inputs, options, Listener(progress, progress.stage))
 
 

@@ -18,7 +18,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.files import Bounds, read_json
 from dtp_edge.report.upgrade import upgraded
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 MAX_REPORT_BYTES = 32 * 2**20
 _BOUNDS = Bounds(values=2_000_000, keys=20_000)
 _FAULTS = 20  # that are looked at for the best one to tell

@@ -22,11 +22,14 @@ from dtp_edge.onnx import check_onnx, evaluate_onnx, export_onnx
 from dtp_edge.onnx.interface import Interface, interface_of
 from dtp_edge.proof import Check, require
 from dtp_edge.remote import remote_of
+from dtp_edge.run.further_formats import make_formats, promises
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.proved import Cut
+from dtp_edge.runtimes.formats.registry import FORMATS
 
 if TYPE_CHECKING:
     from dtp_edge.run.calibration_set import CalibrationSet
+    from dtp_edge.runtimes import FormatRow
     from dtp_edge.training import DataSource
 
 __all__ = ["Delivered", "deliver", "export_dense"]
@@ -46,7 +49,8 @@ class Delivered:
     """What was delivered of a cut: `checks` are those of the cut and of the files, all of them passed.
 
     `files` has a row a file (`path`, `bytes`, `sha256`, `what`), none where nothing was written; `measured`
-    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and accuracy, if any.
+    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and accuracy, if any;
+    `formats` has a row for each further format, made or not.
     """
 
     cut: Cut
@@ -54,6 +58,7 @@ class Delivered:
     files: tuple[dict[str, Any], ...] = ()
     measured: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
+    formats: tuple[FormatRow, ...] = ()
 
 
 def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) -> Delivered:
@@ -88,11 +93,25 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         elif options.int8 and options.data is not None:
             listener.begin("calibrating int8")
             int8 = _quantise(path, options.data, options.int8_method)
+        formats = ()
+        if options.formats is not None:
+            formats = make_formats(cut, options.formats, folder, _calibration(cut, options), listener)
+            checks = (*checks, *promises(formats, options.formats, cut.task.limits.get("peak_ram_bytes")))
+            require(checks)
         if options.measure and (options.on or is_this_machine(profile)):
             where = f" on {options.on}" if options.on else ""
             listener.begin(f"timing dense and pruned in turns{where}")
             measured = _measure(cut, path, options.shared, with_int8=bool(int8), on=options.on)
-        return Delivered(cut, checks, _file_rows(stage), measured, int8)
+        return Delivered(cut, checks, _file_rows(stage, formats), measured, int8, formats)
+
+
+def _calibration(cut: Cut, options: Options) -> Any:
+    """Return what int8 files are calibrated on; None where none are wanted."""
+    if not options.int8:
+        return None
+    if cut.calibration is not None:
+        return cut.calibration.inputs.arrays(CALIBRATION_SAMPLES)
+    return None if options.data is None else options.data.calibration(CALIBRATION_SAMPLES)
 
 
 def _interface(cut: Cut, options: Options) -> Interface | None:
@@ -110,14 +129,15 @@ def _folder(stage: Path | None) -> Iterator[Path]:
             yield Path(temporary)
 
 
-def _file_rows(stage: Path | None) -> tuple[dict[str, Any], ...]:
+def _file_rows(stage: Path | None, formats: tuple[FormatRow, ...]) -> tuple[dict[str, Any], ...]:
+    about = {name: f"{FORMATS[row.format].about}; {row.precision}" for row in formats for name in row.files}
     found = [] if stage is None else [path for path in sorted(stage.iterdir()) if path.is_file()]
     return tuple(
         {
             "path": path.name,
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "what": FILES.get(path.name),
+            "what": (FILES | about).get(path.name),
         }
         for path in found
     )

@@ -21,6 +21,7 @@ from dtp_edge.run.delivery import Delivered
 from dtp_edge.run.facts_branches import branch_facts
 from dtp_edge.run.facts_budgets import budget_rows, slack, warned
 from dtp_edge.run.facts_curves import curve_rows
+from dtp_edge.run.facts_formats import failed, format_rows
 from dtp_edge.run.facts_layers import layer_rows, memory_rows
 from dtp_edge.run.facts_next import suggestions
 from dtp_edge.run.facts_widths import OneWidth, group_rows
@@ -63,12 +64,15 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
             *delivered.cut.warnings,
             *slack(budgets),
             *warned(delivered),
+            *failed(delivered),
         ],
     }
     if options.drops_branches:
         report["depth"] = branch_facts(network, keep, cost, cut.rises)
     if cut.calibration is not None:
         report["calibration"] = _calibration(cut.calibration, delivered)
+    if delivered.formats:
+        report["formats"] = format_rows(delivered)
     return {**report, "suggestions": suggestions(report, widths, limits)}
 
 

@@ -16,6 +16,7 @@ from dtp_edge.transport import Budget
 
 if TYPE_CHECKING:
     from dtp_edge.graph import PrunableNetwork
+    from dtp_edge.run.further_formats import Wanted
     from dtp_edge.run.warm_start import WarmStart
     from dtp_edge.training import DataSource, Recipe
     from dtp_edge.training.phase import Progress
@@ -58,7 +59,7 @@ class Options:
     nothing is timed; with `tensorboard` the curves are written to `out/tensorboard` while training. `on` is
     a board, as `ssh://USER@HOST`, where dense and pruned are timed in place of here. `shared` is a folder of
     what several runs have in common (`training.shared`, the dense file), if this is one of several; `warm`
-    what a looser one left.
+    what a looser one left. `formats` are those that are wanted besides ONNX.
     """
 
     budget: Budget
@@ -83,6 +84,7 @@ class Options:
     on: str | None = None
     shared: Path | None = None
     warm: WarmStart | None = None
+    formats: Wanted | None = None
     origin: Origin = Origin()
 
     def profile(self) -> Profile:

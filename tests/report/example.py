@@ -232,7 +232,7 @@ def example_report(n_layers: int = 20) -> dict[str, Any]:
     depth = _depth(layers)
     budgets = _budgets(layers, memory)
     return {
-        "schema_version": "1.3",
+        "schema_version": "1.4",
         "tool": {"name": "dtp_edge", "version": "0.1.0", "commit": None},
         "versions": {"torch": "2.13.0", "onnx": "1.20.0", "onnxruntime": "1.24.0", "python": "3.11.7"},
         "run": {

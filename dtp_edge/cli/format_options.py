@@ -1,0 +1,60 @@
+"""The options of further formats, and what is known of them before a long run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+NAMES = ("formats", "require_delegated", "ram_by")
+
+
+def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command."""
+    for option in reversed(
+        (
+            click.option(
+                "--format",
+                "formats",
+                metavar="A,B",
+                default="onnx",
+                help="Further formats, each proved in its own runtime: pte,tflite,openvino,ncnn.",
+            ),
+            click.option(
+                "--require-delegated",
+                metavar="X",
+                help="Fail unless each format's unit takes this share of the time: 95%.",
+            ),
+            click.option(
+                "--ram-by",
+                metavar="RUNTIME",
+                help="Hold --ram against this runtime's own plan, too: executorch.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def wanted(request: dict[str, Any]) -> Any:
+    """Return what was asked of formats, None where nothing was; contradictions are refused."""
+    from dtp_edge.errors import InputError
+    from dtp_edge.run.further_formats import wanted_formats
+
+    if request["ram_by"] is not None and not request["ram"]:
+        raise InputError(
+            "it needs a RAM budget", where="--ram-by", hint="Add --ram 256KiB, or leave --ram-by out."
+        )
+    found = wanted_formats(request["formats"], request["require_delegated"], request["ram_by"])
+    return found if found.names else None
+
+
+def say_unready(asked: Any) -> list[str]:
+    """Return a line for each runtime that is not there: said now, not after hours of training."""
+    if asked is None:
+        return []
+    from dtp_edge.runtimes.environment import unready
+    from dtp_edge.runtimes.formats.registry import FORMATS
+
+    return [text for name in asked.names if (text := unready(FORMATS[name].runtime))]
