@@ -84,6 +84,14 @@ EXPERIMENTS = {
         "benchmarks.runtimes.matrix:whole_page",
         _ONNX,
     ),
+    "formats": Experiment(
+        "benchmarks.formats",
+        "formats.csv",
+        "formats.md",
+        "benchmarks.formats:whole_page",
+        _ONNX,
+        ("network", "format", "precision"),
+    ),
     "runtime_faults": Experiment(
         "benchmarks.runtimes.faults",
         "runtime_faults.csv",

@@ -52,7 +52,7 @@ def wanted_formats(
 ) -> Wanted:
     """Return what was asked. Raises `InputError` for what contradicts itself."""
     names = chosen_formats(formats)
-    share = None if require_delegated is None else _share(require_delegated)
+    share = None if require_delegated is None else share_of(require_delegated)
     if share is not None and not names:
         raise InputError(
             "it needs a format whose operators can be placed",
@@ -68,7 +68,7 @@ def wanted_formats(
     return Wanted(names, share, ram_by)
 
 
-def _share(given: str | float) -> float:
+def share_of(given: str | float) -> float:
     text = str(given).strip()
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -108,7 +108,7 @@ def _source(cut: Cut, folder: Path, calibration: Any) -> Source:
         Port(i.name, tuple(x.shape), str(x.dtype).removeprefix("torch."))
         for i, x in zip(session.get_inputs(), leaves(given), strict=True)
     )
-    truth, samples = {"fp32": _truth(module, probes)}, []
+    truth, samples = {"fp32": truth_of(module, probes)}, []
     if calibration is not None:
         batches = [list(b.values()) for b in as_batches(session, calibration, SAMPLES)]
         if session.get_inputs()[0].shape[:1] != [ports[0].shape[0]]:  # a free batch was re-cut by eights
@@ -116,13 +116,13 @@ def _source(cut: Cut, folder: Path, calibration: Any) -> Source:
         held = batches[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY][:MOST_HELD_OUT]
         fitted = [b for i, b in enumerate(batches) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
         samples = [np.stack(column) for column in zip(*fitted, strict=True)]
-        truth["int8"] = _int8_truth(module, held, int8)
+        truth["int8"] = int8_truth(module, held, int8)
     rows = cut.task.cost.by_layer(network.layers.sizes(cut.keep.astype(float)))
     kernels = [(row.kernel, float(row.latency_ms)) for row in rows if row.fused_into is None]
     return Source(folder, onnx, ports, truth, int8 if int8.is_file() else None, samples, kernels)
 
 
-def _truth(module: nn.Module, probes: Sequence[tuple[Any, ...]]) -> Truth:
+def truth_of(module: nn.Module, probes: Sequence[tuple[Any, ...]]) -> Truth:
     """Run the network in torch, and in float64 for what its own rounding is."""
     outputs = _outputs(module, probes)
     rounding = 0.0
@@ -146,7 +146,7 @@ def _double(module: nn.Module) -> nn.Module:
     return double
 
 
-def _int8_truth(module: nn.Module, held: Sequence[list[np.ndarray]], int8: Path) -> Truth:
+def int8_truth(module: nn.Module, held: Sequence[list[np.ndarray]], int8: Path) -> Truth:
     tensors = [tuple(torch.from_numpy(x) for x in batch) for batch in held]
     outputs, error = _outputs(module, tensors), None
     inputs = [np.stack(column) for column in zip(*held, strict=True)]
