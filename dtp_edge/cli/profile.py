@@ -245,7 +245,7 @@ def kit(out: str, quiet: bool) -> None:
 @click.option("--clock-mhz", type=click.FloatRange(min=1e-3), help="For counts of cycles.")
 @click.option("--runtime-version", "version", metavar="V", default="unknown", help="Of what ran it.")
 @click.option("--out", metavar="FILE", help="Where to write it (default: NAME.json).")
-@click.option("-v", "--verbose", is_flag=True, help="Every row that was joined to no layer.")
+@click.option("-v", "--verbose", is_flag=True, help="List every row that matches no layer.")
 def import_command(printouts: tuple[str, ...], name: str, models: tuple[str, ...], **options: Any) -> None:
     """Make a profile from the kit's results.json, or from what a profiler printed (docs/profilers.md).
 

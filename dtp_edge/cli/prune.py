@@ -245,7 +245,7 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
     if request["epochs"] and request["data"] is None:
         raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
     if request["calibrate"] is not None and request["data"] is not None:
-        raise InputError("--calibrate and --data are two ways", hint="Give one of them: --data trains.")
+        raise InputError("--calibrate and --data exclude each other", hint="Give one of them: --data trains.")
     if request["set"] and request["data"] is None:
         raise InputError("--set needs --data", hint="It changes how the network is trained.")
     if request["tensorboard"] and request["data"] is None:

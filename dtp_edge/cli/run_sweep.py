@@ -50,7 +50,7 @@ def plan_sweep_table(request: dict[str, Any], *, as_json: bool) -> None:
         click.echo(_plan_text(rows))
     if not planned.cells:
         raise BudgetError(
-            "no cell of this sweep can be had", hint="Raise the budgets, or name other devices."
+            "no cell of this sweep is feasible", hint="Raise the budgets, or name other devices."
         )
 
 

@@ -33,12 +33,10 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--ray", metavar="ADDRESS", help="Run cells on a Ray cluster that sees --out; auto."
             ),
-            click.option(
-                "--within", metavar="TIME", help="Stop after 90min or 2h; coarse to fine till then."
-            ),
+            click.option("--within", metavar="TIME", help="Stop after 90min or 2h; coarse points first."),
             click.option("--per-cell", metavar="X", help="Of each cell: cores=2,gpus=0.5."),
             click.option(
-                "--warm", is_flag=True, help="Begin a cell with the next looser one's masks and weights."
+                "--warm", is_flag=True, help="Start each cell from the next looser cell's masks and weights."
             ),
         )
     ):

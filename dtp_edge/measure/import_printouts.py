@@ -28,7 +28,8 @@ def import_printouts(
     runtimes = sorted({printout.runtime for printout in printouts})
     if len(runtimes) > 1:
         raise InputError(
-            f"profiles of {' and '.join(runtimes)} make no one profile", hint="Import each runtime by itself."
+            f"profiles of {' and '.join(runtimes)} cannot be combined into one",
+            hint="Import each runtime by itself.",
         )
     first = printouts[0]
     setting = replace(
@@ -43,7 +44,7 @@ def import_printouts(
         if one.loose_share > LEAST_SHARE:
             why = one.loose[0].why
             raise InputError(
-                f"{one.loose_share:.0%} of its time finds no layer in {model} ({why})",
+                f"{one.loose_share:.0%} of its time matches no layer of {model} ({why})",
                 where=printout.path,
                 hint="Name with --model the network that was profiled: the file that the runtime was given.",
             )

@@ -152,5 +152,5 @@ def _samples(remote: Remote, result: Mapping[str, Any], count: int) -> np.ndarra
         raise InputError("sent no times", where=remote.name, hint=hint) from error
     good = samples.ndim == 2 and samples.shape[0] == count and samples.shape[1] >= 1 and reference.ndim == 1
     if not good or not (samples > 0).all() or not reference.size or not (reference > 0).all():
-        raise InputError("sent times that are none", where=remote.name, hint=hint)
+        raise InputError("sent times that are not valid", where=remote.name, hint=hint)
     return samples

@@ -185,7 +185,7 @@ def read_printouts(paths: Sequence[Path]) -> list[Printout]:
             others.append((second, content))
         else:
             tools = ", ".join(reader.title for reader in known.values())
-            raise InputError(f"is no profile of a tool that is known: {tools}", where=str(path), hint=HINT)
+            raise InputError(f"is not a profile of a known tool: {tools}", where=str(path), hint=HINT)
     waiting = list(others)
     found = []
     for reader, content in mains:
@@ -196,7 +196,7 @@ def read_printouts(paths: Sequence[Path]) -> list[Printout]:
     if waiting:
         reader, content = waiting[0]
         raise InputError(
-            f"tells more of a profile of {reader.title}, which is not among the files",
+            f"belongs to a profile of {reader.title}, which is missing among the files",
             where=str(content.path),
             hint=f"That is made by: {reader.made_by}",
         )

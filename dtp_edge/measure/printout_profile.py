@@ -87,7 +87,9 @@ def profile_of(joined: Sequence[Joined], fusion: Fusion, setting: Setting) -> Pr
     ]
     if not any(row.key in _COMPUTING for row in rows):
         raise InputError(
-            "no convolution or product could be joined to a layer", where=joined[0].printout.path, hint=HINT
+            "no convolution or matrix product could be matched to a layer",
+            where=joined[0].printout.path,
+            hint=HINT,
         )
     overhead = _overhead_ms(joined)
     document = _document(rows, joined, fusion, setting, overhead)

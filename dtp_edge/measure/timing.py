@@ -46,7 +46,7 @@ def make_session(
     **Raises:** `InputError` if the file is missing or ONNX Runtime refuses it.
     """
     if threads < 1:
-        raise InputError(f"{threads} threads cannot run anything", where="threads", hint="Give 1 or more.")
+        raise InputError(f"{threads} is not a number of threads", where="threads", hint="Give 1 or more.")
     if threads > (here := processors()):
         raise InputError(
             f"{threads} threads are more than this machine's {here} processors",

@@ -65,6 +65,8 @@ def run_job(
     **Raises:** `InputError` that says which it was: no connection, a lost one, no Python, a missing module, a
     full disk, a library of another architecture, or the script's own words.
     """
+    # The name that was given, not the program behind it, which a wrapper (qemu, conda run) may have to start.
+    job = {**job, "python": remote.python}
     line = f"exec {shlex.quote(remote.python)} -u -c {shlex.quote(SCRIPT.read_text(encoding='utf-8'))}"
     with tempfile.TemporaryFile() as errors:
         try:

@@ -114,7 +114,7 @@ def probe(folder, job):
         if len(count) == 2 and count[0].isdigit():
             say(progress=[int(count[0]), int(count[1])])
 
-    command = [sys.executable, "measure.py", "--threads", str(job["threads"]), *job["options"]]
+    command = [job["python"], "measure.py", "--threads", str(job["threads"]), *job["options"]]
     code, lines, errors = watch(command, os.path.join(folder, "kit"), progress)
     if code:
         if "No space left" in errors:
@@ -163,7 +163,7 @@ def run(folder, job):
     before = set(os.listdir(folder))
     with open(os.path.join(folder, "job.json"), "w") as stream:
         json.dump(job["worker"], stream)
-    code, lines, errors = watch([sys.executable, os.path.join(folder, "worker.py"), folder], folder)
+    code, lines, errors = watch([job["python"], os.path.join(folder, "worker.py"), folder], folder)
     made = {}
     for name in set(os.listdir(folder)) - before:
         path = os.path.join(folder, name)
@@ -174,11 +174,9 @@ def run(folder, job):
 
 
 def slowdown(reference):
-    """Return the last quarter over the first, by their medians."""
-    import numpy as np
-
-    quarter = max(1, len(reference) // 4)
-    return float(np.median(reference[-quarter:]) / np.median(reference[:quarter]))
+    """Return the last third over the first, by the fastest: a fallen clock slows all, other programs some."""
+    third = max(1, len(reference) // 3)
+    return min(reference[-third:]) / min(reference[:third])
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def remote_of(text: str) -> Remote:
         return Adb(text, found["serial"] or "", found["python"] or "python3")
     found = _SSH.fullmatch(text)
     if found is None or (found["port"] and not 0 < int(found["port"]) < 65536):
-        raise InputError(f"{text[:100]!r} names no place", where="--on", hint=HINT)
+        raise InputError(f"{text[:100]!r} does not name a board", where="--on", hint=HINT)
     host = found["host"].strip("[]")
     destination = f"{found['user']}@{host}" if found["user"] else host
     return Ssh(text, destination, int(found["port"]) if found["port"] else None, found["python"] or "python3")

@@ -78,7 +78,7 @@ def calibration_set(
     count = _count(batches)
     if count < LEAST:
         raise InputError(
-            f"{count} sample{'' if count == 1 else 's'} tell nothing of a network's channels",
+            f"too few calibration inputs: {count}",
             where="calibrate",
             hint=f"Give at least {LEAST}, better {IMAGES}; labels are not needed.",
         )

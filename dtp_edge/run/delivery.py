@@ -15,6 +15,7 @@ import numpy as np
 
 import dtp_edge
 from dtp_edge.archive import require_storable, save_pruned
+from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.measure import is_this_machine, time_on, time_onnx
@@ -50,7 +51,8 @@ class Delivered:
 
     `files` has a row a file (`path`, `bytes`, `sha256`, `what`), none where nothing was written; `measured`
     the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and accuracy, if any;
-    `formats` has a row for each further format, made or not.
+    `untimed` says why there are no times, where a board was asked for them and gave none; `formats` has a
+    row for each further format, made or not.
     """
 
     cut: Cut
@@ -58,6 +60,7 @@ class Delivered:
     files: tuple[dict[str, Any], ...] = ()
     measured: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
+    untimed: str = ""
     formats: tuple[FormatRow, ...] = ()
 
 
@@ -86,7 +89,7 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         checks = (*cut.checks, check_onnx(path, cut.compact.module, network.example_inputs))
         require(checks)
         save_pruned(folder, cut.compact, network, cut.keep, {"seed": options.seed, "device": profile.name})
-        int8, measured = {}, {}
+        int8, measured, untimed = {}, {}, ""
         if options.int8 and cut.calibration is not None:
             listener.begin("calibrating int8")
             int8 = _quantise_alike(path, cut.calibration.inputs, options.int8_method)
@@ -101,8 +104,11 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         if options.measure and (options.on or is_this_machine(profile)):
             where = f" on {options.on}" if options.on else ""
             listener.begin(f"timing dense and pruned in turns{where}")
-            measured = _measure(cut, path, options.shared, with_int8=bool(int8), on=options.on)
-        return Delivered(cut, checks, _file_rows(stage, formats), measured, int8, formats)
+            try:
+                measured = _measure(cut, path, options.shared, with_int8=bool(int8), on=options.on)
+            except InputError as error:  # a board that went away costs its times, not what was trained
+                untimed = error.message()
+        return Delivered(cut, checks, _file_rows(stage, formats), measured, int8, untimed, formats)
 
 
 def _calibration(cut: Cut, options: Options) -> Any:

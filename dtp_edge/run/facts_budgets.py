@@ -93,7 +93,9 @@ def slack(budgets: list[dict[str, Any]]) -> list[str]:
 
 
 def warned(delivered: Delivered) -> list[str]:
-    """Say so where the time that was just measured is above a budget that the prediction meets."""
+    """Say so where no time could be taken, or one is above a budget that the prediction meets."""
+    if delivered.untimed:
+        return [f"The files were not timed: {delivered.untimed}"]
     limit, measured = delivered.cut.task.limits.get("latency_ms"), delivered.measured.get("pruned_ms")
     if limit is None or measured is None or measured <= limit:
         return []

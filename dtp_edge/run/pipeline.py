@@ -125,7 +125,7 @@ def prune(
     refuse_opset(options.opset)
     if options.calibrate is not None and options.data is not None:
         raise InputError(
-            "calibrate and data are two ways", where="calibrate", hint="Give one of them: data trains."
+            "calibrate and data exclude each other", where="calibrate", hint="Give one of them: data trains."
         )
     if options.calibrate is not None and options.depth:
         raise InputError(

@@ -62,7 +62,7 @@ def held(folder: Path) -> Iterator[None]:
                 if time.monotonic() > until:
                     hint = "Wait until it has ended, then go on with --resume."
                     raise InputError(
-                        "another process is at this cell", where=str(folder), hint=hint
+                        "another process works on this cell", where=str(folder), hint=hint
                     ) from error
                 time.sleep(0.2)
         try:

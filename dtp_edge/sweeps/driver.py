@@ -274,6 +274,6 @@ def _deadline(how: How) -> float | None:
 def _nothing(planned: Planned, out: Path) -> DtpEdgeError:
     reasons = list(dict.fromkeys(row["reason"] for row in planned.rows))
     return BudgetError(
-        f"no cell of the sweep can be had: {'; '.join(reasons[:3])}",
+        f"no cell of the sweep is feasible: {'; '.join(reasons[:3])}",
         hint=f"{out}/sweep.html lists every cell with its reason.",
     )

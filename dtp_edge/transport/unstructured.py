@@ -107,7 +107,9 @@ class WeightPruner(nn.Module):
         total["macs"] = float(sum(uses[n] * s for n, s in zip(self.names, self.sizes, strict=True)))
         limits = budget.limits(total)
         if len(limits) + bool(shares) != 1:
-            raise InputError("weights take one budget.", hint="Give one of keep, params, macs, layer_keep.")
+            raise InputError(
+                "unstructured pruning takes one budget.", hint="Give one of keep, params, macs, layer_keep."
+            )
         if shares:
             return "params", [shares.get(n, 1.0) * s for n, s in zip(self.names, self.sizes, strict=True)]
         ((metric, limit),) = limits.items()

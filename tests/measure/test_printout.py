@@ -243,7 +243,7 @@ def test_a_companion_alone_and_two_runtimes_are_refused(networks):
     with pytest.raises(InputError, match="not among the files"):
         read_printouts([FIXTURES / "vela_summary.csv"])
     both = read_printouts([FIXTURES / "openvino.csv", FIXTURES / "ncnn.txt"])
-    with pytest.raises(InputError, match="make no one profile"):
+    with pytest.raises(InputError, match="cannot be combined into one"):
         import_printouts(both, [networks["own"]] * 2, Setting("x"))
 
 

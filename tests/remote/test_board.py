@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 import threading
@@ -10,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from dtp_edge.cli.prune import prune
 from dtp_edge.errors import InputError
 from dtp_edge.measure.on_board import board_hello, measure_board, refuse_other_machine, time_on
 from dtp_edge.measure.probe_builder import Builder
@@ -36,6 +40,12 @@ def board(tmp_path, monkeypatch) -> Remote:
     return remote_of(f"adb:{sys.executable}")
 
 
+@pytest.fixture
+def busy(monkeypatch) -> None:
+    """Other tests run beside: what they take from this "board" is no fallen clock."""
+    monkeypatch.setattr("dtp_edge.measure.on_board.THROTTLED", math.inf)
+
+
 def network(channels: int = 8) -> bytes:
     builder = Builder(np.random.default_rng(0), 8, 16, 16)
     builder.conv(channels, 3)
@@ -50,7 +60,7 @@ def two(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_files_are_timed_in_turns_and_nothing_stays(board, tmp_path):
+def test_files_are_timed_in_turns_and_nothing_stays(board, busy, tmp_path):
     counts: list[tuple[int, int]] = []
     paths = two(tmp_path)
     (light, heavy), reference = time_on(board, paths, seconds=0.3, progress=lambda *c: counts.append(c))
@@ -60,7 +70,7 @@ def test_files_are_timed_in_turns_and_nothing_stays(board, tmp_path):
     assert not list((tmp_path / "tmp").iterdir())
 
 
-def test_a_board_is_measured_by_the_kit(board):
+def test_a_board_is_measured_by_the_kit(board, busy):
     made = measure_board(board, probes=20, options=("--visits", "1", "--least-cpu-share", "0"))
     assert made.runtime.name == "ONNX Runtime"
     assert board.name in made.provenance.source
@@ -73,6 +83,16 @@ def test_the_runtimes_of_a_board_are_tried(board, tmp_path):
     assert here.status == "ok"
     assert here.latency_ms is not None
     assert absent.status == "missing"
+
+
+def test_a_python_behind_a_wrapper_starts_every_process(board, tmp_path):
+    """qemu-aarch64 PYTHON, say: the program behind the wrapper cannot be started by itself."""
+    wrapper, calls = tmp_path / "wrapped", tmp_path / "calls"
+    wrapper.write_text(f'#!/bin/sh\necho >> {calls}\nexec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    (found,) = check_runtimes(two(tmp_path)[0], ["onnxruntime"], on=remote_of(f"adb:{wrapper}"))
+    assert found.status == "ok"
+    assert len(calls.read_text().splitlines()) == 2  # the job's own, and its child's
 
 
 STUBS = {
@@ -157,6 +177,19 @@ def test_a_falling_clock(board, tmp_path):
     (tmp_path / "site" / "sitecustomize.py").write_text(slow)
     with pytest.raises(InputError, match="its clock fell while it was measured"):
         time_on(board, two(tmp_path), seconds=0.2)
+
+
+def test_a_board_that_goes_away_costs_its_times_alone(board, tmp_path, monkeypatch):
+    def gone(*_: object, **__: object) -> None:
+        raise InputError("the connection was lost", where=board.name)
+
+    monkeypatch.setattr("dtp_edge.run.delivery.time_on", gone)
+    arguments = ["resnet8", "--device", "rpi4-ncnn-fp32-1t", "--latency", "60%", "--out", str(tmp_path / "o")]
+    pruned = CliRunner().invoke(prune, [*arguments, "--on", board.name], catch_exceptions=False)
+    assert pruned.exit_code == 0
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert f"The files were not timed: {board.name}: the connection was lost" in report["warnings"]
+    assert (tmp_path / "o" / "model.onnx").is_file()
 
 
 def test_a_profile_of_another_architecture(board):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -33,6 +34,7 @@ def board(tmp_path_factory) -> Iterator[loopback.Board]:
 
 def test_measure_prune_and_the_measured_line(board, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dtp_edge.measure.on_board.THROTTLED", math.inf)  # other tests run beside
     quick = ("--visits", "1", "--least-cpu-share", "0")
     profile = measure_board(remote_of(board.place), probes=20, options=quick)
     save_profile(profile.document, tmp_path / "board.json")

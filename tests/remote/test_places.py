@@ -45,5 +45,5 @@ def test_adb(typed, chosen):
     ],
 )  # fmt: skip
 def test_what_is_no_place_is_refused(typed):
-    with pytest.raises(InputError, match="names no place"):
+    with pytest.raises(InputError, match="does not name a board"):
         remote_of(typed)

@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_network(run, trained) -> None:
 
 def test_labels_and_data_do_not_mix(trained) -> None:
     net, x = trained
-    with pytest.raises(InputError, match="two ways"):
+    with pytest.raises(InputError, match="exclude each other"):
         dtp.prune_for_device(
             net, x[:1], device=DEVICE, budget=dtp.Budget(macs="60%"), calibrate=[x], data="digits"
         )
@@ -114,9 +114,9 @@ def spoiled(x: Tensor) -> dict[str, tuple[list, str]]:
     nan = x.clone()
     nan[3, 0, 0, 0] = torch.nan
     return {
-        "none": ([], "0 samples"),
-        "one": ([x[:1]], "1 sample "),
-        "eight": ([x[:8]], "8 samples"),
+        "none": ([], "too few calibration inputs: 0"),
+        "one": ([x[:1]], "too few calibration inputs: 1"),
+        "eight": ([x[:8]], "too few calibration inputs: 8"),
         "another size": ([x[:, :, :8]], "the network reads"),
         "another type": ([x.long()], "the network reads"),
         "nan": ([nan], "NaN or infinity"),

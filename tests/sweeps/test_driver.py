@@ -103,7 +103,7 @@ def test_a_folder_of_another_sweep_is_left_alone(done: Any) -> None:
 
 
 def test_where_no_cell_can_be_had(tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match="no cell of the sweep can be had"):
+    with pytest.raises(BudgetError, match="no cell of the sweep is feasible"):
         swept(tmp_path, devices=[without_linear()])
     assert all(row["state"] == "refused" for row in read_sweep(tmp_path)["cells"])
 

@@ -30,7 +30,7 @@ def read_samples(path: Path, row: Callable[[Mapping[str, str]], Found | None]) -
             continue
         if not found[3] > 0:
             raise InputError(
-                f"{found[3]} ms is no latency",
+                f"{found[3]} ms is not a valid latency",
                 where=f"{path}: line {number}",
                 hint="Correct the line, or take it out.",
             )

@@ -28,7 +28,7 @@ def unary(c: Context) -> Value:
 def is_inf(c: Context) -> Value:
     up, down = c.flag("detect_positive", 1), c.flag("detect_negative", 1)
     if not up and not down:
-        raise c.refuse("tests for neither infinity")
+        raise c.refuse("tests for no infinity at all")
     function = torch.isinf if up and down else torch.isposinf if up else torch.isneginf
     return c.call(function, c.value(0))
 
