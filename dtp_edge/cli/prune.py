@@ -10,67 +10,13 @@ from typing import Any
 import click
 
 from dtp_edge.cli.completion import device_names, files, folders
-from dtp_edge.cli.format_options import NAMES as FORMATS
 from dtp_edge.cli.format_options import format_options
 from dtp_edge.cli.one_or_many import execute, plan, show
 from dtp_edge.cli.progress import Bar
-from dtp_edge.cli.sweep_options import NAMES, is_many, sweep_options
+from dtp_edge.cli.prune_help import EPILOG, GROUPS, SHORT
+from dtp_edge.cli.sweep_options import is_many, sweep_options
 from dtp_edge.errors import InputError, Interrupted
 from dtp_edge.run.outputs import first_process
-
-SHORT = """\
-Usage: {program} MODEL --device NAME --latency 60% [OPTIONS]
-
-Prune a trained network to a budget on a named device, and prove the result.
-
-MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
---device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
-Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
-               --energy 5mJ --keep 50% (of all channels) each=50% GROUP=40%
-               absolute or a share of the dense network; all that are given hold
-Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
-No labels      --calibrate SPEC  --images N: a few inputs in place of training
-Training       --data SPEC --epochs N --seed N --workers N --set KEY=VALUE
-               --resume  --tensorboard; without --data nothing is trained
-Results        --out DIR  --force  --int8  --dynamic-batch  --json  -q  -v
-               --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
-Formats        --format pte,tflite,openvino,ncnn --require-delegated 95% --ram-by X
-Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
-Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
-
-  {program} resnet20 --device rpi4-ncnn-fp32-1t --latency 50% --plan
-  {program} net.py:build --weights w.safetensors --data imagefolder:DIR \\
-      --device stm32h747-cubeai-int8 --ram 256KiB --flash 512KiB --int8
-
---help-all explains every option. Exit codes: 0 done, 2 bad input, 3 the budget
-cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
-
-EPILOG = """\b
---data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
-FILE.py:CALLABLE; --calibrate SPEC as well images:DIR or npz:FILE, and a
-CALLABLE that returns batches. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
-the dense network (60%); all of them hold.
-
-\b
---set changes the recipe, as in --set optimizer=adamw --set learning_rate=0.001:
-  length      base_epochs mask_epochs tune_epochs batch_size accumulate
-  optimizer   optimizer (sgd adamw) learning_rate (or base_ mask_ tune_ score_
-              learning_rate) momentum weight_decay gradient_clip warmup
-              schedule (cosine linear step onecycle constant)
-  loss        distill (0: labels only) block_distill temperature label_smoothing
-  otherwise   mixed_precision (no bf16 fp16) channels_last ema
-              recalibrate_batches refit_images"""
-
-GROUPS = {
-    "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
-    "Network": ("device", "weights", "input_shape", "exclude", "depth"),
-    "No labels": ("calibrate", "images"),
-    "Training": ("data", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
-    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
-    "Formats besides ONNX": FORMATS,
-    "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
-    "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
-}
 
 
 class OneScreen(click.Command):
@@ -135,6 +81,11 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
     help="Inputs that --calibrate reads [default: 512]",
 )
 @click.option("--data", metavar="SPEC", help="What to train on and test with; see below.")
+@click.option(
+    "--objective",
+    metavar="NAME",
+    help="What to train for: a NAME below, FILE.py:NAME [default: the data's]",
+)
 @click.option(
     "--epochs", type=click.IntRange(0), metavar="N", help="Epochs for masks and fine-tuning together."
 )
@@ -246,6 +197,8 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         raise InputError("--epochs needs --data", hint="Leave both out for a one-shot run.")
     if request["calibrate"] is not None and request["data"] is not None:
         raise InputError("--calibrate and --data exclude each other", hint="Give one of them: --data trains.")
+    if request["objective"] and request["data"] is None:
+        raise InputError("--objective needs --data", hint="It says what the network is trained for.")
     if request["set"] and request["data"] is None:
         raise InputError("--set needs --data", hint="It changes how the network is trained.")
     if request["tensorboard"] and request["data"] is None:

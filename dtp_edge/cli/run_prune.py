@@ -43,6 +43,8 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     options = dataclasses.replace(
         options, device=request["device"], out=Path(request["out"]), formats=formats
     )
+    if options.objective is not None:
+        progress.headline = options.objective.headline
     return prune(module, inputs, options, Listener(progress, progress.stage))
 
 
@@ -50,7 +52,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     """Return the network, its inputs, and the `Options` that were typed, but for device and folder."""
     import torch
 
-    from dtp_edge.run.options import Options, Origin
+    from dtp_edge.run.options import Options, Origin, aim_of
 
     torch.manual_seed(request["seed"])
     data = _data(request)
@@ -63,9 +65,11 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         weights_from=info.weights or info.source,
         warnings=tuple(_warnings(request, inputs, info, untrained=untrained)),
     )
+    learns = data if calibrate is None else None
     options = Options(
         budget=budget,
-        data=data if calibrate is None else None,
+        data=learns,
+        objective=aim_of(request["objective"], learns),
         calibrate=calibrate,
         images=request["images"],
         recipe=_recipe(request, untrained),

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,25 +17,23 @@ import dtp_edge
 from dtp_edge.archive import require_storable, save_pruned
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.int8 import quantize_onnx
 from dtp_edge.measure import is_this_machine, time_on, time_onnx
-from dtp_edge.onnx import check_onnx, evaluate_onnx, export_onnx
+from dtp_edge.onnx import check_onnx, export_onnx
 from dtp_edge.onnx.interface import Interface, interface_of
 from dtp_edge.proof import Check, require
 from dtp_edge.remote import remote_of
 from dtp_edge.run.further_formats import make_formats, promises
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.proved import Cut
+from dtp_edge.run.quantised import CALIBRATION_SAMPLES, calibration_rows, quantise, quantised
 from dtp_edge.runtimes.formats.registry import FORMATS
 
 if TYPE_CHECKING:
-    from dtp_edge.run.calibration_set import CalibrationSet
     from dtp_edge.runtimes import FormatRow
-    from dtp_edge.training import DataSource
+    from dtp_edge.training import Objective
 
 __all__ = ["Delivered", "deliver", "export_dense"]
 
-CALIBRATION_SAMPLES = 256
 DENSE = "dense.onnx"
 FILES = {
     "model.onnx": "the compact network, fp32, checked in ONNX Runtime",
@@ -50,7 +48,7 @@ class Delivered:
     """What was delivered of a cut: `checks` are those of the cut and of the files, all of them passed.
 
     `files` has a row a file (`path`, `bytes`, `sha256`, `what`), none where nothing was written; `measured`
-    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and accuracy, if any;
+    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and headline, if any;
     `untimed` says why there are no times, where a board was asked for them and gave none; `formats` has a
     row for each further format, made or not.
     """
@@ -92,10 +90,11 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         int8, measured, untimed = {}, {}, ""
         if options.int8 and cut.calibration is not None:
             listener.begin("calibrating int8")
-            int8 = _quantise_alike(path, cut.calibration.inputs, options.int8_method)
+            samples = cut.calibration.inputs.arrays(CALIBRATION_SAMPLES)
+            int8 = quantised(path, samples, options.int8_method)  # without labels there is no accuracy
         elif options.int8 and options.data is not None:
             listener.begin("calibrating int8")
-            int8 = _quantise(path, options.data, options.int8_method)
+            int8 = quantise(cut, path, options.data, _aim(cut, options), options.int8_method)
         formats = ()
         if options.formats is not None:
             formats = make_formats(cut, options.formats, folder, _calibration(cut, options), listener)
@@ -111,13 +110,17 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         return Delivered(cut, checks, _file_rows(stage, formats), measured, int8, untimed, formats)
 
 
+def _aim(cut: Cut, options: Options) -> Objective:
+    return options.aim() if cut.training is None else cut.training.objective
+
+
 def _calibration(cut: Cut, options: Options) -> Any:
     """Return what int8 files are calibrated on; None where none are wanted."""
     if not options.int8:
         return None
     if cut.calibration is not None:
         return cut.calibration.inputs.arrays(CALIBRATION_SAMPLES)
-    return None if options.data is None else options.data.calibration(CALIBRATION_SAMPLES)
+    return None if options.data is None else calibration_rows(cut, options.data, _aim(cut, options))
 
 
 def _interface(cut: Cut, options: Options) -> Interface | None:
@@ -195,26 +198,3 @@ def _measure(
     ratios = np.divide(timings[1].samples_ms, timings[0].samples_ms)
     measured["ratio_low"], measured["ratio"], measured["ratio_high"] = np.percentile(ratios, [25, 50, 75])
     return measured
-
-
-def _quantise_alike(path: Path, inputs: CalibrationSet, method: str) -> dict[str, Any]:
-    """Quantise on the inputs that the pruning was calibrated on; without labels there is no accuracy."""
-    target = path.with_name("model.int8.onnx")
-    result = quantize_onnx(path, target, inputs.arrays(CALIBRATION_SAMPLES), method=method)
-    return {
-        "method": result.method,
-        "tried": [asdict(row) for row in result.tried],
-        "bytes": target.stat().st_size,
-    }
-
-
-def _quantise(path: Path, data: DataSource, method: str) -> dict[str, Any]:
-    target = path.with_name("model.int8.onnx")
-    result = quantize_onnx(path, target, data.calibration(CALIBRATION_SAMPLES), method=method)
-    return {
-        "method": result.method,
-        "tried": [asdict(row) for row in result.tried],
-        "accuracy": evaluate_onnx(target, data.test.ordered(256)),
-        "fp32_accuracy": evaluate_onnx(path, data.test.ordered(256)),
-        "bytes": target.stat().st_size,
-    }

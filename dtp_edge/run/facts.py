@@ -177,10 +177,14 @@ def _accuracy(delivered: Delivered) -> dict[str, Any] | None:
     training = delivered.cut.training
     if training is None:
         return None
+    headline = training.objective.headline
     return {
-        "metric": "top-1 accuracy",
-        "higher_is_better": True,
+        "metric": headline.name,
+        "unit": headline.unit,
+        "decimals": headline.decimals,
+        "higher_is_better": headline.higher_is_better,
         **training.accuracy,
         "int8": delivered.int8.get("accuracy"),
+        "intervals": {name: list(ends) for name, ends in training.intervals.items()},
         "split": "test set, read once; decisions were taken on a held-out part of the training data",
     }

@@ -67,8 +67,8 @@ class FittedJudge:
         cut = compact(self.network, keep, in_place=False)
         split = [split_batch(batch) for batch in self.batches]
         half = max(1, len(split) // 2)
-        images = on_device(_joined([inputs for inputs, _ in split[:half]]), device)
-        refit(self.network, cut, self.dense, images)
+        given = [on_device(inputs, device) for inputs, _ in split[:half]]
+        refit(self.network, cut, self.dense, [_joined(given)] if self.network.dynamic_batch else given)
         total, judged = 0.0, split[half:] or split
         with mode_of(cut.graph_module, training=False):
             for inputs, targets in judged:

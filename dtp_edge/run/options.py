@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtp_edge.errors import UnsupportedError
+from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.int8 import precision_refusal
 from dtp_edge.measure import load_profile
 from dtp_edge.onnx.opsets import OPSET
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dtp_edge.graph import PrunableNetwork
     from dtp_edge.run.further_formats import Wanted
     from dtp_edge.run.warm_start import WarmStart
-    from dtp_edge.training import DataSource, Recipe
+    from dtp_edge.training import DataSource, Objective, Recipe
     from dtp_edge.training.phase import Progress
 
 __all__ = ["NOBODY", "Listener", "Options", "Origin", "inputs_of", "source_of"]
@@ -54,17 +54,19 @@ NOBODY = Listener()
 class Options:
     """What the user chose; see `prune_for_device` for each.
 
-    `calibrate` is a data source or batches of inputs, of which `images` samples are read. `depth` None stands
-    for: branches may go where there is data. `int8_method` is one of `int8.quantize_onnx`; without `measure`
-    nothing is timed; with `tensorboard` the curves are written to `out/tensorboard` while training. `on` is
-    a board, as `ssh://USER@HOST`, where dense and pruned are timed in place of here. `shared` is a folder of
-    what several runs have in common (`training.shared`, the dense file), if this is one of several; `warm`
-    what a looser one left. `formats` are those that are wanted besides ONNX.
+    `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
+    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data.
+    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
+    curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
+    and pruned are timed in place of here. `shared` is a folder of what several runs have in common
+    (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left. `formats`
+    are those that are wanted besides ONNX.
     """
 
     budget: Budget
     device: str | Path | Profile = "host"
     data: DataSource | None = None
+    objective: Objective | str | None = None
     calibrate: Any = None
     images: int = 512
     recipe: Recipe | None = None
@@ -102,6 +104,13 @@ class Options:
         """Whether branches may go: as asked, else where data says what each is worth."""
         return self.data is not None if self.depth is None else self.depth
 
+    def aim(self) -> Objective:
+        """Return what is trained for. Raises `InputError` for a name that there is not, and without data."""
+        found = aim_of(self.objective, self.data)
+        if found is None:
+            raise InputError("nothing is trained without data", where="objective", hint="Give data.")
+        return found
+
     def schedule(self, network: PrunableNetwork) -> Recipe:
         """Return how to train: the recipe that was given, or the usual one for so many epochs.
 
@@ -129,6 +138,17 @@ def source_of(data: DataSource | str | None) -> DataSource | None:
     from dtp_edge.training import load_data
 
     return load_data(data)
+
+
+def aim_of(objective: Objective | str | None, data: DataSource | None) -> Objective | None:
+    """Return the objective itself; None without data. Raises `InputError` where one has nothing to learn."""
+    if data is None:
+        if objective is not None:
+            raise InputError("an objective needs data", where="objective", hint="Give data too.")
+        return None
+    from dtp_edge.training.objectives.registry import objective_of
+
+    return objective_of(objective, data)
 
 
 def inputs_of(calibrate: Any) -> Any:

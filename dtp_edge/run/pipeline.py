@@ -27,7 +27,7 @@ from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
 from dtp_edge.run.further_formats import wanted_formats
 from dtp_edge.run.inputs import ExampleInputs, example_arguments
-from dtp_edge.run.options import NOBODY, Listener, Options, inputs_of, source_of
+from dtp_edge.run.options import NOBODY, Listener, Options, aim_of, inputs_of, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.result import PruneResult
@@ -35,7 +35,7 @@ from dtp_edge.run.task import Task
 from dtp_edge.transport import Budget, initial_scores
 
 if TYPE_CHECKING:
-    from dtp_edge.training import DataSource, Recipe
+    from dtp_edge.training import DataSource, Objective, Recipe
 
 __all__ = ["finish", "prune", "prune_for_device", "prune_task", "seeded"]
 
@@ -47,6 +47,7 @@ def prune_for_device(
     device: str | Path | Profile = "host",
     budget: Budget,
     data: DataSource | str | None = None,
+    objective: Objective | str | None = None,
     calibrate: DataSource | str | Iterable[Any] | None = None,
     images: int = 512,
     recipe: Recipe | None = None,
@@ -74,6 +75,8 @@ def prune_for_device(
     - `budget`: see `Budget`; every part of it must hold.
     - `data`: a `training.DataSource` or its spec ("digits", "cifar10:DIR", ...). Without data the run is
       one-shot: scores from the weights, no training.
+    - `objective`: what is trained for: an object of a subclass of `training.Objective`, a name, or
+      "FILE.py:NAME"; None: the data's own.
     - `calibrate`: inputs without labels, to prune by calibration alone: batches (tensors, tuples, dicts by
       keyword; what stands behind the inputs is left away), a `training.DataSource`, or a spec. `images`: how
       many samples of them are read. Not together with `data`.
@@ -93,10 +96,12 @@ def prune_for_device(
     **Raises:** `UnsupportedError` (cannot be traced), `InputError`, `BudgetError` (before any training),
     `CheckError` (a proof failed; nothing that looks finished is left).
     """
+    source = source_of(data)
     options = Options(
         budget=budget,
         device=device,
-        data=source_of(data),
+        data=source,
+        objective=aim_of(objective, source),
         calibrate=inputs_of(calibrate),
         images=images,
         recipe=recipe,

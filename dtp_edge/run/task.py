@@ -123,6 +123,7 @@ class Task:
         steps: int,
         *,
         batches: Iterable[Any] | None = None,
+        loss: LossFunction | None = None,
         scores: np.ndarray | None = None,
         **options: Any,
     ) -> MaskLearner:
@@ -133,7 +134,7 @@ class Task:
         with the weights of then or of now: `run.judge.rewind` is called before the cut.
         `options` are those of `MaskLearner`.
         """
-        given = self.learner_arguments(steps, batches=batches, scores=scores)
+        given = self.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
         if given["judge"] is not None:
             given["judge"].rewinds = True
         return MaskLearner(**given, **options)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph import PrunableNetwork
+from dtp_edge.graph.leaves import batch_of
+from dtp_edge.run.fixed_sizes import as_traced, fits
 from dtp_edge.run.judge import rewind
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.outputs import first_process
@@ -25,10 +28,12 @@ from dtp_edge.training import (
     run_training,
 )
 from dtp_edge.training.distil import BlockDistillation
+from dtp_edge.training.feed import Feed
 from dtp_edge.training.phase import Progress
 from dtp_edge.transport import MaskLearner
+from dtp_edge.transport.batch_loss import Given
 
-SCORE_BATCHES, SCORE_BATCH_SIZE = 4, 64  # training images that Taylor scores start from
+SCORE_SAMPLES, SCORE_BATCH_SIZE = 256, 64  # training samples that Taylor scores start from
 
 
 def train_and_cut(task: Task, data: DataSource, options: Options, listener: Listener) -> Cut:
@@ -37,7 +42,8 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     **Raises:** `InputError` if data and network do not fit, `UnsupportedError` if the result could not be
     stored (before any training), `CheckError` if a proof fails.
     """
-    check_compatible(data, task.network.module, task.network.example_inputs)
+    options = replace(options, objective=options.aim())
+    check_compatible(data, task.network.module, task.network.example_inputs, options.aim())
     outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
@@ -48,11 +54,14 @@ def _train(
 ) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
     network, cuts, keeps, learners = task.network, [], [], []
+    recipe = options.schedule(network)
+    feed = Feed(options.aim(), network.module)
 
     def make_learner(steps: int) -> MaskLearner:
-        given: dict[str, Any] = {
-            "batches": itertools.islice(data.train.ordered(SCORE_BATCH_SIZE), SCORE_BATCHES)
-        }
+        batches = scoring_batches(network, data, feed, recipe.batch_size)
+        given: dict[str, Any] = {"batches": batches or None}
+        if feed.objective.labelled:
+            given["loss"] = feed.worth
         given |= {} if options.warm is None else options.warm.begin(task)
         learners.append(task.learner(steps, **given))
         return learners[-1]
@@ -63,8 +72,9 @@ def _train(
         cuts.append(cut_and_prove(network, keep)[0])
         return cuts[-1].module
 
-    def fit(dense: nn.Module, images: torch.Tensor) -> None:
-        refit(network, cuts[-1], dense.state_dict(), (images,), seed=options.seed)
+    def fit(dense: nn.Module, batches: list[tuple[Any, ...]]) -> None:
+        if found := as_traced(network, batches):
+            refit(network, cuts[-1], dense.state_dict(), found, seed=options.seed)
 
     def compare(teacher: nn.Module) -> BlockDistillation | None:
         compacted = cuts[-1]
@@ -74,7 +84,7 @@ def _train(
     outcome = run_training(
         network.module,
         data,
-        options.schedule(network),
+        recipe,
         make_learner=make_learner,
         mask_share=1.0 if options.warm is None else options.warm.mask_share,
         cut=cut,
@@ -85,6 +95,7 @@ def _train(
         resume=options.resume,
         seed=options.seed,
         shared=options.shared,
+        objective=feed.objective,
         identity={
             "device": task.cost.profile.name,
             "limits": dict(task.limits),
@@ -95,6 +106,16 @@ def _train(
         },
     )
     return outcome, cuts[-1], learners[-1].branch_rises()
+
+
+def scoring_batches(network: PrunableNetwork, data: DataSource, feed: Feed, batch_size: int) -> list[Given]:
+    """Return the training samples that channels and branches are scored on, of the sizes that were traced."""
+    size = min(SCORE_BATCH_SIZE, feed.objective.score_batch or batch_size)
+    if not network.dynamic_batch:
+        size = batch_of(network.example_inputs) or 1
+    batches = itertools.islice(data.train.ordered(size), max(1, SCORE_SAMPLES // size))
+    given = (Given(feed.arguments(b).args, b if feed.objective.labelled else None) for b in batches)
+    return [batch for batch in given if fits(network, batch.inputs)]
 
 
 def _progress(options: Options, listener: Listener) -> Progress | None:

@@ -110,7 +110,8 @@ class Common:
             export_dense(self.traced.network, shared)
         if options.data is None:
             return
-        check_compatible(options.data, module, self.traced.network.example_inputs)
+        aim = options.aim()
+        check_compatible(options.data, module, self.traced.network.example_inputs, aim)
         for name in self.grid.recipes:
             recipe = self.grid.recipe(
                 Cell("", "", 0, options.budget, name, length=length), options.schedule(self.traced.network)
@@ -121,7 +122,7 @@ class Common:
             with seeded(options.seed), as_in_a_plain_process(module):
                 train_shared(
                     module, options.data, recipe, shared, weights=self.traced.sha256,
-                    progress=listener.progress, seed=options.seed,
+                    progress=listener.progress, seed=options.seed, objective=aim,
                 )  # fmt: skip
 
     def run(self, cell: Cell, *, deadline: float | None = None, also: Any = None) -> Outcome:

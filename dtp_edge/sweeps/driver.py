@@ -21,7 +21,7 @@ from dtp_edge.measure import load_profile
 from dtp_edge.profiles import Profile
 from dtp_edge.report import SWEEP_JSON
 from dtp_edge.run.inputs import ExampleInputs
-from dtp_edge.run.options import Listener, Options, source_of
+from dtp_edge.run.options import Listener, Options, aim_of, source_of
 from dtp_edge.run.outputs import refuse_finished
 from dtp_edge.sweeps.cell_folder import cell_folder, forget_progress
 from dtp_edge.sweeps.common import Common, Maker, Subject, profile_path
@@ -33,7 +33,7 @@ from dtp_edge.sweeps.sweep_result import SweepResult
 from dtp_edge.transport import Budget
 
 if TYPE_CHECKING:
-    from dtp_edge.training import DataSource, Recipe
+    from dtp_edge.training import DataSource, Objective, Recipe
 
 __all__ = ["How", "plan_sweep", "run_sweep", "sweep"]
 
@@ -71,6 +71,7 @@ def sweep(
     out: str | Path,
     recipes: Mapping[str, Mapping[str, Any]] | None = None,
     data: DataSource | str | None = None,
+    objective: Objective | str | None = None,
     recipe: Recipe | None = None,
     epochs: int | None = None,
     seed: int = 0,
@@ -105,9 +106,11 @@ def sweep(
     """
     profiles = [load_profile(device) for device in devices]
     grid = Grid(tuple(p.name for p in profiles), tuple(budgets), dict(recipes or {USUAL: {}}))
+    source = source_of(data)
     options = Options(
         budget=budgets[0],
-        data=source_of(data),
+        data=source,
+        objective=aim_of(objective, source),
         recipe=recipe,
         epochs=epochs,
         seed=seed,

@@ -12,6 +12,10 @@ from dtp_edge.training.logs import Several as Several
 from dtp_edge.training.logs import TensorBoardLog as TensorBoardLog
 from dtp_edge.training.logs import read_csv as read_csv
 from dtp_edge.training.logs import write_csv as write_csv
+from dtp_edge.training.objectives.base import Headline as Headline
+from dtp_edge.training.objectives.base import Inputs as Inputs
+from dtp_edge.training.objectives.base import Metric as Metric
+from dtp_edge.training.objectives.base import Objective as Objective
 from dtp_edge.training.phase import Progress as Progress
 from dtp_edge.training.phase import Session as Session
 from dtp_edge.training.recalibrate import recalibrate as recalibrate

@@ -39,7 +39,7 @@ class PhaseState:
     done: bool
     tensors: dict[str, Tensor]
     rows: list[dict[str, Any]] = field(default_factory=list)
-    best: float = -1.0
+    best: float | None = None
     seconds: float = 0.0
     scalars: dict[str, Any] = field(default_factory=dict)
     good: int = 0

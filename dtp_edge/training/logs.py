@@ -12,7 +12,10 @@ from dtp_edge.errors import InputError
 from dtp_edge.files import write_text
 from dtp_edge.training.phase import Progress, Row
 
-_FIRST = ("phase", "step", "loss", "accuracy", "holdout_accuracy", "learning_rate", "softness", "budget_used")
+_FIRST = (
+    "phase", "step", "loss", "accuracy", "holdout_accuracy", "holdout_metric", "learning_rate", "softness",
+    "budget_used",
+)  # fmt: skip
 _RENAMED = {"hardness": "softness", "kept": "mean_mask"}  # since 0.2
 
 

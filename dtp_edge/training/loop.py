@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,13 @@ from dtp_edge.errors import DtpEdgeError, InputError, Interrupted
 from dtp_edge.training.checkpoint import PhaseState
 from dtp_edge.training.data.source import Batch, _mix, batches_per_epoch
 from dtp_edge.training.ema import Average
-from dtp_edge.training.evaluate import class_logits, evaluate
-from dtp_edge.training.layout import arrange_weights, arranged
+from dtp_edge.training.evaluate import evaluate
+from dtp_edge.training.feed import line_of
+from dtp_edge.training.layout import arrange_weights
 from dtp_edge.training.loss import training_loss
+from dtp_edge.training.objectives import nests
 from dtp_edge.training.optimizer import make_optimizer
-from dtp_edge.training.phase import Phase, Row, Session
+from dtp_edge.training.phase import Phase, Row, Session, held_out
 from dtp_edge.training.recovery import Parts, Recovery, named
 from dtp_edge.training.runtime import move
 from dtp_edge.training.subnormals import flushed
@@ -62,13 +65,17 @@ class _Loop:
 
     def __init__(self, phase: Phase, session: Session) -> None:
         self.phase, self.session, self.recipe = phase, session, session.recipe
-        self.step, self.rows, self.best_accuracy, self.seconds = 0, [], -1.0, 0.0
+        self.feed, self.objective = session.feed, session.feed.objective
+        self.step, self.rows, self.seconds = 0, [], 0.0
+        self.best_accuracy: float | None = None
         self.best: dict[str, Tensor] = {}
         runtime = session.runtime
         self.store = session.store_of(phase.name)
         move(phase.module, runtime.device)
         arrange_weights(phase.module, self.recipe.channels_last, runtime.device)
-        self.teacher = phase.teacher if phase.blocks is None else phase.blocks.teacher
+        self.teacher = phase.teacher
+        if phase.blocks is not None and session.feed.host is None:
+            self.teacher = phase.blocks.teacher
         if self.teacher is not None:
             move(self.teacher, runtime.device).eval()
         optimizer = make_optimizer(
@@ -87,10 +94,12 @@ class _Loop:
         if self.step == 0 and self.phase.keep_best:
             self._score()  # a phase that does harm leaves what it began with
         self._score_if_due()
+        agreed = self.session.runtime.agreed
         while self.step < self.phase.steps:
-            for x, y in self._rest_of_epoch():
-                row = self._train_step(x, y)
-                if row is None or (self._at_epoch_end() and not self._agreed(self.recovery.healthy())):
+            for batch in self._rest_of_epoch():
+                row = self._train_step(batch)
+                sound = row is not None and (not self._at_epoch_end() or agreed(self.recovery.healthy()))
+                if row is None or not sound:
                     self._go_back()
                     break
                 self._note(row)
@@ -98,14 +107,14 @@ class _Loop:
         self.session.runtime.agree(self.phase.module)
         self.save(done=True)
 
-    def _train_step(self, x: Tensor, y: Tensor) -> Row | None:
+    def _train_step(self, batch: Batch) -> Row | None:
         """The step's numbers; None if the loss or a score is not finite, and then nothing was counted."""
         phase, recipe, runtime = self.phase, self.recipe, self.session.runtime
         factor = recipe.rate(self.step, phase.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * (factor if group["scheduled"] else 1.0) * self.recovery.rate
-        total, right = self._gradients(x, y)
-        if not self._agreed(math.isfinite(total)):
+        total, quick = self._gradients(batch)
+        if not self.session.runtime.agreed(math.isfinite(total)):
             return None
         if recipe.gradient_clip is not None:
             runtime.clip(self.wrapped, recipe.gradient_clip)
@@ -114,7 +123,9 @@ class _Loop:
         if not all(bool(torch.isfinite(scores).all()) for scores in phase.scores):
             return None  # the same in every process: gradients were exchanged
         self.step += 1
-        row: Row = {"phase": phase.name, "step": self.step, "loss": total, "accuracy": right / len(y)}
+        row: Row = {"phase": phase.name, "step": self.step, "loss": total}
+        if quick is not None:
+            row["accuracy"] = quick
         row["learning_rate"] = factor * phase.learning_rate * self.recovery.rate
         if phase.after_step is not None:
             row.update(phase.after_step())
@@ -122,25 +133,26 @@ class _Loop:
             self.average.update(phase.module)
         return row
 
-    def _gradients(self, x: Tensor, y: Tensor) -> tuple[float, int]:
-        """Backward through a batch in parts; its mean loss, and how many of it are classified right."""
-        recipe, runtime = self.recipe, self.session.runtime
-        x, y = arranged(x.to(runtime.device), recipe.channels_last), y.to(runtime.device)
-        parts = list(zip(x.chunk(recipe.accumulate), y.chunk(recipe.accumulate), strict=True))
-        total, right = 0.0, 0
-        for i, (xs, ys) in enumerate(parts):
+    def _gradients(self, batch: Batch) -> tuple[float, float | None]:
+        """Backward through a batch in parts; its mean loss, and its headline where that is had in passing."""
+        recipe, runtime, objective = self.recipe, self.session.runtime, self.objective
+        batch = nests.moved(batch, runtime.device)
+        parts, size = objective.parts(batch, recipe.accumulate), objective.size(batch)
+        total, seen = 0.0, []
+        for i, part in enumerate(parts):
             with runtime.no_sync(self.wrapped, skip=i < len(parts) - 1):
                 with runtime.autocast():
-                    logits, teacher = class_logits(self.wrapped(xs)), self._teacher_logits(xs)
-                loss = training_loss(logits, ys, teacher, recipe)
+                    outputs, teacher = self.feed.run(self.wrapped, part), self._teacher_outputs(part)
+                loss = training_loss(outputs, part, teacher, recipe, self.feed)
                 apart = self.phase.blocks.loss() if self.phase.blocks is not None else None
                 if apart is not None:
                     loss = loss + (recipe.block_distill or 0.0) * apart
-                loss = loss * (len(ys) / len(y))
+                loss = loss * (objective.size(part) / size)
                 runtime.backward(loss)
             total += float(loss.detach())
-            right += int((logits.detach().argmax(1) == ys).sum())
-        return total, right
+            seen.append(objective.quick(outputs, part))
+        known = [value for value in seen if value is not None]
+        return total, sum(known) / size if len(known) == len(parts) else None
 
     def _note(self, row: Row) -> None:
         """What follows a good step: curve, good state and score at an epoch's end, progress, checkpoint."""
@@ -161,42 +173,32 @@ class _Loop:
             self.save(done=False)
             self._saved = time.monotonic()
 
-    def _agreed(self, fine: bool) -> bool:
-        """Whether all is fine in every process."""
-        runtime = self.session.runtime
-        return fine if runtime.world == 1 else float(runtime.sum(torch.tensor([float(not fine)]))) == 0.0
-
     def _go_back(self) -> None:
         """Put the last good state back, with half the learning rate: all processes do so at the same step."""
         self.optimizer.zero_grad()
         step, backs = self.step, len(self.recovery.backs)
         found = self.recovery.go_back(step)
         if found is None:
-            rate = f"{self._top_rate(backs):.2g}"
+            rate = f"{self.phase.learning_rate * self.recovery.rate:.2g}"
             tried = f", gone back {backs} times and with the learning rate halved to {rate}" if backs else ""
             raise InputError(
                 f"the loss is no longer finite in phase {self.phase.name} at step {step}{tried}",
-                hint="Lower the learning rate, or check the data for broken images.",
+                where=line_of(type(self.objective).loss) if step == 0 else None,
+                hint="Lower the learning rate, or check the data for broken samples.",
             )
         self.step, self.rows = found, [row for row in self.rows if row["step"] <= found]
         self.save(done=False)
 
-    def _top_rate(self, backs: int) -> float:
-        return self.phase.learning_rate * 0.5**backs
-
     def warnings(self) -> list[str]:
         """A sentence for every time that the phase went back."""
-        return [
-            f"Training diverged in phase {self.phase.name} at step {step}: it went back to step {to} and on "
-            f"with half the learning rate ({self._top_rate(i + 1):.2g})."
-            for i, (step, to) in enumerate(self.recovery.backs)
-        ]
+        return self.recovery.told(self.phase.name, self.phase.learning_rate)
 
-    def _teacher_logits(self, x: Tensor) -> Tensor | None:
-        if self.teacher is None or (self.recipe.distill == 0 and self.phase.blocks is None):
+    def _teacher_outputs(self, batch: Batch) -> Any:
+        wanted = self.recipe.distill or self.phase.blocks is not None or not self.objective.labelled
+        if self.teacher is None or not wanted:
             return None
         with torch.no_grad():
-            return class_logits(self.teacher(x))
+            return self.feed.run(self.teacher, batch)
 
     def _rest_of_epoch(self) -> Iterator[Batch]:
         """The batches from `self.step` to the end of its epoch, or of the phase."""
@@ -227,15 +229,19 @@ class _Loop:
         """Score at the end of an epoch, unless the last row says that it was done before."""
         if not self.rows or self.rows[-1]["step"] != self.step or not self._at_epoch_end():
             return
-        if "holdout_accuracy" not in self.rows[-1]:
-            self.rows[-1]["holdout_accuracy"] = self._score()
+        key = held_out(self.objective)
+        if key not in self.rows[-1]:
+            self.rows[-1][key] = self._score()
 
     def _score(self) -> float:
         module, runtime = self.phase.module, self.session.runtime
         with self.average.swapped_in(module) if self.average else nullcontext():
             runtime.agree(module)
-            accuracy = evaluate(module, self.session.data.holdout, runtime=runtime)
-            if self.phase.keep_best and accuracy >= self.best_accuracy:
+            accuracy = evaluate(
+                module, self.session.data.holdout, self.session.score_batch, runtime, self.feed,
+                self.session.judge,
+            )  # fmt: skip
+            if self.phase.keep_best and self.objective.headline.better(accuracy, self.best_accuracy):
                 self.best_accuracy = accuracy
                 self.best = {k: t.detach().clone() for k, t in module.state_dict().items()}
         return accuracy

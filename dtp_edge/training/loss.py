@@ -1,28 +1,39 @@
-"""The loss: labels, and the dense network's logits (Hinton et al. 2015)."""
+"""The loss: the objective's own, and how far the outputs are from the dense network's."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import Any
+
 from torch import Tensor
 
+from dtp_edge.training.feed import Feed
+from dtp_edge.training.objectives import nests
+from dtp_edge.training.objectives.classification import Classification
 from dtp_edge.training.recipe import Recipe
 
 
-def training_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, recipe: Recipe) -> Tensor:
-    """(1 - a) cross entropy + a T² KL(teacher ‖ student), both softened by T; `[B, classes]` -> scalar.
+def training_loss(outputs: Any, batch: Any, teacher: Any, recipe: Recipe, feed: Feed | None = None) -> Tensor:
+    """Return (1 - a) loss + a distance from the dense network's outputs `teacher`, a scalar in float32.
 
-    T² keeps the second term's gradient at the size of the first's, whatever T. Computed in float32, also
-    from logits of lower precision.
+    Computed in float32, also from outputs of lower precision. Without labels it is what the objective makes
+    of both outputs. Without a `feed`, `batch` holds the labels of a classifier.
     """
-    logits = logits.float()
-    hard = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    if teacher_logits is None or recipe.distill == 0:
+    if feed is None:
+        objective = Classification()
+        objective.label_smoothing = recipe.label_smoothing
+        feed, batch = Feed(objective), (None, batch)
+    objective = feed.objective
+    outputs, teacher = nests.in_float32(outputs), nests.in_float32(teacher)
+    if not objective.labelled:
+        return feed.loss(outputs, teacher)
+    hard = feed.loss(outputs, batch)
+    if teacher is None or recipe.distill == 0:
         return hard
-    t = recipe.temperature
-    soft = F.kl_div(
-        F.log_softmax(logits / t, 1),
-        F.log_softmax(teacher_logits.float() / t, 1),
-        log_target=True,
-        reduction="batchmean",
-    )
-    return (1 - recipe.distill) * hard + recipe.distill * t * t * soft
+    soft = distance(objective, outputs, teacher, recipe.temperature)
+    return hard if soft is None else (1 - recipe.distill) * hard + recipe.distill * soft
+
+
+def distance(objective: Any, outputs: Any, teacher: Any, temperature: float) -> Tensor | None:
+    """Return how far outputs are from the dense network's, as the objective says; None: nothing compares."""
+    ours, theirs = objective.distilled(outputs), objective.distilled(teacher)
+    return None if ours is None or theirs is None else objective.distance(ours, theirs, temperature)

@@ -11,11 +11,19 @@ from torch import nn
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource, batches_per_epoch
 from dtp_edge.training.distil import BlockDistillation
+from dtp_edge.training.feed import Feed
+from dtp_edge.training.objectives.base import Objective
+from dtp_edge.training.objectives.classification import Classification
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime
 from dtp_edge.training.shared import Shared
 
 Row = dict[str, Any]
+
+
+def held_out(objective: Objective) -> str:
+    """Return under which name a row has the headline on the hold-out."""
+    return "holdout_accuracy" if isinstance(objective, Classification) else "holdout_metric"
 
 
 class Progress(Protocol):
@@ -26,7 +34,10 @@ class Progress(Protocol):
 
 @dataclass
 class Session:
-    """What the phases of one run share; `shared` holds those that several runs have in common."""
+    """What the phases of one run share; `shared` holds those that several runs have in common.
+
+    `feed` is the objective at work; without labels `judge`, the dense network, is what scores compare with.
+    """
 
     data: DataSource
     recipe: Recipe
@@ -38,11 +49,18 @@ class Session:
     curves: list[Row] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     shared: Shared | None = None
+    feed: Feed = field(default_factory=Feed)
+    judge: nn.Module | None = None
 
     def store_of(self, phase: str) -> Store | None:
         """Return where a phase's state is kept: among the shared ones, or in the run's own folder."""
         common = None if self.shared is None else self.shared.stores.get(phase)
         return self.store if common is None else common
+
+    @property
+    def score_batch(self) -> int:
+        """How many samples are scored at once."""
+        return self.feed.objective.score_batch or self.recipe.batch_size
 
     def steps(self, epochs: float) -> int:
         return self.recipe.steps(epochs, batches_per_epoch(len(self.data.train), self.recipe.batch_size))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dtp_edge.graph import mode_of
 from dtp_edge.training.data.source import DataSource
+from dtp_edge.training.feed import Feed
 
 _NORM = torch.ops.aten.batch_norm.default
 _NAMES = [a.name for a in _NORM._schema.arguments]  # none has a default: all are positional
@@ -20,7 +22,12 @@ _MEAN, _TRAINING = _NAMES.index("running_mean"), _NAMES.index("training")
 
 @torch.no_grad()
 def recalibrate(
-    module: nn.Module, data: DataSource, batches: int, batch_size: int = 128, seed: int = 0
+    module: nn.Module,
+    data: DataSource,
+    batches: int,
+    batch_size: int = 128,
+    seed: int = 0,
+    feed: Feed | None = None,
 ) -> int:
     """Replace batch norm's running statistics by plain averages over some training batches.
 
@@ -30,54 +37,60 @@ def recalibrate(
     if batches < 1:
         return 0
     shuffled = data.train.shuffled(batch_size, seed=seed, epoch=0)
-    return renew(module, (x for x, _ in itertools.islice(shuffled, batches)))
+    return renew(module, itertools.islice(shuffled, batches), Feed() if feed is None else feed)
 
 
 @torch.no_grad()
-def renew(module: nn.Module, images: Iterable[Tensor]) -> int:
+def renew(module: nn.Module, batches: Iterable[Any], feed: Feed) -> int:
     """Replace batch norm's running statistics by plain averages over batches; return how many were."""
-    if isinstance(module, fx.GraphModule):
-        return _renew_graph(module, images)
-    return _renew_module(module, images)
-
-
-def _renew_module(module: nn.Module, images: Iterable[Tensor]) -> int:
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    if not norms:
+    walks = [_Walk(m) for m in module.modules() if isinstance(m, fx.GraphModule) and _means(m)]
+    if not norms and not walks:
         return 0
     momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches since the reset
     device = next(module.parameters()).device
-    with mode_of(module, training=True):
+    with mode_of(module, training=True), _walking(walks):
         for part in module.modules():
             if isinstance(part, nn.modules.dropout._DropoutNd):
                 part.eval()  # the statistics are those of inference
-        for x in images:
-            module(x.to(device))
+        for i, batch in enumerate(batches):
+            for walk in walks:
+                walk.momentum = 1 / (i + 1)  # the first batch replaces what was there; then a plain average
+            feed.run(module, batch, device)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    return len(norms)
+    return len(norms) + sum(len(_means(walk.graph_module)) for walk in walks)
 
 
-def _renew_graph(module: fx.GraphModule, images: Iterable[Tensor]) -> int:
+def _means(module: fx.GraphModule) -> set[str]:
     read = [node.args[_MEAN] for node in module.graph.nodes if node.target is _NORM]
-    means = {mean.target for mean in read if isinstance(mean, fx.Node)}
-    if not means:
-        return 0
-    walk, device = _Walk(module), next(module.parameters()).device
-    with mode_of(module, training=False):
-        for i, x in enumerate(images):
-            walk.momentum = 1 / (i + 1)  # the first batch replaces what was there; then a plain average
-            walk.run(x.to(device))
-    return len(means)
+    return {str(mean.target) for mean in read if isinstance(mean, fx.Node)}
+
+
+@contextmanager
+def _walking(walks: list[_Walk]) -> Iterator[None]:
+    """Inside, the graphs run operator by operator, in evaluation but for their batch norms."""
+    for walk in walks:
+        walk.graph_module.eval()
+        walk.graph_module.forward = walk.run
+    try:
+        yield
+    finally:
+        for walk in walks:
+            vars(walk.graph_module).pop("forward", None)
 
 
 class _Walk(fx.Interpreter):
     """Runs a graph in evaluation, its batch norms with running statistics in training."""
 
     momentum = 1.0
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.graph_module = module
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is _NORM and isinstance(args[_MEAN], Tensor):

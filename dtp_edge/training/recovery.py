@@ -63,6 +63,14 @@ class Recovery:
         """What learning rates are multiplied by."""
         return 0.5 ** len(self.backs)
 
+    def told(self, phase: str, learning_rate: float) -> list[str]:
+        """A sentence for every time that the phase went back."""
+        return [
+            f"Training diverged in phase {phase} at step {step}: it went back to step {to} and on "
+            f"with half the learning rate ({learning_rate * 0.5 ** (i + 1):.2g})."
+            for i, (step, to) in enumerate(self.backs)
+        ]
+
     def healthy(self) -> bool:
         """Whether all that was finite in the module when the phase began still is."""
         return self._finite <= _finite_names(self.parts.module)

@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.training.distil import BlockDistillation
-from dtp_edge.training.evaluate import evaluate
+from dtp_edge.training.feed import Feed, telling
+from dtp_edge.training.host import Host
 from dtp_edge.training.loop import run_phase
+from dtp_edge.training.objectives import nests
+from dtp_edge.training.objectives.base import Objective
+from dtp_edge.training.objectives.classification import Classification
+from dtp_edge.training.objectives.registry import objective_of
+from dtp_edge.training.outcome import TrainingOutcome as TrainingOutcome
+from dtp_edge.training.outcome import score_all
 from dtp_edge.training.phase import Phase, Progress, Row, Session
 from dtp_edge.training.recalibrate import recalibrate
 from dtp_edge.training.recipe import Recipe
+from dtp_edge.training.rehearsal import rehearse
 from dtp_edge.training.runtime import Runtime, move
+from dtp_edge.training.samples import refit_batches
 from dtp_edge.training.shared import PHASES, Shared
-
-_REFIT_PIXELS = 2**22  # 83 images of 224 x 224
-
-
-@dataclass
-class TrainingOutcome:
-    """What training leaves behind.
-
-    `accuracy` holds shares of the test set, 0..1: `base`, `at_cut` (compact, not yet fine-tuned), `pruned`,
-    `control` (dense, trained as long; None if it was not asked for), and `n_test`. `holdout_accuracy` holds
-    the same of the hold-out, which chose. `curves` has a row a step, `seconds` the time of each phase,
-    `warnings` a sentence for what a person should know.
-    """
-
-    keep: np.ndarray
-    module: nn.Module
-    control: nn.Module | None
-    accuracy: dict[str, float | int | None]
-    holdout_accuracy: dict[str, float]
-    curves: list[Row]
-    seconds: dict[str, float]
-    recipe: dict[str, Any]
-    warnings: list[str]
 
 
 def open_session(
@@ -61,15 +45,25 @@ def open_session(
     checkpoint_seconds: float = 30.0,
     shared: Path | None = None,
     write_shared: bool = False,
+    objective: Objective | None = None,
+    network: nn.Module | None = None,
+    host: Host | None = None,
 ) -> Session:
     """Start the processes' runtime and open the checkpoint folder.
 
     `identity` (JSON values: network, budget, device) is stored and compared on resume; of it, `weights` names
-    the network that the phases in the folder `shared` begin with.
+    the network that the phases in the folder `shared` begin with. `objective` None is the data's own;
+    `network` is what is called with its inputs, or the part of `host` that is trained and pruned.
     """
     runtime = Runtime(recipe)
     recipe = replace(recipe, mixed_precision=runtime.precision)
-    known = {"data": data.name, "train": len(data.train)}
+    objective = objective_of(objective, data)
+    with telling("begin", objective):
+        objective.begin(network if host is None else host.whole, recipe)
+    feed = Feed(objective, network, host, recipe.channels_last)
+    known: dict[str, Any] = {"data": data.name, "train": len(data.train)}
+    if not isinstance(objective, Classification):
+        known["objective"] = {"name": objective.name or type(objective).__name__, **objective.settings()}
     run = {"recipe": recipe.to_json(), **known, **(identity or {})}
     common = None
     if shared is not None:
@@ -79,7 +73,7 @@ def open_session(
     if checkpoint_dir is not None:
         store = Store(Path(checkpoint_dir), run, resume, write=runtime.main)
         runtime.wait()
-    return Session(data, recipe, runtime, progress, store, checkpoint_seconds, shared=common)
+    return Session(data, recipe, runtime, progress, store, checkpoint_seconds, shared=common, feed=feed)
 
 
 def train_base(module: nn.Module, session: Session) -> list[Row]:
@@ -89,10 +83,12 @@ def train_base(module: nn.Module, session: Session) -> list[Row]:
     return run_phase(Phase("base", module, steps, recipe.base_learning_rate, keep_best=True), session)
 
 
-def learn_masks(learner: Any, session: Session, teacher: nn.Module | None) -> list[Row]:
+def learn_masks(
+    learner: Any, session: Session, teacher: nn.Module | None, whole: nn.Module | None = None
+) -> list[Row]:
     """Learn weights and scores together for the learner's `total_steps`; it is a `transport.MaskLearner`.
 
-    Its plan is stepped once a batch, after the optimiser.
+    Its plan is stepped once a batch, after the optimiser. `whole` is the larger network that it stands in.
     """
     recipe = session.recipe
 
@@ -103,7 +99,7 @@ def learn_masks(learner: Any, session: Session, teacher: nn.Module | None) -> li
     rate = recipe.score_learning_rate
     phase = Phase(
         "masks",
-        learner,
+        learner if whole is None else whole,
         learner.total_steps,
         recipe.mask_learning_rate,
         teacher,
@@ -138,7 +134,7 @@ def run_training(
     *,
     make_learner: Callable[[int], Any],
     cut: Callable[[np.ndarray], nn.Module],
-    refit: Callable[[nn.Module, Tensor], Any] | None = None,
+    refit: Callable[[nn.Module, list[tuple[Any, ...]]], Any] | None = None,
     compare: Callable[[nn.Module], BlockDistillation | None] | None = None,
     progress: Progress | None = None,
     checkpoint_dir: Path | None = None,
@@ -149,15 +145,19 @@ def run_training(
     checkpoint_seconds: float = 30.0,
     shared: Path | None = None,
     mask_share: float = 1.0,
+    objective: Objective | None = None,
+    host: Host | None = None,
 ) -> TrainingOutcome:
     """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
 
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
-    `cut(keep)` returns the compact network; `refit(base, images)` may then fit it to the base's outputs,
-    and `compare(teacher)` say which outputs of its blocks are compared with those of the dense teacher.
-    The dense `control` starts from the same base and gets the same number of steps with the same loss.
+    `cut(keep)` returns the compact network; `refit(base, batches)` may then fit it to the base's outputs on
+    batches of its arguments, and `compare(teacher)` say which outputs of its blocks are compared with those
+    of the dense teacher. The dense `control` starts from the same base and gets the same number of steps with
+    the same loss; without labels there is none, for the base is all that it could be.
     The test set is read once, at the end. `seed` takes precedence over the recipe's. Base and control are
     taken from `shared` where `train_shared` left them; a warm start takes `mask_share` of the mask steps.
+    With a `host`, `model` is the part of it that is pruned, and the whole is trained and scored.
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     session = open_session(
@@ -169,31 +169,45 @@ def run_training(
         identity=identity,
         checkpoint_seconds=checkpoint_seconds,
         shared=shared,
+        objective=objective,
+        network=model,
+        host=host,
     )
-    recipe = session.recipe
-    base, teacher = _base_and_teacher(model, session)
+    recipe, around = session.recipe, _alone if host is None else host.around
+    rehearse(around(model), session)
+    base, teacher = _base_and_teacher(around(model), session)
 
     learner = make_learner(max(1, round(mask_share * _mask_steps(session))))
-    learn_masks(learner, session, teacher)
+    learn_masks(learner, session, teacher, around(learner))
     keep = learner.harden()
 
     compact = move(cut(keep), session.runtime.device)
-    if refit is not None:
-        _fit_to(base, refit, session)
-    recalibrate(compact, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed)
-    at_cut = copy.deepcopy(compact)
-    wanted = compare is not None and teacher is not None and bool(recipe.block_distill)
-    fine_tune(compact, session, teacher, blocks=compare(teacher) if wanted else None)  # type: ignore[misc]
+    if refit is not None and (batches := refit_batches(data, recipe, session.feed, base)):
+        batches = [nests.moved(batch, session.runtime.device) for batch in batches]
+        refit(base if host is None else host.inside(base), batches)
+    whole = around(compact)
+    recalibrate(whole, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, session.feed)
+    at_cut = copy.deepcopy(whole)
+    blocks = None
+    if compare is not None and teacher is not None and recipe.block_distill:
+        blocks = compare(teacher if host is None else host.inside(teacher))
+        if blocks is not None and host is not None:
+            host.around(blocks.teacher, teacher)
+    fine_tune(whole, session, teacher, blocks=blocks)
 
-    dense = _control(base, teacher, session) if control else None
-    networks = {"base": base, "at_cut": at_cut, "pruned": compact, "control": dense}
-    accuracy, holdout = _score_all(networks, session)
-    for network in (compact, model, *([] if dense is None else [dense])):
+    dense = _control(base, teacher, session) if control and session.feed.objective.labelled else None
+    networks = {"base": base, "at_cut": at_cut, "pruned": whole, "control": dense}
+    scores = score_all(networks, session)
+    for network in (whole, model, *([] if dense is None else [dense])):
         move(network, "cpu").eval()
     return TrainingOutcome(
-        keep, compact, dense, accuracy, holdout, session.curves, session.seconds, recipe.to_json(),
-        session.warnings,
+        keep, compact, dense, scores.test, scores.holdout, session.curves, session.seconds, recipe.to_json(),
+        session.warnings, scores.intervals, None if host is None else whole, session.feed.objective,
     )  # fmt: skip
+
+
+def _alone(part: nn.Module) -> nn.Module:
+    return part
 
 
 def train_shared(
@@ -205,6 +219,7 @@ def train_shared(
     weights: str,
     progress: Progress | None = None,
     seed: int | None = None,
+    objective: Objective | None = None,
 ) -> None:
     """Train and score in `folder` what runs on these `weights` share: base and control.
 
@@ -213,26 +228,37 @@ def train_shared(
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     session = open_session(
-        data, recipe, progress=progress, identity={"weights": weights}, shared=folder, write_shared=True
-    )
+        data, recipe, progress=progress, identity={"weights": weights}, shared=folder, write_shared=True,
+        objective=objective, network=model,
+    )  # fmt: skip
     shared = session.shared
     if shared is None or all(shared.scores(phase) for phase in PHASES):
         return
+    rehearse(model, session)
     base, teacher = _base_and_teacher(model, session)
     networks = {"base": base, "control": _control(base, teacher, session)}
-    test, holdout = _score_all(networks, session)
+    scores = score_all(networks, session)
     if shared.write:
         for phase in PHASES:
-            shared.note(phase, float(test[phase] or 0.0), holdout[phase])
+            shared.note(phase, float(scores.test[phase] or 0.0), scores.holdout[phase])
 
 
 def _base_and_teacher(model: nn.Module, session: Session) -> tuple[nn.Module, nn.Module | None]:
     """Train `model` in place where the recipe says so; return copies of it, the second one frozen."""
+    labelled = session.feed.objective.labelled
+    if session.recipe.base_epochs and not labelled:
+        raise InputError(
+            "without labels the dense network cannot be trained first",
+            where="base_epochs",
+            hint="Give trained weights and base_epochs=0, or an objective with labels.",
+        )
     if session.recipe.base_epochs:
         train_base(model, session)
     base = copy.deepcopy(model)
-    taught = session.recipe.distill or session.recipe.block_distill
-    return base, _frozen(copy.deepcopy(base)) if taught else None
+    taught = session.recipe.distill or session.recipe.block_distill or not labelled
+    teacher = _frozen(copy.deepcopy(base)) if taught else None
+    session.judge = None if labelled else teacher
+    return base, teacher
 
 
 def _control(base: nn.Module, teacher: nn.Module | None, session: Session) -> nn.Module:
@@ -250,50 +276,6 @@ def _mask_steps(session: Session) -> int:
             hint="Give mask_epochs above 0, or leave the data out for a one-shot run.",
         )
     return steps
-
-
-def _fit_to(base: nn.Module, refit: Callable[[nn.Module, Tensor], Any], session: Session) -> None:
-    images = refit_images(session.data, session.recipe)
-    if images is not None:
-        refit(base, images.to(session.runtime.device))
-
-
-def refit_images(data: DataSource, recipe: Recipe) -> Tensor | None:
-    """Training images that the compact network is fitted on, `[B, C, H, W]`, the same in every process.
-
-    One batch of at most `refit_images`, fewer of large ones so that their activations fit into memory.
-    """
-    count = min(recipe.refit_images, max(16, _REFIT_PIXELS // math.prod(data.input_shape[1:])))
-    if recipe.refit_images < 1:
-        return None
-    size = min(count, recipe.batch_size, len(data.train))
-    found: list[Tensor] = []
-    for x, _ in data.train.shuffled(size, seed=recipe.seed, epoch=0):
-        found.append(x)
-        if sum(map(len, found)) >= count:
-            break
-    return torch.cat(found)[:count]
-
-
-def _score_all(
-    networks: Mapping[str, nn.Module | None], session: Session
-) -> tuple[dict[str, float | int | None], dict[str, float]]:
-    """Test and hold-out accuracy of each network; those of shared phases as they were scored before."""
-    test: dict[str, float | int | None] = {}
-    holdout: dict[str, float] = {}
-    for name, network in networks.items():
-        if network is None:
-            test[name] = None
-            continue
-        known = None if session.shared is None else session.shared.scores(name)
-        if known is not None:
-            test[name], holdout[name] = known
-            continue
-        move(network, session.runtime.device)
-        test[name] = evaluate(network, session.data.test, runtime=session.runtime)
-        holdout[name] = evaluate(network, session.data.holdout, runtime=session.runtime)
-    test["n_test"] = len(session.data.test)
-    return test, holdout
 
 
 def _frozen(module: nn.Module) -> nn.Module:

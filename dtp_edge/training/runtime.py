@@ -101,6 +101,16 @@ class Runtime:
         assert isinstance(total, Tensor)
         return total.cpu().double()
 
+    def agreed(self, fine: bool) -> bool:
+        """Whether all is fine in every process."""
+        return fine if self.world == 1 else float(self.sum(torch.tensor([float(not fine)]))) == 0.0
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return what every process has for `value`, in their order; it is pickled."""
+        from accelerate.utils import gather_object
+
+        return list(gather_object([value]))
+
     def agree(self, module: nn.Module) -> None:
         """Give every process the same batch-norm statistics: the mean over all of them.
 

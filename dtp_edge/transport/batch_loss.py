@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-__all__ = ["LossFunction", "batch_loss", "on_device", "split_batch"]
+__all__ = ["Given", "LossFunction", "batch_loss", "on_device", "split_batch"]
 
 LossFunction = Callable[[Any, Any], Tensor]
 
 
+@dataclass(frozen=True)
+class Given:
+    """A batch of any form: the network's arguments in their order, and what the loss compares them with."""
+
+    inputs: tuple[Any, ...]
+    targets: Any = None
+
+
 def split_batch(batch: Any) -> tuple[tuple[Any, ...], Any]:
     """Return the inputs of a batch, and its targets or None."""
+    if isinstance(batch, Given):
+        return batch.inputs, batch.targets
     if isinstance(batch, (tuple, list)):
         return (batch[0],), batch[1] if len(batch) > 1 else None
     return (batch,), None
 
 
 def on_device(values: tuple[Any, ...], device: torch.device) -> tuple[Any, ...]:
-    return tuple(v.to(device) if isinstance(v, Tensor) else v for v in values)
+    return tree_map(lambda v: v.to(device) if hasattr(v, "to") else v, values)
 
 
 def batch_loss(output: Any, targets: Any, loss: LossFunction | None, before: Any = None) -> Tensor:

@@ -19,7 +19,9 @@ from dtp_edge.int8.quantise import is_quantized
 from dtp_edge.onnx import evaluate_onnx
 from dtp_edge.run import delivery as deliver
 from dtp_edge.run import facts as summary
+from dtp_edge.run import quantised
 from dtp_edge.training import DataSource, Recipe, load_data
+from dtp_edge.training.objectives.classification import Classification
 
 INT8_DEVICE = "stm32h747-cubeai-int8"
 
@@ -124,12 +126,15 @@ def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monke
         return SimpleNamespace(method="entropy", tried=[])
 
     accuracies = {"model.onnx": 0.9, "model.int8.onnx": 0.8}
-    monkeypatch.setattr(deliver, "quantize_onnx", quantise)
-    monkeypatch.setattr(deliver, "evaluate_onnx", lambda path, loader: accuracies[path.name])
-    found = deliver._quantise(tmp_path / "model.onnx", data, "entropy")
+    monkeypatch.setattr(quantised, "quantize_onnx", quantise)
+    monkeypatch.setattr(quantised, "evaluate_onnx", lambda path, loader: accuracies[path.name])
+    cut = SimpleNamespace(task=SimpleNamespace(network=SimpleNamespace(module=None)))
+    found = quantised.quantise(cut, tmp_path / "model.onnx", data, Classification(), "entropy")  # type: ignore[arg-type]
     assert seen == {"source": "model.onnx", "samples": 256, "method": "entropy"}
     assert (found["accuracy"], found["fp32_accuracy"]) == (0.8, 0.9)
-    cut = SimpleNamespace(training=SimpleNamespace(accuracy={"pruned": 0.9}))
+    cut = SimpleNamespace(
+        training=SimpleNamespace(accuracy={"pruned": 0.9}, intervals={}, objective=Classification())
+    )
     reported = summary._accuracy(deliver.Delivered(cut, (), int8=found))  # type: ignore[arg-type]
     assert reported is not None
     assert (reported["pruned"], reported["int8"]) == (0.9, 0.8)

@@ -278,20 +278,19 @@ def test_the_cut_network_is_fitted_before_it_is_scored_and_tuned() -> None:
     """`refit` gets the base (not what the masks left) and training images; at the cut it has been applied."""
     from helpers.small_training import small_run
 
-    seen: list[tuple[nn.Module, torch.Tensor]] = []
+    seen: list[tuple[nn.Module, list[tuple[torch.Tensor]]]] = []
 
-    def fit(dense: nn.Module, images: torch.Tensor) -> None:
-        seen.append((dense, images))
+    def fit(dense: nn.Module, batches: list[tuple[torch.Tensor]]) -> None:
+        seen.append((dense, batches))
 
     outcome = small_run(None, small_recipe(ema=0.0, refit_images=100), refit=fit, control=False)
-    (dense, images) = seen[0]
+    (dense, ((images,),)) = seen[0]
     assert images.shape == (100, 1, 8, 8)
     assert evaluate(dense, small_data().test) == outcome.accuracy["base"]
     small_run(None, small_recipe(ema=0.0, refit_images=0), refit=fit, control=False)
     assert len(seen) == 1
-    from dtp_edge.training.run import refit_images
+    from dtp_edge.training.samples import refit_batches
 
     large = dataclasses.replace(small_data(), input_shape=(1, 512, 512))
-    found = refit_images(large, small_recipe())
-    assert found is not None
-    assert len(found) == 16
+    ((images,),) = refit_batches(large, small_recipe())
+    assert len(images) == 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dtp_edge.errors import DtpEdgeError, InputError, users_line
+from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
 from dtp_edge.files import open_file
 from dtp_edge.training.data.folders import class_names, find_splits, list_pictures
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
@@ -79,12 +79,14 @@ class DatasetSplit:
     """A split over a torch dataset, read by `workers` processes.
 
     `augments` says that the dataset takes `(row, seed)`; otherwise randomness inside it is the user's.
+    `collate` makes a batch of a list of samples, any nest; None: pairs `(tensor, class)`.
     """
 
     dataset: Any
     rows: Tensor
     workers: int = 0
     augments: bool = False
+    collate: Callable[[list[Any]], Batch] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -109,7 +111,7 @@ class DatasetSplit:
             Told(self.dataset),
             batch_sampler=plan,
             num_workers=self.workers,
-            collate_fn=_collate,
+            collate_fn=_pairs if self.collate is None else Collated(self.collate),
             generator=generator,
         )
         for batch in loader:
@@ -134,6 +136,28 @@ class Told(Dataset):
                 f"reading sample {index} failed: {type(error).__name__}: {error}",
                 where=users_line(error),
                 hint=HINT,
+            )
+
+
+@dataclass(frozen=True)
+class Collated:
+    """A collate function of the user's own, whose errors come as values too."""
+
+    collate: Callable[[list[Any]], Batch]
+
+    def __call__(self, samples: list[Any]) -> Batch | DtpEdgeError:
+        for sample in samples:
+            if isinstance(sample, DtpEdgeError):
+                return sample
+        try:
+            return self.collate(samples)
+        except DtpEdgeError as error:
+            return error
+        except Exception as error:
+            return InputError(
+                f"making a batch of {len(samples)} samples failed: {first_line(error, kind=True)}",
+                where=users_line(error) or "collate",
+                hint="Samples that differ in size need a collate function of your own: docs/tasks.md.",
             )
 
 
@@ -203,7 +227,7 @@ def _spelt(folder: Path, found: dict[str, Path], classes: int) -> str:
     return f"{folder}: {classes} classes; {found['train'].name} to train, {held}, {test}{rest}"
 
 
-def _collate(samples: list[Any]) -> Batch | DtpEdgeError:
+def _pairs(samples: list[Any]) -> Batch | DtpEdgeError:
     for sample in samples:
         if isinstance(sample, DtpEdgeError):
             return sample

@@ -6,9 +6,9 @@ would have seen, and processes can share an epoch by taking every n-th row of ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +17,16 @@ from torch import Tensor
 from dtp_edge.errors import InputError
 from dtp_edge.training.data.augment import Augment
 
-Batch = tuple[Tensor, Tensor]
+if TYPE_CHECKING:
+    from dtp_edge.training.objectives.base import Objective
+
+Batch = Any  # `(x, y)` of a classifier; else any nest that the objective knows how to read
 
 
 class Split(Protocol):
-    """Labelled samples. `x` is float32 `[B, C, H, W]` (or `[B, ...]`), normalised; `y` is int64 `[B]`."""
+    """Samples in batches. Of a classifier `(x, y)`: `x` float32 `[B, C, H, W]` (or `[B, ...]`), normalised,
+    `y` int64 `[B]`; else whatever nest the objective reads.
+    """
 
     def __len__(self) -> int: ...
 
@@ -78,13 +83,15 @@ class ArraySplit:
 class DataSource:
     """A data set: `holdout` is cut from the training images and chooses; `test` is for the final number.
 
-    `input_shape` is that of one sample: `[C, H, W]`, `[C, L]` of a signal, `[F]`; `mean` and `std` (per
-    channel, of images in 0..1) normalise the input, and belong in front of the exported network.
+    `input_shape` is that of one sample: `[C, H, W]`, `[C, L]` of a signal, `[F]`, empty where there are
+    several inputs; `mean` and `std` (per channel, of images in 0..1) normalise the input, and belong in front
+    of the exported network; they may be empty. `task` names the objective, unless `objective` is one; `facts`
+    are what it may want to know (class names, the ignored index). `num_classes` is None where there are none.
     `folders` says in one line which folders were read as what, where that was guessed from their names.
     """
 
     name: str
-    num_classes: int
+    num_classes: int | None
     input_shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -93,6 +100,8 @@ class DataSource:
     test: Split
     task: str = "classification"
     folders: str = ""
+    objective: Objective | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> Split:
         return {"train": self.train, "holdout": self.holdout, "test": self.test}[name]

@@ -1,0 +1,64 @@
+"""What `prune-for-device --help` and `--help-all` say, and in which groups its options stand."""
+
+from __future__ import annotations
+
+from dtp_edge.cli.format_options import NAMES as FORMATS
+from dtp_edge.cli.sweep_options import NAMES
+
+SHORT = """\
+Usage: {program} MODEL --device NAME --latency 60% [OPTIONS]
+
+Prune a trained network to a budget on a named device, and prove the result.
+
+MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
+--device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
+Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
+               --energy 5mJ --keep 50% (of all channels) each=50% GROUP=40%
+               absolute or a share of the dense network; all that are given hold
+Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
+No labels      --calibrate SPEC  --images N: a few inputs in place of training
+Training       --data SPEC --objective NAME --epochs N --set KEY=VALUE --seed N
+               --workers N --resume --tensorboard; without --data it is not trained
+Results        --out DIR  --force  --int8  --format pte,tflite,…  --json  -q  -v
+               --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
+Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
+Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
+
+  {program} resnet20 --device rpi4-ncnn-fp32-1t --latency 50% --plan
+  {program} net.py:build --weights w.safetensors --data imagefolder:DIR \\
+      --device stm32h747-cubeai-int8 --ram 256KiB --flash 512KiB --int8
+
+--help-all explains every option. Exit codes: 0 done, 2 bad input, 3 the budget
+cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
+
+EPILOG = """\b
+--data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
+FILE.py:CALLABLE; --calibrate SPEC as well images:DIR or npz:FILE, and a
+CALLABLE that returns batches. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
+the dense network (60%); all of them hold.
+
+\b
+--objective NAME is classification, multi-label, regression, no-labels (the
+dense network's outputs are what is learned), or FILE.py:NAME of your own, a
+class or function without arguments: docs/tasks.md.
+
+\b
+--set changes the recipe, as in --set optimizer=adamw --set learning_rate=0.001:
+  length      base_epochs mask_epochs tune_epochs batch_size accumulate
+  optimizer   optimizer (sgd adamw) learning_rate (or base_ mask_ tune_ score_
+              learning_rate) momentum weight_decay gradient_clip warmup
+              schedule (cosine linear step onecycle constant)
+  loss        distill (0: labels only) block_distill temperature label_smoothing
+  otherwise   mixed_precision (no bf16 fp16) channels_last ema
+              recalibrate_batches refit_images"""
+
+GROUPS = {
+    "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
+    "Network": ("device", "weights", "input_shape", "exclude", "depth"),
+    "No labels": ("calibrate", "images"),
+    "Training": ("data", "objective", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
+    "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
+    "Formats besides ONNX": FORMATS,
+    "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
+    "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
+}
