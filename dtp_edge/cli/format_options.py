@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from dtp_edge.cli.console import style, wrapped
+
 NAMES = ("formats", "require_delegated", "ram_by")
 
 
@@ -37,24 +39,24 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def wanted(request: dict[str, Any]) -> Any:
-    """Return what was asked of formats, None where nothing was; contradictions are refused."""
+def asked_formats(request: dict[str, Any]) -> Any:
+    """Return what was asked of formats, None where nothing was; contradictions are refused.
+
+    A runtime that is not there is told at once, not after hours of training.
+    """
     from dtp_edge.errors import InputError
     from dtp_edge.run.further_formats import wanted_formats
+    from dtp_edge.runtimes.environment import unready
+    from dtp_edge.runtimes.formats.registry import FORMATS
 
     if request["ram_by"] is not None and not request["ram"]:
         raise InputError(
             "it needs a RAM budget", where="--ram-by", hint="Add --ram 256KiB, or leave --ram-by out."
         )
     found = wanted_formats(request["formats"], request["require_delegated"], request["ram_by"])
-    return found if found.names else None
-
-
-def say_unready(asked: Any) -> list[str]:
-    """Return a line for each runtime that is not there: said now, not after hours of training."""
-    if asked is None:
-        return []
-    from dtp_edge.runtimes.environment import unready
-    from dtp_edge.runtimes.formats.registry import FORMATS
-
-    return [text for name in asked.names if (text := unready(FORMATS[name].runtime))]
+    if not found.names:
+        return None
+    for text in filter(None, (unready(FORMATS[name].runtime) for name in found.names)):
+        if not request["quiet"]:
+            click.echo(wrapped(style("warning:", fg="yellow"), text), err=True)
+    return found

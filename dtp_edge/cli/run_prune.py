@@ -23,15 +23,12 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
     import torch
 
-    from dtp_edge.cli.format_options import say_unready, wanted
+    from dtp_edge.cli.format_options import asked_formats
     from dtp_edge.run.options import Listener
     from dtp_edge.run.pipeline import prune
     from dtp_edge.transport import Budget
 
-    formats = wanted(request)
-    for text in say_unready(formats):
-        if not request["quiet"]:
-            click.echo(wrapped(style("warning:", fg="yellow"), text), err=True)
+    formats = asked_formats(request)
     if request["on"]:
         from dtp_edge.measure import board_hello
         from dtp_edge.remote import remote_of
@@ -40,9 +37,8 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         board_hello(remote_of(request["on"]))  # now, not after hours of training
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     module, inputs, options = asked_for(request, budget_of(request, Budget))
-    options = dataclasses.replace(
-        options, device=request["device"], out=Path(request["out"]), formats=formats
-    )
+    given = {"device": request["device"], "out": Path(request["out"]), "formats": formats}
+    options = dataclasses.replace(options, **given)
     if options.objective is not None:
         progress.headline = options.objective.headline
     return prune(module, inputs, options, Listener(progress, progress.stage))

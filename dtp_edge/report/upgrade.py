@@ -15,7 +15,7 @@ def upgraded(report: Any) -> Any:
     if not isinstance(report, dict) or not isinstance(report.get("curves"), list):
         return report
     curves = [_curve_row(row) for row in report["curves"]]
-    return report if curves == report["curves"] else report | {"curves": curves, "schema_version": "1.3"}
+    return report if curves == report["curves"] else report | {"curves": curves, "schema_version": "1.4"}
 
 
 def _curve_row(row: Any) -> Any:

@@ -46,6 +46,8 @@ def work(job: dict) -> dict:
 
     with np.load(os.path.join(job["folder"], "inputs.npz"), allow_pickle=False) as stored:
         inputs = [np.ascontiguousarray(stored[str(i)]) for i in range(len(stored.files))]
+    if job.get("package"):
+        own_package(os.path.join(job["package"], "dtp_edge"))
     spec = importlib.util.spec_from_file_location("adapter", job["adapter"])
     adapter = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(adapter)  # type: ignore[union-attr]
@@ -61,6 +63,17 @@ def work(job: dict) -> dict:
     if job.get("inspect") and hasattr(adapter, "inspect"):
         result["facts"] = inspected(adapter, job)
     return result
+
+
+def own_package(folder: str) -> None:
+    """Let `import dtp_edge` mean the one that asks: it need not be installed beside the exporter, and nothing
+    else of where it is installed is seen.
+    """
+    path = os.path.join(folder, "__init__.py")
+    spec = importlib.util.spec_from_file_location("dtp_edge", path, submodule_search_locations=[folder])
+    package = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    sys.modules["dtp_edge"] = package
+    spec.loader.exec_module(package)  # type: ignore[union-attr]
 
 
 def inspected(adapter, job: dict) -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 FORMAT = {
     "about": "ncnn: phones and single-board computers",
@@ -14,7 +13,6 @@ FORMAT = {
 
 
 def make(job, samples) -> dict:
-    sys.path.append(job["package"])  # dtp_edge need not be installed beside pnnx
     from dtp_edge.runtimes.on_ncnn import convert
 
     ports = job["inputs"]

@@ -7,8 +7,6 @@ against; a delegate's own workspace is in no plan.
 
 from __future__ import annotations
 
-import sys
-
 FORMAT = {
     "about": "ExecuTorch with XNNPACK: phones and boards",
     "runtime": "executorch",
@@ -19,7 +17,6 @@ FORMAT = {
 
 
 def make(job, samples) -> dict:
-    sys.path.append(job["package"])  # dtp_edge need not be installed beside the exporter
     import torch
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower

@@ -7,7 +7,6 @@ weights and activations, ranges from the samples.
 from __future__ import annotations
 
 import os
-import sys
 
 FORMAT = {
     "about": "LiteRT (TensorFlow Lite): phones, microcontrollers",
@@ -19,7 +18,6 @@ FORMAT = {
 
 
 def make(job, samples) -> dict:
-    sys.path.append(job["package"])  # dtp_edge need not be installed beside the converter
     import litert_torch
     import numpy as np
 
