@@ -9,7 +9,7 @@ import click
 
 from dtp_edge.cli.console import style, wrapped
 
-NAMES = ("formats", "require_delegated", "ram_by")
+NAMES = ("formats", "require_delegated", "ram_by", "int8_loss", "int8_per_tensor")
 
 
 def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,6 +32,15 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--ram-by",
                 metavar="RUNTIME",
                 help="Hold --ram against this runtime's own plan, too: executorch.",
+            ),
+            click.option(
+                "--int8-loss",
+                metavar="X",
+                default="1%",
+                help="int8 that loses more is trained with its roundings, then part left in float  [default: 1%]",
+            ),
+            click.option(
+                "--int8-per-tensor", is_flag=True, help="One scale a tensor of int8 weights, not a channel."
             ),
         )
     ):
@@ -60,3 +69,16 @@ def asked_formats(request: dict[str, Any]) -> Any:
         if not request["quiet"]:
             click.echo(wrapped(style("warning:", fg="yellow"), text), err=True)
     return found
+
+
+def int8_loss(text: str) -> float:
+    """Return the loss that int8 may have, of the headline: 1% is a point of accuracy."""
+    from dtp_edge.errors import InputError
+
+    try:
+        loss = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        loss = -1.0
+    if not 0 <= loss < 1:
+        raise InputError(f"{text!r} is no loss", where="--int8-loss", hint="Write 1%, or 0.01.")
+    return loss

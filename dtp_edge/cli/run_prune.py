@@ -76,6 +76,8 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         resume=request["resume"],
         force=request["force"],
         int8=request["int8"],
+        int8_loss=int8_loss(request["int8_loss"]),
+        int8_per_tensor=request["int8_per_tensor"],
         dynamic_batch=request["dynamic_batch"],
         opset=request["opset"],
         tensorboard=request["tensorboard"],

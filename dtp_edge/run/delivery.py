@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from dtp_edge.remote import remote_of
 from dtp_edge.run.further_formats import make_formats, promises
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.proved import Cut
-from dtp_edge.run.quantised import CALIBRATION_SAMPLES, calibration_rows, quantise, quantised
+from dtp_edge.run.quantised import AWARE, CALIBRATION_SAMPLES, calibration_rows, quantise, quantised
 from dtp_edge.runtimes.formats.registry import FORMATS
 
 if TYPE_CHECKING:
@@ -91,15 +92,16 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         if options.int8 and cut.calibration is not None:
             listener.begin("calibrating int8")
             samples = cut.calibration.inputs.arrays(CALIBRATION_SAMPLES)
-            int8 = quantised(path, samples, options.int8_method)  # without labels there is no accuracy
+            int8 = quantised(path, samples, options)  # without labels there is no accuracy
         elif options.int8 and options.data is not None:
             listener.begin("calibrating int8")
-            int8 = quantise(cut, path, options.data, _aim(cut, options), options.int8_method)
+            int8 = quantise(cut, path, options.data, _aim(cut, options), options, listener)
         formats = ()
         if options.formats is not None:
             formats = make_formats(cut, options.formats, folder, _calibration(cut, options), listener)
             checks = (*checks, *promises(formats, options.formats, cut.task.limits.get("peak_ram_bytes")))
             require(checks)
+        shutil.rmtree(folder / AWARE, ignore_errors=True)
         if options.measure and (options.on or is_this_machine(profile)):
             where = f" on {options.on}" if options.on else ""
             listener.begin(f"timing dense and pruned in turns{where}")

@@ -71,9 +71,19 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
         report["depth"] = branch_facts(network, keep, cost, cut.rises)
     if cut.calibration is not None:
         report["calibration"] = _calibration(cut.calibration, delivered)
+    if "trials" in delivered.int8:
+        report["int8"] = _int8(delivered.int8)
     if delivered.formats:
         report["formats"] = format_rows(delivered)
     return {**report, "suggestions": suggestions(report, widths, limits)}
+
+
+def _int8(found: dict[str, Any]) -> dict[str, Any]:
+    """How the int8 file came to be, and what each layer's rounding costs alone where that was looked at."""
+    kept = ("method", "how", "float_layers", "trials", "wanted_holdout", "training", "sensitivity")
+    return {"accuracy": found["accuracy"], "fp32_accuracy": found["fp32_accuracy"]} | {
+        k: found[k] for k in kept
+    }
 
 
 def _call(cut: Cut, options: Options) -> str:

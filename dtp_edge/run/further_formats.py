@@ -24,6 +24,7 @@ from dtp_edge.onnx.session import as_batches, run
 from dtp_edge.proof import Check
 from dtp_edge.run.options import Listener
 from dtp_edge.run.proved import Cut
+from dtp_edge.run.quantised import AWARE
 from dtp_edge.runtimes import FormatRow, advice_for, make_file
 from dtp_edge.runtimes.apart import difference, relative_rms
 from dtp_edge.runtimes.formats.made_file import Limits, Port, Source, Truth
@@ -119,7 +120,17 @@ def _source(cut: Cut, folder: Path, calibration: Any) -> Source:
         truth["int8"] = int8_truth(module, held, int8)
     rows = cut.task.cost.by_layer(network.layers.sizes(cut.keep.astype(float)))
     kernels = [(row.kernel, float(row.latency_ms)) for row in rows if row.fused_into is None]
-    return Source(folder, onnx, ports, truth, int8 if int8.is_file() else None, samples, kernels)
+    aware = folder / AWARE
+    return Source(
+        pruned=folder,
+        onnx=onnx,
+        ports=ports,
+        truth=truth,
+        onnx_int8=int8 if int8.is_file() else None,
+        pruned_int8=aware if aware.is_dir() else None,
+        samples=samples,
+        kernels=kernels,
+    )
 
 
 def truth_of(module: nn.Module, probes: Sequence[tuple[Any, ...]]) -> Truth:

@@ -56,11 +56,12 @@ class Options:
 
     `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
     inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data.
-    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
-    and pruned are timed in place of here. `shared` is a folder of what several runs have in common
-    (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left. `formats`
-    are those that are wanted besides ONNX.
+    `int8_method` is one of `int8.quantize_onnx`; int8 that loses more than `int8_loss` of the headline is
+    trained with its roundings (`run.aware`); `int8_per_tensor` gives weights one scale a tensor. Without
+    `measure` nothing is timed; with `tensorboard` the curves are written to `out/tensorboard` while training.
+    `on` is a board, as `ssh://USER@HOST`, where dense and pruned are timed in place of here. `shared` is a
+    folder of what several runs have in common (`training.shared`, the dense file), if this is one of several;
+    `warm` what a looser one left. `formats` are those that are wanted besides ONNX.
     """
 
     budget: Budget
@@ -79,6 +80,8 @@ class Options:
     force: bool = False
     int8: bool = False
     int8_method: str = "best"
+    int8_loss: float = 0.01
+    int8_per_tensor: bool = False
     dynamic_batch: bool = False
     opset: int = OPSET
     measure: bool = True

@@ -21,13 +21,15 @@ from dtp_edge.onnx.session import run_fixed_batch
 from dtp_edge.run.fixed_sizes import as_traced
 
 if TYPE_CHECKING:
+    from dtp_edge.run.options import Listener, Options
     from dtp_edge.run.proved import Cut
     from dtp_edge.training import DataSource, Objective
     from dtp_edge.training.feed import Feed
 
-__all__ = ["CALIBRATION_SAMPLES", "OnnxNetwork", "calibration_rows", "quantise", "quantised"]
+__all__ = ["AWARE", "CALIBRATION_SAMPLES", "OnnxNetwork", "calibration_rows", "quantise", "quantised"]
 
 CALIBRATION_SAMPLES = 256
+AWARE = ".int8-network"  # the network whose weights were trained for int8, while a run is written
 _BATCH = 32  # samples that are read at once
 
 
@@ -46,27 +48,39 @@ class OnnxNetwork(nn.Module):
         return tree_unflatten(outputs, self.form)
 
 
-def quantise(cut: Cut, path: Path, data: DataSource, objective: Objective, method: str) -> dict[str, Any]:
-    """Write `model.int8.onnx` beside `path`; return what each method reached, and both headlines."""
+def quantise(
+    cut: Cut, path: Path, data: DataSource, objective: Objective, options: Options, listener: Listener
+) -> dict[str, Any]:
+    """Write `model.int8.onnx` beside `path`; return what was tried, and both headlines on the test set.
+
+    Where int8 loses more than the options allow, the network is trained with its roundings (`run.aware`); the
+    archive of what came of that is in the folder `AWARE` beside the files, for further formats.
+    """
+    from dtp_edge.run.aware import recovered
     from dtp_edge.training.feed import Feed
     from dtp_edge.training.objectives.classification import Classification
 
     network, target = cut.task.network, path.with_name("model.int8.onnx")
     feed = Feed(objective, network.module)
     plain = isinstance(objective, Classification)
-    found = quantised(path, calibration_rows(cut, data, objective), method)
-    if plain:
-        scores = {
-            "accuracy": evaluate_onnx(target, data.test.ordered(256)),
-            "fp32_accuracy": evaluate_onnx(path, data.test.ordered(256)),
-        }
-    else:
+    sign = 1.0 if objective.headline.higher_is_better else -1.0
+
+    def score(file: Path, split: Any) -> float:
+        if plain:
+            return evaluate_onnx(file, split.ordered(256))
         example = call(cut.compact.module.eval(), network.example_inputs)
-        scores = {
-            key: _headline(OnnxNetwork(file, example), data, feed, cut.task.network.module)
-            for key, file in (("accuracy", target), ("fp32_accuracy", path))
-        }
-    return {**found, **scores}
+        return _headline(OnnxNetwork(file, example), split, feed, cut.task.network.module)
+
+    found = recovered(
+        cut,
+        options,
+        path.parent,
+        lambda: calibration_rows(cut, data, objective),
+        lambda file: sign * score(file, data.holdout),
+        path.parent / AWARE,
+        listener,
+    )
+    return {**found, "accuracy": score(target, data.test), "fp32_accuracy": score(path, data.test)}
 
 
 def calibration_rows(cut: Cut, data: DataSource, objective: Objective) -> Iterable[Any]:
@@ -80,10 +94,11 @@ def calibration_rows(cut: Cut, data: DataSource, objective: Objective) -> Iterab
     return _rows(network, data, Feed(objective, network.module))
 
 
-def quantised(path: Path, rows: Iterable[Any], method: str) -> dict[str, Any]:
+def quantised(path: Path, rows: Iterable[Any], options: Options) -> dict[str, Any]:
     """Write the int8 file beside `path`, calibrated on single samples."""
     target = path.with_name("model.int8.onnx")
-    result = quantize_onnx(path, target, rows, method=method)
+    per_channel = not options.int8_per_tensor
+    result = quantize_onnx(path, target, rows, method=options.int8_method, per_channel=per_channel)
     return {
         "method": result.method,
         "tried": [asdict(row) for row in result.tried],
@@ -104,7 +119,7 @@ def _rows(network: PrunableNetwork, data: DataSource, feed: Feed) -> Iterator[tu
                 yield tuple(t[i : i + 1].cpu().numpy() for t in tensors)
 
 
-def _headline(file: OnnxNetwork, data: DataSource, feed: Feed, dense: nn.Module) -> float:
+def _headline(file: OnnxNetwork, split: Any, feed: Feed, dense: nn.Module) -> float:
     from dtp_edge.training.evaluate import evaluate
 
-    return evaluate(file, data.test, _BATCH, feed=feed, teacher=dense)
+    return evaluate(file, split, _BATCH, feed=feed, teacher=dense)

@@ -331,6 +331,20 @@ def example_report(n_layers: int = 20) -> dict[str, Any]:
             "layers_fitted": 9,
             "layers": 10,
         },
+        "int8": {
+            "method": "percentile",
+            "how": "trained with rounding",
+            "accuracy": 0.961,
+            "fp32_accuracy": 0.964,
+            "wanted_holdout": 0.951,
+            "float_layers": [],
+            "trials": [
+                {"how": "calibrated", "holdout": 0.93, "float_layers": []},
+                {"how": "trained with rounding", "holdout": 0.959, "float_layers": []},
+            ],
+            "training": {"epochs": 2.0, "seconds": 31.0},
+            "sensitivity": [{"layer": "conv1.weight", "error": 0.031}],
+        },
         "formats": _formats(),
         "frozen": [
             {"name": "fc", "reason": "its outputs are outputs of the network"},

@@ -54,13 +54,17 @@ class Truth:
 
 @dataclass(frozen=True)
 class Source:
-    """What formats are made of: the folder of `save_pruned`, the ONNX files, inputs, and samples for int8."""
+    """What formats are made of: the folder of `save_pruned`, the ONNX files, inputs, and samples for int8.
+
+    `pruned_int8` is the folder of the network whose weights were trained for int8, where they were.
+    """
 
     pruned: Path
     onnx: Path
     ports: tuple[Port, ...]
     truth: Mapping[str, Truth]
     onnx_int8: Path | None = None
+    pruned_int8: Path | None = None
     samples: list[np.ndarray] = field(default_factory=list)
     kernels: Sequence[tuple[str, float]] = ()
 
@@ -187,12 +191,13 @@ def _child(
 
 def _make_job(one: Format, precision: str, source: Source, target: Path, limits: Limits) -> dict[str, Any]:
     onnx = source.onnx if precision == "fp32" else source.onnx_int8
+    pruned = source.pruned if precision == "fp32" else source.pruned_int8 or source.pruned
     return {
         "adapter": str(one.maker),
         "distribution": RUNTIMES[one.runtime].distribution,
         "format": one.name,
         "package": str(PACKAGE),
-        "pruned": str(source.pruned.resolve()),
+        "pruned": str(pruned.resolve()),
         "onnx": None if onnx is None else str(onnx.resolve()),
         "target": str(target),
         "precision": precision,
