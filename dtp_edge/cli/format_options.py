@@ -37,7 +37,7 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--int8-loss",
                 metavar="X",
                 default="1%",
-                help="int8 that loses more is trained with its roundings, then part left in float  [default: 1%]",
+                help="int8 that loses more is trained with its roundings  [default: 1%]",
             ),
             click.option(
                 "--int8-per-tensor", is_flag=True, help="One scale a tensor of int8 weights, not a channel."
@@ -71,14 +71,15 @@ def asked_formats(request: dict[str, Any]) -> Any:
     return found
 
 
-def int8_loss(text: str) -> float:
-    """Return the loss that int8 may have, of the headline: 1% is a point of accuracy."""
+def int8_options(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of int8 files; 1% is a point of accuracy."""
     from dtp_edge.errors import InputError
 
+    text = request["int8_loss"]
     try:
         loss = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     except ValueError:
         loss = -1.0
     if not 0 <= loss < 1:
         raise InputError(f"{text!r} is no loss", where="--int8-loss", hint="Write 1%, or 0.01.")
-    return loss
+    return {"int8": request["int8"], "int8_loss": loss, "int8_per_tensor": request["int8_per_tensor"]}

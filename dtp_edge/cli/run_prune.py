@@ -48,6 +48,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     """Return the network, its inputs, and the `Options` that were typed, but for device and folder."""
     import torch
 
+    from dtp_edge.cli.format_options import int8_options
     from dtp_edge.run.options import Options, Origin, aim_of
 
     torch.manual_seed(request["seed"])
@@ -75,9 +76,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         depth=request["depth"],
         resume=request["resume"],
         force=request["force"],
-        int8=request["int8"],
-        int8_loss=int8_loss(request["int8_loss"]),
-        int8_per_tensor=request["int8_per_tensor"],
+        **int8_options(request),
         dynamic_batch=request["dynamic_batch"],
         opset=request["opset"],
         tensorboard=request["tensorboard"],
