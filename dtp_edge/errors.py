@@ -111,13 +111,14 @@ def require_file(path: Path, hint: str) -> None:
 def users_line(error: BaseException | None) -> str | None:
     """Return `FILE, line N, in FUNCTION (the line)` of the innermost frame that is the user's own.
 
-    That is: not torch's, not dtp_edge's, not the standard library's; None if there is none.
+    That is: not torch's, not dtp_edge's, not the standard library's, and another installed package's only
+    where nothing else is; None if there is none.
     """
     import linecache
     import sysconfig
     import traceback
 
-    library = Path(sysconfig.get_path("stdlib"))
+    library, installed = Path(sysconfig.get_path("stdlib")), None
     while error is not None:
         for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
             file, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__"))
@@ -127,9 +128,12 @@ def users_line(error: BaseException | None) -> str | None:
             code = linecache.getline(file, number).strip()
             with contextlib.suppress(ValueError):
                 file = str(Path(file).relative_to(Path.cwd()))
-            return f"{file}, line {number}, in {frame.f_code.co_name}{f' ({code})' if code else ''}"
+            found = f"{file}, line {number}, in {frame.f_code.co_name}{f' ({code})' if code else ''}"
+            if "site-packages" not in frame.f_code.co_filename:
+                return found
+            installed = installed or found
         error = error.__cause__ or error.__context__
-    return None
+    return installed
 
 
 def _letters(text: str) -> str:

@@ -1,8 +1,11 @@
-"""What a network can cost: the name of each metric, its unit, and its values as people read them."""
+"""What a network can cost, and what it is judged by: names, units, and values as people read them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 UNITS = {
     "latency_ms": "ms",
@@ -26,6 +29,64 @@ TITLES = {
 }
 COUNTED = ("macs", "params", "kept_channels", "layer_keep")  # counted, not estimated: they have no error
 NONE = "–"
+TOP1 = "top-1 accuracy"
+HELD_OUT = ("holdout_accuracy", "holdout_metric")  # of a step, by what is trained for: top-1, or another
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The number that an objective is judged by.
+
+    With the unit "%" values are shares, 0..1, and shown times 100; `decimals` are those of what is shown.
+    """
+
+    name: str
+    unit: str = "%"
+    higher_is_better: bool = True
+    decimals: int = 2
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any] | None) -> Headline:
+        """Return what a report's section `accuracy` is about; up to 1.3 all were shares of a whole."""
+        facts = {k: v for k, v in (facts or {}).items() if v is not None}
+        return cls(
+            facts.get("metric", "accuracy"),
+            facts.get("unit", "%"),
+            facts.get("higher_is_better", True),
+            facts.get("decimals", 2),
+        )
+
+    @property
+    def factor(self) -> float:
+        """What a value is multiplied by where it is shown."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    def text(self, value: float | None, decimals: int | None = None) -> str:
+        """Return a value as people read it: `81.25 %`, `31.20 dB`."""
+        if value is None:
+            return NONE
+        places = self.decimals if decimals is None else decimals
+        return f"{self.factor * value:.{places}f} {self.unit}".strip()
+
+    def gap(self, difference: float | None) -> str:
+        """Return a difference with its sign, a real minus: `−0.3 points`, `+1.20 dB`."""
+        if difference is None:
+            return NONE
+        places, unit = (1, "points") if self.unit == "%" else (self.decimals, self.unit)
+        value = round(self.factor * difference, places) + 0.0
+        sign = "±" if value == 0 else ""
+        text = f"{value:{'' if sign else '+'}.{places}f}".replace("-", "−")
+        return f"{sign}{text} {unit}".strip()
+
+    def worth(self, value: float | None) -> float:
+        """Return a number that is larger the better `value` is; nothing is worth 0, or least of all."""
+        if value is None:
+            return 0.0 if self.higher_is_better else -math.inf
+        return value if self.higher_is_better else -value
+
+    def better(self, value: float, other: float | None) -> bool:
+        """Return whether `value` is at least as good as `other`; anything is better than None."""
+        return other is None or self.worth(value) >= self.worth(other)
 
 
 def title(metric: str) -> str:

@@ -83,3 +83,56 @@ def test_the_reader_of_a_profiler(tmp_path: Path) -> None:
         (("stem",), "Conv", 12.5),
         (("head",), "Gemm", 3.0),
     ]
+
+
+def test_the_kind_of_data(tmp_path: Path) -> None:
+    """One file, from a package of one's own."""
+    (kind,) = examples("data.md")
+    install(tmp_path, "dtp_edge.data", "ramps = house_data:KIND", house_data=kind)
+    use = "from dtp_edge.training import load_data\n"
+    use += "data = load_data('ramps:,count=80')\n"
+    use += "x, y = next(data.test.ordered(100))\n"
+    use += "print(data.task, len(data.train), (x[:, 1] == y[:, 0]).all().item())"
+    assert run_with(tmp_path, use).split("\n")[0] == "regression 58 True"
+
+
+def test_the_objective(tmp_path: Path) -> None:
+    """One file, from a package of one's own: found by name, and a run is judged by it."""
+    source = next(e for e in examples("objective.md") if "OBJECTIVE" in e)
+    install(tmp_path, "dtp_edge.objectives", "ordinal = house_objective:OBJECTIVE", house_objective=source)
+    use = """
+import torch
+from torch import nn
+import dtp_edge as dtp
+from dtp_edge.training import DataSource, Recipe
+from dtp_edge.training.data.folder import DatasetSplit
+
+rows = [(x, (x[:3].sum() > torch.tensor([-1.0, 0.0, 1.0])).sum()) for x in torch.randn(96, 6)]
+ends = ((24, 96), (0, 12), (12, 24))
+collate = torch.utils.data.default_collate
+splits = [DatasetSplit(rows, torch.arange(96)[a:b], collate=collate) for a, b in ends]
+net = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 3))
+result = dtp.prune_for_device(
+    net, torch.zeros(1, 6), device="rpi4-ncnn-fp32-1t", budget=dtp.Budget(macs="60%"), objective="ordinal",
+    data=DataSource("rows", None, (6,), (), (), *splits),
+    recipe=Recipe(base_epochs=8, mask_epochs=2, tune_epochs=4, batch_size=12),
+)
+accuracy = result.report["accuracy"]
+wrong = [abs(int((result.module(x[None]) > 0).sum()) - int(y)) for x, y in rows[12:24]]
+print(accuracy["metric"], abs(accuracy["pruned"] - sum(wrong) / 12) < 1e-6, accuracy["higher_is_better"])
+"""
+    assert run_with(tmp_path, use).strip() == "places off True False"
+
+
+def test_every_objective_stands_in_the_guide_and_in_the_help() -> None:
+    from dtp_edge.cli.prune_help import EPILOG
+    from dtp_edge.training.objectives.registry import kinds
+
+    page = (PAGES.parent / "tasks.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z][a-z-]*)` \| .* \| (.*) \|$", page, re.M))
+    assert set(rows) == set(kinds())
+    for name, kind in kinds().items():
+        headline = getattr(kind, "headline", None)  # some know it only for their data
+        if headline is not None:
+            assert rows[name] == headline.name + ("" if headline.higher_is_better else ", lower is better")
+        assert name in EPILOG

@@ -47,7 +47,6 @@ from benchmarks.accuracy.peers import (
 from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
-from dtp_edge.run.judge import rewind
 from dtp_edge.run.task import Task
 from dtp_edge.surgery import compact, refit
 from dtp_edge.training import (
@@ -162,21 +161,23 @@ class Bench:
     def learned(self, task: Task, session: Session, teacher: nn.Module, depth: bool) -> np.ndarray:
         """What stays after masks were learned for their share of the steps."""
         o, recipe, network = self.options, session.recipe, task.network
-        batches = self.gradient_batches(recipe.seed, 4 if depth else 8) if o.start == "taylor" else None
+        batches = self.gradient_batches(recipe.seed) if o.start == "taylor" else None
+        judged: list[Any] = []
+        if depth and batches:
+            batches, judged = batches[:4], batches[4:]
         price = prices(network, task.cost, task.limits) if o.price else None
         scores = None if depth else initial_scores(network, o.start, batches, price=price)
         learner = task.learner(
             session.steps(recipe.mask_epochs),
             batches=batches if depth else None,
+            judged=judged,
             scores=scores,
             logit_scale=o.logit_scale,
             ramp=o.ramp,
             min_keep=o.min_keep,
         )
         learn_masks(learner, session, teacher)
-        keep = learner.harden()
-        rewind(learner.judge, keep)
-        return keep
+        return learner.harden()
 
     def same_share(self, seed: int, largest: bool) -> tuple[nn.Module, Any]:
         """The same share of every group, by bisection on the MACs."""

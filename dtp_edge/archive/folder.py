@@ -23,7 +23,9 @@ from safetensors.torch import save
 from torch import nn
 
 from dtp_edge.archive.graph_json import DTYPES, graph_from_json, graph_to_json, tensor_name_fault
+from dtp_edge.archive.like import in_class_of
 from dtp_edge.archive.rehearsal import rehearse
+from dtp_edge.archive.rest import with_part
 from dtp_edge.errors import InputError
 from dtp_edge.files import Bounds, read_json, require_regular, write_bytes, write_text
 from dtp_edge.graph.leaves import leaves
@@ -174,12 +176,21 @@ def _stored_tensors(module: CompactGraph) -> tuple[dict[str, torch.Tensor], dict
     return stored, table
 
 
-def load_pruned(folder: str | Path, *, any_weights: bool = False) -> nn.Module:
+def load_pruned(
+    folder: str | Path,
+    *,
+    any_weights: bool = False,
+    whole: nn.Module | None = None,
+    like: nn.Module | None = None,
+) -> nn.Module:
     """Load the compact network that a run left in `folder`: a module that runs, trains and exports.
 
     Needs neither the dense network nor its source. Nothing in the files is executed: the graph may hold
     known ATen operators only. Formats since the first are read. `any_weights` takes a `model.safetensors`
-    other than the one that was written: your own further training of this network.
+    other than the one that was written: your own further training of this network. Of a run with `part=`
+    give the `whole` network, built anew: returned is a copy of it with the compact part in its place and the
+    weights that the rest had in the end. With a network `like` the dense one, built anew with any weights,
+    returned is a module of its class, for a trainer that wants that.
 
     Raises `InputError` if a file is missing, damaged or from a newer version.
     """
@@ -203,7 +214,9 @@ def load_pruned(folder: str | Path, *, any_weights: bool = False) -> nn.Module:
         raise InputError(error.what, where=f"{folder / WIDTHS}: {error.where}", hint=HINT) from error
     except (SyntaxError, RecursionError, ValueError, RuntimeError) as error:  # of the graph's code
         raise InputError(f"its graph is not a program: {error}", where=str(folder), hint=HINT) from error
-    return module
+    if like is not None:
+        module = in_class_of(like, module, document)
+    return module if whole is None else with_part(whole, module, document.get("meta", {}), folder)
 
 
 def _sha256(path: Path) -> str:

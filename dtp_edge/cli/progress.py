@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dtp_edge.cli.console import style
-from dtp_edge.metrics import duration
+from dtp_edge.metrics import HELD_OUT, Headline, digits, duration
 
 EVERY_SECONDS = 30.0  # between two lines of one phase where there is no terminal
 
@@ -26,7 +26,8 @@ class Bar:
         self.quiet, self.phase, self._bar = quiet, None, None
         self._began = self._said = 0.0
         self._start = 0  # a resumed phase does not begin at 0
-        self._held: dict[str, Any] = {}  # the last accuracy on the hold-out (once an epoch), its step
+        self.headline: Headline | None = None  # of what is trained for
+        self._held: dict[str, Any] = {}  # the last headline on the hold-out (once an epoch), its step
 
     def __call__(self, phase: str, done: int, total: int, info: Mapping[str, Any] | None = None) -> None:
         if self.quiet:
@@ -37,13 +38,14 @@ class Bar:
         info = dict(info or {})
         if "went_back_from" in info:
             self._went_back(phase, done, info)
-        if "holdout_accuracy" in info:
-            self._held = {"holdout_accuracy": info["holdout_accuracy"], "holdout_step": done}
+        key = next((k for k in HELD_OUT if k in info), None)
+        if key is not None:
+            self._held = {key: info[key], "holdout_step": done}
         elif self._held:
             info |= self._held
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
-            self._bar.set_postfix_str(postfix(info, brief=True), refresh=False)
+            self._bar.set_postfix_str(postfix(info, brief=True, headline=self.headline), refresh=False)
         elif done < total and time.monotonic() - self._said >= EVERY_SECONDS:
             self._line(phase, done, total, info)
         if done >= total:
@@ -79,14 +81,15 @@ class Bar:
         self._said = time.monotonic()
         rate = (self._said - self._began) / max(done - self._start, 1)
         left = duration(round(rate * (total - done)))
-        click.echo(f"{phase}: {done} of {total} steps, {left} left  {postfix(info)}".rstrip(), err=True)
+        numbers = postfix(info, headline=self.headline)
+        click.echo(f"{phase}: {done} of {total} steps, {left} left  {numbers}".rstrip(), err=True)
 
     def _finish(self, phase: str, total: int, info: Mapping[str, Any]) -> None:
         if self._bar is None:
             # the clock starts at the first step that is reported: one step has no time
             steps = "1 step" if total == 1 else f"{total} steps"
             took = f" in {duration(time.monotonic() - self._began)}" if total - self._start > 1 else ""
-            click.echo(f"{phase}: {steps}{took}  {postfix(info)}".rstrip(), err=True)
+            click.echo(f"{phase}: {steps}{took}  {postfix(info, headline=self.headline)}".rstrip(), err=True)
         self.close()
 
     def close(self) -> None:
@@ -95,7 +98,7 @@ class Bar:
         self._bar, self.phase = None, None
 
 
-def postfix(info: Mapping[str, Any], *, brief: bool = False) -> str:
+def postfix(info: Mapping[str, Any], *, brief: bool = False, headline: Headline | None = None) -> str:
     """Return the few numbers of a step that tell whether it goes well; `brief` for a bar of 80 columns.
 
     An accuracy on the hold-out that is not this step's (`holdout_step`) is shown with its step.
@@ -103,7 +106,8 @@ def postfix(info: Mapping[str, Any], *, brief: bool = False) -> str:
     0 or 1. In brief, the loss is left out beside them.
     """
     loss, cost, soft = (_number(info, name) for name in ("loss", "budget_used", "softness"))
-    held, accuracy = (_number(info, name) for name in ("holdout_accuracy", "accuracy"))
+    held, accuracy = (_number(info, name) for name in (HELD_OUT[0], "accuracy"))
+    other = _number(info, HELD_OUT[1])
     when = info.get("holdout_step")
     parts = []
     if loss is not None and not (brief and (cost is not None or soft is not None)):
@@ -118,6 +122,10 @@ def postfix(info: Mapping[str, Any], *, brief: bool = False) -> str:
         parts.append(f"held-out {100 * held:.1f} %" if when is None else f"held-out {100 * held:.1f}%@{when}")
     elif held is not None:
         parts.append(f"held-out accuracy {100 * held:.1f} %" + ("" if when is None else f" at step {when}"))
+    if other is not None:
+        text = digits(other) if headline is None else f"{headline.name} {headline.text(other)}"
+        late = "" if when is None else f"@{when}" if brief else f" at step {when}"
+        parts.append(f"held-out {text}{late}")
     return ", ".join(parts)
 
 

@@ -14,6 +14,7 @@ from dtp_edge.cli.format_options import format_options
 from dtp_edge.cli.one_or_many import execute, plan, show
 from dtp_edge.cli.progress import Bar
 from dtp_edge.cli.prune_help import EPILOG, GROUPS, SHORT
+from dtp_edge.cli.resuming import refuse_resume, stopped
 from dtp_edge.cli.sweep_options import is_many, sweep_options
 from dtp_edge.errors import InputError, Interrupted
 from dtp_edge.run.outputs import first_process
@@ -104,9 +105,14 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 )
 @click.option("--exclude", metavar="MODULE", multiple=True, help="Leave this module whole (repeatable).")
 @click.option(
+    "--part",
+    metavar="NAME",
+    help="Prune this submodule alone, of a network that cannot be traced as a whole.",
+)
+@click.option(
     "--depth/--no-depth",
     default=None,
-    help="Whether whole residual branches may go [default: where there is --data].",
+    help="Whether whole residual branches may go [default: with --data or --calibrate].",
 )
 @click.option(
     "--int8", is_flag=True, help="Write model.int8.onnx as well, calibrated on --data or --calibrate."
@@ -164,7 +170,7 @@ def prune(model: str | None, **options: Any) -> None:
     try:
         result = execute(request, bar)
     except (Interrupted, KeyboardInterrupt) as stop:
-        raise _stopped(stop, request) from stop
+        raise stopped(stop, request) from stop
     finally:
         bar.close()
     if not speaks:
@@ -210,43 +216,8 @@ def _request(model: str | None, options: dict[str, Any]) -> dict[str, Any]:
         which = "sweep" if request["many"] else Path(request["device"]).stem
         request["out"] = f"runs/{name}-{which}"
     if request["resume"] and not request["plan"]:
-        _refuse_resume(request)
+        refuse_resume(request)
     return request
-
-
-def _refuse_resume(request: dict[str, Any]) -> None:
-    """Raise InputError if there is nothing to go on from: starting anew by accident costs hours."""
-    if request["data"] is None and not request["many"]:
-        raise InputError(
-            "--resume needs --data",
-            hint="A run without data trains nothing and takes seconds: start it again.",
-        )
-    if request["many"] and (Path(request["out"]) / "sweep.json").is_file():
-        return
-    if not _checkpoints(request):
-        raise InputError(
-            "holds no checkpoint to go on from",
-            where=request["out"],
-            hint="Name the --out folder of the stopped run, or leave --resume out to start.",
-        )
-
-
-def _checkpoints(request: dict[str, Any]) -> list[Path]:
-    where = ("cells/*/checkpoint", "shared/*") if request["many"] else ("checkpoint",)
-    return sorted(p for part in where for p in Path(request["out"]).glob(f"{part}/*.safetensors"))
-
-
-def _stopped(stop: BaseException, request: dict[str, Any]) -> Interrupted:
-    """Say what a stopped run left behind, and the command that goes on from it."""
-    what = stop.what if isinstance(stop, Interrupted) else "stopped"
-    if not _checkpoints(request):
-        return Interrupted(f"{what}; nothing was written", hint="Run the same command to start again.")
-    command = request["command"].removesuffix(" --resume")
-    kept = request["out"] if request["many"] else f"{request['out']}/checkpoint"
-    return Interrupted(
-        what,
-        hint=f"{kept} holds all that was learned; go on with\n  {command} --resume",
-    )
 
 
 def _command_line() -> str:

@@ -10,16 +10,16 @@ Usage: {program} MODEL --device NAME --latency 60% [OPTIONS]
 
 Prune a trained network to a budget on a named device, and prove the result.
 
-MODEL          a zoo name, torchvision:NAME, timm:NAME, FILE.py:NAME, FILE.onnx
+MODEL          a zoo name, timm:NAME or another source, FILE.py:NAME, FILE.onnx
 --device NAME  a name from `dtp-edge devices`, FILE.json, or host (this machine)
 Budget         --latency 25ms --ram 256KiB --flash 1MiB --macs 50% --params 1e6
                --energy 5mJ --keep 50% (of all channels) each=50% GROUP=40%
                absolute or a share of the dense network; all that are given hold
-Network        --weights FILE  --input-shape C,H,W  --exclude MODULE  --opset N
+Network        --weights FILE  --input-shape C,H,W  --exclude NAME  --part NAME
 No labels      --calibrate SPEC  --images N: a few inputs in place of training
 Training       --data SPEC --objective NAME --epochs N --set KEY=VALUE --seed N
-               --workers N --resume --tensorboard; without --data it is not trained
-Results        --out DIR  --force  --int8  --format pte,tflite,…  --json  -q  -v
+               --workers N --resume --tensorboard; none without --data
+Results        --out DIR --force --int8 --format pte,tflite --opset N --json -q -v
                --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
 Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
@@ -32,15 +32,24 @@ Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
 cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
 
 EPILOG = """\b
---data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or
-FILE.py:CALLABLE; --calibrate SPEC as well images:DIR or npz:FILE, and a
-CALLABLE that returns batches. Budgets are absolute (25ms, 256KiB, 1MiB, 300e6) or a share of
-the dense network (60%); all of them hold.
+MODEL of a source, without weights and without a download: torchvision:resnet18,
+timm:NAME, ultralytics:yolo11n, smp:unet-resnet18, torchaudio:NAME, and
+transformers:TYPE, CONFIG.json or FOLDER, each with :TokenClassification or such.
 
 \b
---objective NAME is classification, multi-label, regression, no-labels (the
-dense network's outputs are what is learned), or FILE.py:NAME of your own, a
-class or function without arguments: docs/tasks.md.
+--data SPEC is digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR,
+segfolder:DIR (images, masks), coco:IMAGES,BOXES.json, wavfolder:DIR, csv:FILE,
+npz:FILE, hf:DIR or FILE.py:CALLABLE (docs/data.md); --calibrate SPEC as well
+images:DIR, npz:FILE of inputs, and a CALLABLE that returns batches. Budgets are
+absolute (25ms, 256KiB, 1MiB, 300e6) or a share of the dense network (60%); all
+of them hold.
+
+\b
+--objective NAME is what the data's kind says, or classification, multi-label,
+regression, segmentation, detection, image-to-image, image-to-image-ssim,
+keypoints, ctc, token-classification, sequence-classification, ultralytics,
+no-labels (the dense network's outputs are what is learned), or your own,
+FILE.py:NAME: docs/tasks.md.
 
 \b
 --set changes the recipe, as in --set optimizer=adamw --set learning_rate=0.001:
@@ -54,7 +63,7 @@ class or function without arguments: docs/tasks.md.
 
 GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),
-    "Network": ("device", "weights", "input_shape", "exclude", "depth"),
+    "Network": ("device", "weights", "input_shape", "exclude", "part", "depth"),
     "No labels": ("calibrate", "images"),
     "Training": ("data", "objective", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),

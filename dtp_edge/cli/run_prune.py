@@ -14,8 +14,6 @@ from dtp_edge.cli.console import blocked, budget_table, print_json, quantity, sa
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.run.result import PruneResult
 
-UNTRAINED = ("zoo", "torchvision", "timm")  # sources whose networks come without trained weights
-
 
 def execute(request: dict[str, Any], progress: Any) -> PruneResult:
     """Load, prune, write: the request of `cli.prune` as one pipeline call."""
@@ -55,7 +53,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     data = _data(request)
     calibrate = data if request["calibrate"] is not None else None
     module, inputs, info = _network(request, data)
-    untrained = info.weights is None and info.source in UNTRAINED
+    untrained = not info.trained
     origin = Origin(
         command=request["command"],
         model_name=request["model"],
@@ -74,6 +72,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         seed=request["seed"],
         exclude=tuple(request["exclude"]),
         depth=request["depth"],
+        part=request["part"],
         resume=request["resume"],
         force=request["force"],
         **int8_options(request),
@@ -124,12 +123,12 @@ def _data(request: dict[str, Any]) -> Any:
     spec = request["data"] or request["calibrate"]
     if spec is None:
         return None
-    from dtp_edge.training import load_data, load_inputs
+    from dtp_edge.training import is_sized, load_data, load_inputs
     from dtp_edge.zoo import usual_input
 
     shape, kind = _input_shape(request), spec.partition(":")[0]
     fixed = ".py:" in request["model"] or request["model"].endswith(".onnx")
-    if shape is None and (kind in ("imagefolder", "images") or (kind == "digits" and fixed)):
+    if shape is None and (kind == "images" or (kind == "digits" and fixed) or is_sized(spec)):
         shape = usual_input(request["model"])  # these pictures come in any size
     square = isinstance(shape, tuple) and len(shape) == 3 and shape[1] == shape[2]
     size = shape[1] if isinstance(shape, tuple) and square else None
@@ -219,10 +218,10 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
 
     module, inputs, _ = _network(request, None)
     names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
-    depth = request["data"] is not None if request["depth"] is None else request["depth"]
-    plans = feasibility(
-        module, inputs, names, budget_of(request, Budget), exclude=request["exclude"], depth=depth
-    )
+    informed = request["data"] is not None or request["calibrate"] is not None
+    depth = informed if request["depth"] is None else request["depth"]
+    given: dict[str, Any] = {"exclude": request["exclude"], "depth": depth, "part": request["part"]}
+    plans = feasibility(module, inputs, names, budget_of(request, Budget), **given)
     if as_json:
         print_json(plans)
     elif len(plans) > 1 and not request["verbose"]:

@@ -12,6 +12,7 @@ from dtp_edge.cli.console import print_json, quantity, style, table, wrapped
 from dtp_edge.cli.run_prune import asked_for, budget_of, named_devices
 from dtp_edge.cli.sweep_options import axes, per_cell, seconds_of
 from dtp_edge.errors import BudgetError, DtpEdgeError, InputError
+from dtp_edge.metrics import Headline
 
 _MOST_LINES = 60  # of a table in a terminal; --json and the page have all
 _COLOURS = {"done": "green", "failed": "red", "refused": "yellow", "stopped": "yellow"}
@@ -59,8 +60,9 @@ def show_sweep(rows: list[dict[str, Any]], out: Path) -> None:
     lines = []
     for row in rows[:_MOST_LINES]:
         latency = (row.get("predicted") or {}).get("latency_ms")
-        pruned = (row.get("accuracy") or {}).get("pruned")
-        accuracy = "-" if pruned is None else f"{100 * pruned:.2f} %"
+        found = row.get("accuracy") or {}
+        pruned = found.get("pruned")
+        accuracy = "-" if pruned is None else Headline.of(found).text(pruned)
         lines.append([row["id"], _state(row), quantity("latency_ms", latency), accuracy])
     click.echo(table(["cell", "", "latency", "accuracy"], lines, whole=(1, 2, 3)))
     _say_rest(rows)

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from dtp_edge.cli.console import quantity, style, table, wrapped
-from dtp_edge.metrics import digits, title
+from dtp_edge.metrics import TOP1, Headline, digits, title
+from dtp_edge.report.verdict import interval_of
 from dtp_edge.run.result import PruneResult
 
 
@@ -96,12 +97,19 @@ def _show_accuracy(report: dict[str, Any]) -> None:
     if not accuracy:
         return
     names = (("base", "base"), ("control", "dense control"), ("at_cut", "at the cut"), ("pruned", "pruned"))
+    headline = Headline.of(accuracy)
     parts = [
-        f"{title} {100 * accuracy[key]:.2f} %"
+        f"{title} {headline.text(accuracy[key])}"
         for key, title in (*names, ("int8", "int8"))
         if accuracy.get(key) is not None
     ]
-    fact("accuracy", f"{', '.join(parts)} ({accuracy['n_test']} test samples)")
+    lower = "" if headline.higher_is_better else ", lower is better"
+    ends = interval_of(accuracy, "pruned")
+    sure = f", pruned {headline.text(ends[0])} to {headline.text(ends[1])} at 95 %" if ends else ""
+    if headline.name == TOP1:
+        sure = ""
+    name = "accuracy" if headline.name == TOP1 else headline.name
+    fact(name, f"{', '.join(parts)} ({accuracy['n_test']} test samples{sure}{lower})")
 
 
 def _worst_checks(report: dict[str, Any]) -> str:

@@ -92,11 +92,16 @@ def read_csv(path: Path, *, most_bytes: int, hint: str) -> list[dict[str, str]]:
 
     Raises `InputError` for more than 200,000 lines or 200 columns, and for a line longer than the head.
     """
+    return [cells for _, cells in read_csv_lines(path, most_bytes=most_bytes, hint=hint)]
+
+
+def read_csv_lines(path: Path, *, most_bytes: int, hint: str) -> list[tuple[int, dict[str, str]]]:
+    """As `read_csv`, with the number that each line has in the file."""
     import csv  # no command but those that read a table wants it
 
     text = read_text(path, most_bytes=most_bytes, hint=hint)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    found: list[dict[str, str]] = []
+    found: list[tuple[int, dict[str, str]]] = []
     try:
         head = [name.strip() for name in next(reader, [])]
         if len(head) > _MOST_COLUMNS:
@@ -108,7 +113,7 @@ def read_csv(path: Path, *, most_bytes: int, hint: str) -> list[dict[str, str]]:
                 what = f"line {reader.line_num} has {len(cells)} fields for {len(head)} columns"
                 raise InputError(what, where=str(path), hint=hint)
             if cells:
-                found.append(dict(zip(head, cells, strict=False)))
+                found.append((reader.line_num, dict(zip(head, cells, strict=False))))
             if len(found) > _MOST_ROWS:
                 raise InputError(f"has more than {_MOST_ROWS} lines", where=str(path), hint=hint)
     except csv.Error as error:

@@ -16,7 +16,7 @@ from dtp_edge.errors import UnsupportedError, users_line
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import call, leaves
 
-_PART = "or prune a part: let MODEL be a function that returns the submodule that can be traced."
+_PART = "or prune a part of the network that can be traced: --part NAME."
 _KINDS = (  # words of torch's message, what they mean, what to do
     (
         ("data-dependent", "DataDependent", "specialized integer", "aten._local_scalar_dense"),
@@ -71,8 +71,8 @@ def numbers_decide_a_size(graph: fx.Graph) -> UnsupportedError | None:
                     f"the size of what {node.name} returns depends on the values in the input: such a "
                     "network has no fixed cost and no fixed graph",
                     where=line[-2].strip() if len(line) > 1 else node.name,
-                    hint="Prune the network up to there: let MODEL return what goes into that line (the raw "
-                    "boxes and scores), and select afterwards.",
+                    hint="Prune a part before that line (--part NAME), or let MODEL return what goes into it "
+                    "(the raw boxes and scores), and select afterwards.",
                 )
     return None
 

@@ -25,6 +25,7 @@ from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.files.sessions import open_session
 from dtp_edge.int8.case import Int8Case
 from dtp_edge.int8.finish import finish_model
+from dtp_edge.int8.joins import unlike_joins
 from dtp_edge.int8.operators import QUANTIZED_OPS, gelu_nodes
 from dtp_edge.onnx.agreement import Agreement, measure_agreement
 from dtp_edge.onnx.session import Batch, as_batches, run
@@ -32,6 +33,7 @@ from dtp_edge.onnx.session import Batch, as_batches, run
 METHODS = ("minmax", "percentile", "entropy")
 PERCENTILE = 99.99
 STRIDE = 1  # batches whose activations are held in memory at once while ranges are collected
+JUDGED = 16  # batches that show how large the parts of a join are
 HELD_OUT_EVERY = 4  # every 4th batch judges, the others calibrate
 
 
@@ -98,7 +100,7 @@ def quantize_onnx(
     with tempfile.TemporaryDirectory(dir=int8_path.parent, prefix=".int8-") as work:
         source = _prepare(fp32_path, Path(work) / "source.onnx")
         model = ir.load(source)
-        floats = gelu_nodes(model) | frozenset(exclude)
+        floats = gelu_nodes(model) | unlike_joins(source, ranging[:JUDGED]) | frozenset(exclude)
         case = Int8Case(floats, model if same_bits else None)
         files: dict[str, Path] = {}
         for name in METHODS if method == "best" else (method,):

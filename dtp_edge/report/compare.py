@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dtp_edge.errors import InputError
 from dtp_edge.files import write_text
-from dtp_edge.metrics import title
+from dtp_edge.metrics import Headline, title
 from dtp_edge.report import words
 from dtp_edge.report.page import render_compare
 from dtp_edge.report.schema import filled, read_report
@@ -20,7 +20,7 @@ from dtp_edge.report.verdict import Status, judge
 class Run:
     """One run as the comparison sees it. `latency_ms` is the profile's prediction, so runs compare evenly.
 
-    `pareto`: no other run on the same data and device is both faster and more accurate.
+    `pareto`: no other run on the same data and device is both faster and better.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Run:
     params: float | None
     data: str | None = None
     pareto: bool | None = None
+    headline: Headline = field(default_factory=lambda: Headline("accuracy"))
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def _run(name: str, path: Path) -> Run:
         flash_bytes=value("flash_bytes"),
         params=value("params"),
         data=report["run"]["data"],
+        headline=Headline.of(accuracy),
     )
 
 
@@ -121,24 +123,27 @@ def _mark_pareto(runs: Iterable[Run]) -> None:
         run.pareto = not any(_beats(other, run) for other in known if _kind(other) == _kind(run))
 
 
-def _kind(run: Run) -> tuple[str, str | None]:
-    return run.device, run.data
+def _kind(run: Run) -> tuple[str, str | None, str]:
+    return run.device, run.data, run.headline.name
 
 
 def _beats(a: Run, b: Run) -> bool:
-    better = (b.latency_ms or 0) - (a.latency_ms or 0), (a.accuracy or 0) - (b.accuracy or 0)
+    gain = a.headline.worth(a.accuracy) - b.headline.worth(b.accuracy)
+    better = (b.latency_ms or 0) - (a.latency_ms or 0), gain
     return min(better) >= 0 and max(better) > 0
 
 
 def _page(runs: list[Run], rows: list[dict[str, Any]]) -> str:
-    kinds: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
+    kinds: dict[tuple[str, str | None, str], list[dict[str, Any]]] = {}
     for run, row in zip(runs, rows, strict=True):
         kinds.setdefault(_kind(run), []).append(row)
+    heads = {_kind(run): run.headline for run in runs}
     groups = [
-        {"id": f"pareto-{i}", "device": device, "data": data, "runs": members}
-        for i, ((device, data), members) in enumerate(kinds.items())
+        {"id": f"pareto-{i}", "device": kind[0], "data": kind[1], "headline": heads[kind], "runs": members}
+        for i, (kind, members) in enumerate(kinds.items())
     ]
-    data = [{**g, **{k: words.short(g[k] or "", 60) for k in ("device", "data")}} for g in groups]
+    short = [{k: words.short(g[k] or "", 60) for k in ("device", "data")} for g in groups]
+    data = [{**g, "headline": asdict(g["headline"]), **names} for g, names in zip(groups, short, strict=True)]
     for group in data:
         group["runs"] = [{**r, "name": words.short(r["name"], 60), "path": ""} for r in group["runs"]]
     return render_compare(groups=groups, runs=runs, data={"groups": data})
@@ -158,12 +163,12 @@ def _table(runs: list[Run]) -> str:
             words.short(run.device, COLUMNS[1][1]),
             words.figure(run.latency_ms, "ms"),
             words.percent(ratio, 0),
-            words.percent(run.accuracy),
-            words.percent(run.control),
+            run.headline.text(run.accuracy, min(run.headline.decimals, 1)),
+            run.headline.text(run.control, min(run.headline.decimals, 1)),
             marks[run.status],
         ]
         lines.append(_line(cells))
-    return "\n".join([*lines, "* no other run on this device and data is both faster and more accurate"])
+    return "\n".join([*lines, "* no other run on this device and data is both faster and better"])
 
 
 def _line(cells: list[str]) -> str:

@@ -5,23 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dtp_edge.report.verdict import wilson
+from dtp_edge.metrics import Headline
+from dtp_edge.report import verdict
 
-__all__ = ["accuracy_of", "devices_of", "for_all", "front", "front_gain", "interval_of", "knee", "latency_of"]
+__all__ = [
+    "accuracy_of", "devices_of", "for_all", "front", "front_gain", "headline_of", "interval_of", "knee",
+    "latency_of",
+]  # fmt: skip
 
 Row = Mapping[str, Any]
 
 
 def accuracy_of(row: Row) -> float | None:
-    """Return the accuracy of what is delivered, 0..1: of the int8 file where there is one."""
+    """Return the headline of what is delivered: of the int8 file where there is one."""
     found = row.get("accuracy") or {}
-    return found.get("pruned") if found.get("int8") is None else found["int8"]
+    return found.get(_delivered(row))
+
+
+def headline_of(rows: Sequence[Row]) -> Headline:
+    """Return what the cells are judged by."""
+    found = [row["accuracy"] for row in rows if (row.get("accuracy") or {}).get("metric")]
+    return Headline.of(found[0] if found else None)
+
+
+def _delivered(row: Row) -> str:
+    return "pruned" if (row.get("accuracy") or {}).get("int8") is None else "int8"
+
+
+def _worth(row: Row) -> float:
+    """Return a number that is larger the better a cell is."""
+    return Headline.of(row.get("accuracy")).worth(accuracy_of(row))
 
 
 def interval_of(row: Row) -> tuple[float, float] | None:
-    """Return the 95 % interval that the number of test samples leaves."""
-    value = accuracy_of(row)
-    return None if value is None else wilson(value, (row.get("accuracy") or {}).get("n_test"))
+    """Return the 95 % interval that the test samples leave, where there is one."""
+    found = row.get("accuracy") or {}
+    return None if accuracy_of(row) is None else verdict.interval_of(found, _delivered(row))
 
 
 def latency_of(row: Row) -> float | None:
@@ -32,8 +51,8 @@ def front(rows: Sequence[Row]) -> list[Row]:
     """Return the rows of one device that none is both as fast and as accurate as, fastest first."""
     known = [r for r in rows if latency_of(r) is not None and accuracy_of(r) is not None]
     found: list[Row] = []
-    for row in sorted(known, key=lambda r: (latency_of(r), -(accuracy_of(r) or 0.0))):
-        if not found or (accuracy_of(row) or 0.0) > (accuracy_of(found[-1]) or 0.0):
+    for row in sorted(known, key=lambda r: (latency_of(r), -_worth(r))):
+        if not found or _worth(row) > _worth(found[-1]):
             found.append(row)
     return found
 
@@ -44,12 +63,12 @@ def front_gain(row: Row, others: Sequence[Row]) -> float:
     Below 0 it is on no front. Where none is as fast, it is the mean step from it up the front: the end of
     a front is worth as much as any other part of it.
     """
-    mine, latency = accuracy_of(row) or 0.0, latency_of(row) or 0.0
+    mine, latency = _worth(row), latency_of(row) or 0.0
     rest = [o for o in others if o != row]
-    faster = [accuracy_of(o) or 0.0 for o in rest if (latency_of(o) or 0.0) <= latency]
+    faster = [_worth(o) for o in rest if (latency_of(o) or 0.0) <= latency]
     if faster:
         return mine - max(faster)
-    return (max((accuracy_of(o) or 0.0 for o in rest), default=mine) - mine) / max(1, len(rest))
+    return (max((_worth(o) for o in rest), default=mine) - mine) / max(1, len(rest))
 
 
 def knee(points: Sequence[Row]) -> Row | None:
@@ -60,7 +79,7 @@ def knee(points: Sequence[Row]) -> Row | None:
     """
     if len(points) < 3:
         return None
-    x, y = [latency_of(p) or 0.0 for p in points], [accuracy_of(p) or 0.0 for p in points]
+    x, y = [latency_of(p) or 0.0 for p in points], [_worth(p) for p in points]
     wide, high = x[-1] - x[0], y[-1] - y[0]
     if wide <= 0 or high <= 0:
         return None
@@ -93,10 +112,10 @@ def devices_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def for_all(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return an entry a budget: the cell that meets it on all devices, and what it costs against one each.
 
-    `cell` is the most accurate of those that meet the limits of every device (None: there is none), `costs`
-    has a row a device: `device`, `accuracy` of its own best cell, `points` by which the common one differs,
-    `latency_ms` of both on it; `worst` is the one that loses most. `without` names the devices on which
-    the budget cannot be had at all.
+    `cell` is the best of those that meet the limits of every device (None: there is none), `costs` has a row
+    a device: `device`, `accuracy` of its own best cell, `points` by which the common one differs, in the
+    headline's own measure, `latency_ms` of both on it; `worst` is the one that loses most. `without` names
+    the devices on which the budget cannot be had at all.
     """
     if len(document["devices"]) < 2:
         return []
@@ -107,17 +126,18 @@ def for_all(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         limits = {row["device"]: row["limits"] for row in asked if row["state"] != "refused"}
         without = sorted({row["device"] for row in asked} - set(limits))
         fits = [row for row in done if _meets(row, limits)] if limits else []
-        best = max(fits, key=lambda r: (accuracy_of(r) or 0.0, -(latency_of(r) or 0.0)), default=None)
+        best = max(fits, key=lambda r: (_worth(r), -(latency_of(r) or 0.0)), default=None)
         own = {name: _best_of(done, name, level) for name in limits}
         costs = [] if best is None else [_cost(best, name, row) for name, row in own.items()]
         lost = [cost for cost in costs if cost["points"] is not None]
+        headline = headline_of(done)
         found.append(
             {
                 "budget": asked[0]["budget"],
                 "cell": best,
                 "accuracy": None if best is None else accuracy_of(best),
                 "costs": costs,
-                "worst": min(lost, key=lambda cost: cost["points"], default=None),
+                "worst": min(lost, key=lambda cost: headline.worth(cost["points"]), default=None),
                 "without": without,
                 "open": sum(row["state"] in ("waiting", "running") for row in asked),
             }
@@ -135,7 +155,7 @@ def _meets(row: Row, limits: Mapping[str, Mapping[str, float]]) -> bool:
 
 def _best_of(done: Sequence[Row], device: str, level: int) -> Row | None:
     own = [row for row in done if row["device"] == device and row["level"] == level]
-    return max(own, key=lambda row: accuracy_of(row) or 0.0, default=None)
+    return max(own, key=_worth, default=None)
 
 
 def _cost(best: Row, device: str, own: Row | None) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from typing import Any
 
 import jinja2
 
+from dtp_edge.metrics import Headline
 from dtp_edge.report import words
 from dtp_edge.report.schema import filled
 from dtp_edge.report.sections import all_sections, sections_of
 from dtp_edge.report.series import chart_data, layer_names
 from dtp_edge.report.strip import strip_rows
-from dtp_edge.report.verdict import accuracy_cost, judge, measured_ratio, wilson
+from dtp_edge.report.verdict import accuracy_cost, interval_of, judge, measured_ratio
 
 LONG_NAME = 120  # longer names are folded
 
@@ -35,6 +36,7 @@ def render_page(report: Mapping[str, Any]) -> str:
             verdict=judge(report),
             facts=_facts(report, budgets),
             accuracy=_accuracy_rows(report.get("accuracy")),
+            headline=Headline.of(report.get("accuracy")),
             sections=sections_of(report),
             strip=_strip(report),
             layers=list(zip(layer_names(report["layers"]), report["layers"], strict=True)),
@@ -93,7 +95,6 @@ def _environment() -> jinja2.Environment:
         digits=words.digits,
         seconds=words.seconds,
         shape=words.shape,
-        points=words.points,
         short=words.short,
         sentence=words.sentence,
     )
@@ -151,13 +152,15 @@ def _accuracy_rows(accuracy: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         "pruned": "Pruned",
         "int8": "Pruned, int8",
     }
+    headline = Headline.of(accuracy)
     reference = accuracy.get("control") if accuracy.get("control") is not None else accuracy.get("base")
     rows = []
     for key, name in names.items():
         value = accuracy.get(key)
         if value is None:
             continue
-        against = "" if reference is None or key in ("base", "control") else words.points(value - reference)
-        interval = wilson(value, accuracy.get("n_test"))
-        rows.append({"key": key, "name": name, "value": value, "interval": interval, "against": against})
+        against = "" if reference is None or key in ("base", "control") else headline.gap(value - reference)
+        ends = interval_of(accuracy, key)
+        interval = None if ends is None else f"{headline.text(ends[0], 1)} to {headline.text(ends[1], 1)}"
+        rows.append({"name": name, "value": headline.text(value), "interval": interval, "against": against})
     return rows

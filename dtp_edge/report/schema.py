@@ -20,7 +20,7 @@ from dtp_edge.report.upgrade import upgraded
 
 SCHEMA_VERSION = "1.4"
 MAX_REPORT_BYTES = 32 * 2**20
-_BOUNDS = Bounds(values=2_000_000, keys=20_000)
+_BOUNDS = Bounds(values=2_000_000, keys=20_000, text=100_000)  # pictures are texts
 _FAULTS = 20  # that are looked at for the best one to tell
 
 REPORT_SCHEMA: dict[str, Any] = json.loads(

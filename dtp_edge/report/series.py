@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from dtp_edge.metrics import Headline
 from dtp_edge.report import words
-from dtp_edge.report.verdict import error_range, measured_ratio, wilson
+from dtp_edge.report.verdict import error_range, interval_of, measured_ratio
 
 MAX_STAIRS = 65
 MAX_CURVE = 400
@@ -18,6 +20,7 @@ def chart_data(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "budgets": [_budget(b) for b in report["budgets"] if b["dense_predicted"]],
         "accuracy": _accuracy(report.get("accuracy")),
+        "headline": asdict(Headline.of(report.get("accuracy"))),
         "layers": _layers(report.get("layers") or []),
         "groups": [_group(g) for g in report.get("groups") or []],
         "memory": _memory(report.get("memory")),
@@ -59,7 +62,7 @@ def _accuracy(accuracy: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     for key, name in names.items():
         value = accuracy.get(key)
         if value is not None:
-            low, high = wilson(value, accuracy.get("n_test")) or (None, None)
+            low, high = interval_of(accuracy, key) or (None, None)
             rows.append({"name": name, "value": value, "low": _round(low), "high": _round(high)})
     return rows
 

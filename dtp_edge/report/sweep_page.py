@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jsonschema.exceptions import best_match
 from dtp_edge.errors import InputError
 from dtp_edge.files import Bounds, read_json, write_text
 from dtp_edge.report import words
-from dtp_edge.report.frontier import accuracy_of, devices_of, for_all, interval_of, latency_of
+from dtp_edge.report.frontier import accuracy_of, devices_of, for_all, headline_of, interval_of, latency_of
 from dtp_edge.report.page import render_sweep
 from dtp_edge.report.schema import plain
 
@@ -92,10 +93,14 @@ def sweep_page(document: Mapping[str, Any]) -> str:
         rows=rows,
         counts=counts,
         common=for_all(document),
+        headline=headline_of(document["cells"]),
         reload=RELOAD_SECONDS if document["state"] == "running" else None,
         facts=_facts(document, counts, devices),
         recipes=len({row["recipe"] for row in rows}) > 1,
-        data={"devices": [_chart(device) for device in devices]},
+        data={
+            "devices": [_chart(device) for device in devices],
+            "headline": asdict(headline_of(document["cells"])),
+        },
         states=[state for state in STATES if counts[state]],
         kinds={"done": "good", "failed": "bad", "refused": "warn", "stopped": "warn", "running": "info"},
     )

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dtp_edge.report.words import figure, metric_title, percent, points
+from dtp_edge.metrics import TOP1, Headline
+from dtp_edge.report.words import figure, metric_title, percent
 
 Status = Literal["good", "warn", "bad", "info"]
 ORDER: tuple[Status, ...] = ("info", "good", "warn", "bad")
@@ -184,6 +185,15 @@ def wilson(share: float, count: int | None, z: float = 1.96) -> tuple[float, flo
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def interval_of(accuracy: Mapping[str, Any], key: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of a figure: the metric's own, else of a share of right answers Wilson's."""
+    found, value = (accuracy.get("intervals") or {}).get(key), accuracy.get(key)
+    if found is not None:
+        return found[0], found[1]
+    top1 = accuracy.get("metric", TOP1) in (None, TOP1)  # tables of sweeps did not name it
+    return wilson(value, accuracy.get("n_test")) if value is not None and top1 else None
+
+
 def accuracy_cost(accuracy: Mapping[str, Any] | None) -> tuple[str, str] | None:
     """Return what pruning cost in accuracy and against what: ("−0.3 points", "the dense control ...")."""
     if not accuracy or accuracy.get("pruned") is None:
@@ -193,5 +203,5 @@ def accuracy_cost(accuracy: Mapping[str, Any] | None) -> tuple[str, str] | None:
         ("base", "the network as given"),
     ):
         if accuracy.get(key) is not None:
-            return points(accuracy["pruned"] - accuracy[key]), name
+            return Headline.of(accuracy).gap(accuracy["pruned"] - accuracy[key]), name
     return None

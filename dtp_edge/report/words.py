@@ -36,13 +36,6 @@ def percent(fraction: float | None, places: int = 1) -> str:
     return NONE if fraction is None else f"{100 * fraction:.{places}f} %"
 
 
-def points(difference: float) -> str:
-    """Return a difference of two fractions in percentage points, signed, with a real minus sign."""
-    value = round(100 * difference, 1) + 0.0
-    text = "±0.0" if value == 0 else f"{value:+.1f}".replace("-", "−")
-    return f"{text} points"
-
-
 def sentence(text: str) -> str:
     """Return `text` with a capital first letter and a full stop."""
     text = text.strip()

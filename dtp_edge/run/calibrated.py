@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from dtp_edge.run.calibrated_widths import RIDGE, keep_by_calibration
+from dtp_edge.run.calibrated_widths import keep_by_calibration
 from dtp_edge.run.calibration_range import odd_scale
 from dtp_edge.run.calibration_set import CalibrationSet, affordable, calibration_set
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.output_error import compared, outputs_of
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.task import Task
+from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import compact, refit
 
 __all__ = ["Calibrated", "calibrate_and_cut"]
@@ -54,7 +55,8 @@ def calibrate_and_cut(task: Task, options: Options, listener: Listener) -> Cut:
     notes = [*inputs.warnings, *odd_scale(network, inputs.fitted[0])]
     wanted = outputs_of(network.graph_module, inputs.held_out)
     listener.begin("measuring what every width costs")
-    keep = keep_by_calibration(task, inputs.fitted, options.seed)
+    chosen = keep_by_calibration(task, inputs.fitted, options.seed)
+    keep = chosen.keep
     listener.begin("fitting what is left to the dense network")
     compacted = compact(network, keep)
     dense = dict(network.graph_module.state_dict())
@@ -71,7 +73,7 @@ def calibrate_and_cut(task: Task, options: Options, listener: Listener) -> Cut:
         (*notes, *_verdict(error, agreement)),
     )
     listener.begin("proving that the result is the same")
-    return Cut.calibrated(task, keep, compacted, outcome)
+    return Cut.calibrated(task, keep, compacted, outcome, chosen.rises)
 
 
 def _verdict(error: float, agreement: float | None) -> list[str]:

@@ -2,96 +2,178 @@
 
 Curves say how the error of a group grows, not what it does to the output. So each group alone is cut to a few
 widths, its readers repaired, and the outputs compared. That is blind to what groups do together; therefore
-the transport also proposes widths by the curves as they are and by the mean of both, and the network stitched
-together and fitted on one half of the inputs that comes nearest to the dense one on the other half is taken.
+the transport proposes widths by the curves as they are, by what was measured and by the mean of both, and
+`trials` of the whole network, quickly fitted, say which is best. Around that one every group is tried a
+little narrower among the others as they are; the curves are scaled to these slopes, and the search is asked
+again, as long as that helps and there is time. Branches are in the same search: see `calibrated_branches`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from dtp_edge.graph import PrunableNetwork, masked_forward, mode_of
+from dtp_edge.run.calibrated_branches import errors_without, patterns_by_error
 from dtp_edge.run.output_error import compared, outputs_of
+from dtp_edge.run.samples import first_samples, samples_of
 from dtp_edge.run.task import Task
-from dtp_edge.surgery import compact, refit
+from dtp_edge.run.trials import Trials
 from dtp_edge.surgery.error_curves import curves_of, repaired_without
 from dtp_edge.surgery.moments import Moment, moments_of
 from dtp_edge.surgery.obs import Curve
 from dtp_edge.transport import initial_scores
 from dtp_edge.transport.curves import rises_of, worths
 
-__all__ = ["RIDGE", "keep_by_calibration", "samples_of"]
+__all__ = ["Chosen", "keep_by_calibration", "worths_by_calibration"]
 
-RIDGE = 0.01
 SHARES = (0.3, 0.6, 0.85)  # of a group's atoms gone, where the output is measured
 MEASURED = 64  # samples that measure it, fewer where that takes more than
 WORK = 2e12  # multiply-accumulates: half a minute
 MIN_KEEP = 0.05  # of every group
 TRUST = (0.5, 1.0, 0.0)  # in what was measured group by group; 0: the curves alone
 LEAST = 8  # samples that measure, whatever it takes
-FORWARDS = 3  # what fitting a network takes, in runs over its inputs
+CANDIDATES = 5  # of each of these searches that are tried: branches make several
+STEP = 0.1  # of a group's atoms, by which it is made narrower among the others
+REACH = (0.3, 0.1)  # of a group's atoms that a renewed search may move it by
+ROUNDS = 3
+FIRM = 10.0  # times what is worth more where a search may not reach
+MOST = 1e3  # worth of a branch that cannot go
 Batch = tuple[Any, ...]
 
 
-def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> np.ndarray:
-    """Return which atoms stay, bool `[n_atoms]`, within every limit."""
+@dataclass(frozen=True)
+class Chosen:
+    """`keep` bool `[n_atoms]`; `rises` of the outputs' error without each branch, by name."""
+
+    keep: np.ndarray
+    rises: Mapping[str, float] = field(default_factory=dict)
+
+
+def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> Chosen:
+    """Return which atoms stay, within every limit."""
     network = task.network
     with mode_of(network.module, training=False), torch.no_grad():
-        moments = moments_of(network, batches, samples_of(batches), seed)
-        curves = [c or _by_size(network, i) for i, c in enumerate(curves_of(network, moments, SHARES))]
-        macs = task.cost.evaluate(task.cost.dense_sizes())["macs"]
-        runs = WORK / (macs * max(1, len(SHARES) * len(network.groups)))
-        few = _some(batches, int(min(MEASURED, max(LEAST, runs))))
-        wanted = outputs_of(network.module, few)
-        measured = [_measured(network, i, c, moments, few, wanted) for i, c in enumerate(curves)]
-    affordable = len(TRUST) * FORWARDS * macs * samples_of(batches) <= WORK
-    keeps = [_keep(task, curves, measured, trust) for trust in (TRUST if affordable else TRUST[:1])]
-    distinct = list({keep.tobytes(): keep for keep in keeps}.values())
-    if len(distinct) == 1:
-        return distinct[0]
-    return min(distinct, key=lambda keep: _stitched(network, keep, batches, seed))
+        curves, measured = _curves(task, batches, seed)
+        trials = Trials(network, batches, _macs(task), seed)
+        search = _Search(task, curves, errors_without(network, trials) if network.branches else np.zeros(0))
+        if network.branches:
+            search.patterns = patterns_by_error(task, trials, search.alone)
+        keeps = []
+        for trust in TRUST if trials.left > len(TRUST) else TRUST[:1]:
+            rises = [rises_of(c.error, m, trust) for c, m in zip(curves, measured, strict=True)]
+            keeps += search.keeps(rises)[:CANDIDATES]
+        return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises())
 
 
-def _keep(
-    task: Task, curves: Sequence[Curve], measured: Sequence[Mapping[int, float]], trust: float
-) -> np.ndarray:
-    rises = [rises_of(curve.error, m, trust) for curve, m in zip(curves, measured, strict=True)]
-    starts = [group.start for group in task.network.groups]
-    values = worths(task.network.n_atoms, starts, [curve.order for curve in curves], rises)
-    return task.harden(values, values=values, min_keep=MIN_KEEP)
+def worths_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> np.ndarray:
+    """Return what keeping every channel is worth at the output, `[n_atoms]`, each group measured alone."""
+    network = task.network
+    with mode_of(network.module, training=False), torch.no_grad():
+        curves, measured = _curves(task, batches, seed)
+    rises = [rises_of(c.error, m, TRUST[0]) for c, m in zip(curves, measured, strict=True)]
+    starts, orders = [group.start for group in network.groups], [curve.order for curve in curves]
+    return worths(network.n_atoms, starts, orders, rises)
 
 
-def _stitched(network: PrunableNetwork, keep: np.ndarray, batches: Sequence[Batch], seed: int) -> float:
-    """The output's error of the whole compact network, fitted on one half of the inputs, on the other
-    half."""
-    half = (len(batches) + 1) // 2
-    compacted = compact(network, keep, in_place=False)
-    dense = dict(network.graph_module.state_dict())
-    refit(network, compacted, dense, list(batches[:half]), ridge=RIDGE, seed=seed, streams=True)
-    judges = batches[half:] or batches
-    wanted = outputs_of(network.graph_module, judges)
-    return compared(outputs_of(compacted.graph_module, judges), wanted)[0]
+def _curves(task: Task, batches: Sequence[Batch], seed: int) -> tuple[list[Curve], list[Mapping[int, float]]]:
+    """The curve of every group, and the output's error at a few of its widths."""
+    network = task.network
+    moments = moments_of(network, batches, samples_of(batches), seed)
+    curves = [c or _by_size(network, i) for i, c in enumerate(curves_of(network, moments, SHARES))]
+    runs = WORK / (_macs(task) * max(1, len(SHARES) * len(network.groups)))
+    few = first_samples(batches, int(min(MEASURED, max(LEAST, runs))))
+    wanted = outputs_of(network.module, few)
+    return curves, [_measured(network, i, c, moments, few, wanted) for i, c in enumerate(curves)]
 
 
-def samples_of(batches: Sequence[Batch]) -> int:
-    """How many samples the batches hold together."""
-    return sum(len(next(t for t in tree_leaves(b) if isinstance(t, Tensor))) for b in batches)
+def _macs(task: Task) -> float:
+    return task.cost.evaluate(task.cost.dense_sizes())["macs"]
 
 
-def _some(batches: Sequence[Batch], most: int) -> list[Batch]:
-    """The first batches that hold `most` samples or a little more."""
-    found: list[Batch] = []
-    for batch in batches:
-        found.append(batch)
-        if samples_of(found) >= most:
-            break
-    return found
+class _Search:
+    """The transport's search over curves that are scaled anew."""
+
+    def __init__(self, task: Task, curves: Sequence[Curve], alone: np.ndarray) -> None:
+        self.task, self.network, self.curves, self.alone = task, task.network, curves, alone
+        self.patterns: list[np.ndarray] = []
+
+    def keeps(self, rises: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return keep vectors within every limit, the most promising first, for the rises of every group."""
+        values = self._values(rises, self.alone)
+        if not self.network.branches:
+            return [self.task.harden(values, values=values, min_keep=MIN_KEEP)]
+        return self.task.choices(
+            values, values=values, losses=values, starts=self.patterns, min_keep=MIN_KEEP
+        )
+
+    def near(self, rises: Sequence[np.ndarray], keep: np.ndarray, reach: float) -> np.ndarray:
+        """Return the keep vector with the gates of `keep`, and widths within `reach` of its."""
+        most, scaled = [], []
+        for group, curve, rise in zip(self.network.groups, self.curves, rises, strict=True):
+            n, now = len(curve.order), int(keep[group.start : group.stop].sum())
+            room = max(1, round(reach * n))
+            most.append(min(n, now + room) if now else n)
+            scaled.append(np.where(np.arange(n) >= n - max(0, now - room), FIRM * rise, rise))
+        gates = np.array([keep[branch.atom] for branch in self.network.branches], dtype=bool)
+        values = self._values(scaled, np.where(gates, FIRM * self.alone, 0.0))
+        more: dict[str, Any] = {"losses": values, "starts": [gates.astype(np.int64)]} if len(gates) else {}
+        return self.task.choices(values, values=values, min_keep=MIN_KEEP, most=np.array(most), **more)[0]
+
+    def _values(self, rises: Sequence[np.ndarray], alone: np.ndarray) -> np.ndarray:
+        starts = [group.start for group in self.network.groups]
+        values = worths(self.network.n_atoms, starts, [curve.order for curve in self.curves], rises)
+        for branch, error in zip(self.network.branches, alone, strict=True):
+            values[branch.atom] = min(error, MOST)
+        return values
+
+    def rises(self) -> dict[str, float]:
+        pairs = zip(self.network.branches, self.alone, strict=True)
+        return {branch.name: float(error) for branch, error in pairs if np.isfinite(error)}
+
+
+def _in_context(search: _Search, trials: Trials, keep: np.ndarray) -> np.ndarray:
+    """Return the keep vector after further searches with every group's slope as it is among the others."""
+    for _ in range(ROUNDS):
+        lives = _live(search.network, keep)
+        if trials.left <= len(lives) + len(REACH):
+            return keep
+        rises = [np.diff(curve.error) for curve in search.curves]
+        for index in lives:
+            rises[index] = _scaled(search, trials, keep, index)
+        best = trials.best([keep, *(search.near(rises, keep, reach) for reach in REACH)])
+        if best is keep:
+            return keep
+        keep = best
+    return keep
+
+
+def _live(network: PrunableNetwork, keep: np.ndarray) -> list[int]:
+    """The groups of channels that are not in a closed branch."""
+    return [
+        i
+        for i, g in enumerate(network.groups)
+        if g.kind != "branch" and g.stop > g.start + 1 and keep[g.start : g.stop].any()
+    ]
+
+
+def _scaled(search: _Search, trials: Trials, keep: np.ndarray, index: int) -> np.ndarray:
+    """The rises of a group's curve, scaled to what the output's error does about its width as it is."""
+    group, curve = search.network.groups[index], search.curves[index]
+    n, now = len(curve.order), int(keep[group.start : group.stop].sum())
+    step = max(1, round(STEP * n))
+    other = now - step if now > step else min(n, now + step)
+    changed = keep.copy()
+    changed[group.start : group.stop] = False
+    changed[group.start + curve.order[n - other :]] = True
+    slope = (trials(changed) - trials(keep)) * np.sign(now - other)
+    rises = rises_of(curve.error, {})
+    modelled = float(rises[n - max(now, other) : n - min(now, other)].sum())
+    return rises * max(slope, 1e-6) / max(modelled, 1e-30)
 
 
 def _by_size(network: PrunableNetwork, index: int) -> Curve:
@@ -100,7 +182,7 @@ def _by_size(network: PrunableNetwork, index: int) -> Curve:
     group = network.groups[index]
     scores = initial_scores(network, "rms")[group.start : group.stop]
     n = len(scores)
-    counts = {min(n - 1, max(1, round(share * n))): [] for share in SHARES}
+    counts = {min(n - 1, max(1, round(share * n))): [] for share in SHARES if n > 1}
     return Curve(np.argsort(scores, kind="stable"), np.linspace(0.0, 1.0, n + 1) ** 2, counts)
 
 

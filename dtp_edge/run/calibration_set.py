@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.run.inputs import in_order
+from dtp_edge.graph.arguments import in_order
 
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource

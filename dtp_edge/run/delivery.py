@@ -16,8 +16,11 @@ import numpy as np
 
 import dtp_edge
 from dtp_edge.archive import require_storable, save_pruned
+from dtp_edge.archive.rest import part_meta, save_rest
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.graph.libraries.in_file import as_in_file, port_names
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.measure import is_this_machine, time_on, time_onnx
 from dtp_edge.onnx import check_onnx, export_onnx
 from dtp_edge.onnx.interface import Interface, interface_of
@@ -40,6 +43,7 @@ FILES = {
     "model.onnx": "the compact network, fp32, checked in ONNX Runtime",
     "model.int8.onnx": "the compact network, int8 (QDQ)",
     "model.safetensors": "weights of the compact network",
+    "rest.safetensors": "weights of the network around the part",
     "widths.json": "widths, kept channels and graph: dtp_edge.load_pruned reads it",
 }
 
@@ -75,8 +79,9 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
     require_storable(cut.compact.graph_module.graph)  # first, as the exporter would name it worse
     listener.begin("exporting ONNX, and comparing it in ONNX Runtime")
     with _folder(stage) as folder:
+        module = as_in_file(cut.compact.module, network.module)
         path = export_onnx(
-            cut.compact.module,
+            module,
             network.example_inputs,
             folder / "model.onnx",
             dynamic_batch=options.dynamic_batch,
@@ -84,10 +89,15 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
             metadata=_metadata(cut, options),
             interface=_interface(cut, options),
             opset=options.opset,
+            **port_names(network.module),
         )
-        checks = (*cut.checks, check_onnx(path, cut.compact.module, network.example_inputs))
+        checks = (*cut.checks, check_onnx(path, module, network.example_inputs))
         require(checks)
-        save_pruned(folder, cut.compact, network, cut.keep, {"seed": options.seed, "device": profile.name})
+        meta: dict[str, Any] = {"seed": options.seed, "device": profile.name}
+        if cut.task.whole is not None:
+            meta |= part_meta(cut.task.whole)
+            save_rest(folder, cut.task.whole)
+        save_pruned(folder, cut.compact, network, cut.keep, meta)
         int8, measured, untimed = {}, {}, ""
         if options.int8 and cut.calibration is not None:
             listener.begin("calibrating int8")
@@ -157,7 +167,10 @@ def _file_rows(stage: Path | None, formats: tuple[FormatRow, ...]) -> tuple[dict
 def _metadata(cut: Cut, options: Options) -> dict[str, str]:
     data: Any = options.data if options.calibrate is None else options.calibrate
     normalised = {name: getattr(data, name) for name in ("mean", "std") if hasattr(data, "train")}
+    network = cut.task.network
+    library = library_of(network.module)
     return {
+        **({} if library is None else library.metadata(network.module, network.example_inputs)),
         **{f"dtp_edge.input_{name}": json.dumps(value) for name, value in normalised.items()},
         "dtp_edge.version": dtp_edge.__version__,
         "dtp_edge.device": cut.task.cost.profile.name,
@@ -172,7 +185,9 @@ def export_dense(network: PrunableNetwork, folder: Path) -> Path:
     path = folder / DENSE
     if path.is_file():
         return path
-    return export_onnx(network.module, network.example_inputs, path, keep_shape=not network.dynamic_batch)
+    module = as_in_file(network.module, network.module)
+    inputs, keep_shape = network.example_inputs, not network.dynamic_batch
+    return export_onnx(module, inputs, path, keep_shape=keep_shape, **port_names(network.module))
 
 
 def _measure(

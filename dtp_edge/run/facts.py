@@ -13,11 +13,13 @@ import sys
 from typing import Any
 
 import dtp_edge
+from dtp_edge.graph.part import Whole
 from dtp_edge.measure.machine import cpu_model, ram_bytes
 from dtp_edge.profiles import Profile
 from dtp_edge.report import SCHEMA_VERSION
 from dtp_edge.run.calibrated import Calibrated
 from dtp_edge.run.delivery import Delivered
+from dtp_edge.run.example_pictures import example_pictures
 from dtp_edge.run.facts_branches import branch_facts
 from dtp_edge.run.facts_budgets import budget_rows, slack, warned
 from dtp_edge.run.facts_curves import curve_rows
@@ -69,6 +71,9 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
     }
     if options.drops_branches:
         report["depth"] = branch_facts(network, keep, cost, cut.rises)
+    if options.data is not None and options.out is not None:
+        report["pictures"], said = example_pictures(cut, options.data)
+        report["warnings"] += said
     if cut.calibration is not None:
         report["calibration"] = _calibration(cut.calibration, delivered)
     if "trials" in delivered.int8:
@@ -158,7 +163,15 @@ def _model(cut: Cut, options: Options) -> dict[str, Any]:
         "weights_sha256": cut.task.dense_sha256 or None,
         "weights_from": options.origin.weights_from,
         "inputs": shapes,
+        **_around(cut.task.whole),
     }
+
+
+def _around(whole: Whole | None) -> dict[str, Any]:
+    """Return what to say of the network around a part, nothing where there is none."""
+    if whole is None:
+        return {}
+    return {"part": whole.path, "rest_parameters": sum(p.numel() for p in whole.rest_parameters())}
 
 
 def _device(profile: Profile) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.metrics import HELD_OUT
 
 MAX_POINTS = 400
 _BACK = "went_back_from"
@@ -24,9 +25,9 @@ def curve_rows(
     if training is None:
         return []
     points: Sequence[Mapping[str, Any]] = training.curves
-    scored = "holdout_accuracy" if any("holdout_accuracy" in p for p in points) else "accuracy"
+    scored = next((key for key in HELD_OUT if any(key in p for p in points)), "accuracy")
     stride = max(1, -(-len(points) // MAX_POINTS))
-    few = scored == "holdout_accuracy"
+    few = scored in HELD_OUT
     chosen = [p for i, p in enumerate(points) if i % stride == 0 or (few and scored in p) or _BACK in p]
     metric = _binding(points, limits)
     dense = cost.evaluate(cost.dense_sizes()).get(metric or "")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dtp_edge.metrics import quantity, title
+from dtp_edge.metrics import Headline, quantity, title
 from dtp_edge.run.facts_widths import OneWidth
 
 MOST = 8  # sentences that a reader takes in
 SLOW_SHARE = 0.25  # a layer with more of the time than this is worth a sentence
 SPARE = 0.03  # a budget with more than this share unused is worth one too
-DROP = 0.01  # of accuracy: what is worth a word
+DROP = 0.01  # of a headline: what is worth a word
 NOT_WIDENED = ("output", "excluded")  # the answer itself, and what the user wants whole
 
 
@@ -98,21 +98,27 @@ def _accuracy(report: Mapping[str, Any]) -> list[str]:
         return [
             "Nothing was trained: run again with --data, or fine-tune the compact network before you ship it."
         ]
-    texts = []
-    reference, pruned = accuracy.get("control") or accuracy.get("base"), accuracy.get("pruned")
+    texts, headline = [], Headline.of(accuracy)
+    control, pruned = accuracy.get("control"), accuracy.get("pruned")
+    reference = accuracy.get("base") if control is None else control
     int8, at_cut = accuracy.get("int8"), accuracy.get("at_cut")
-    if reference and pruned is not None and reference - pruned > DROP:
-        texts.append(
-            f"{100 * (reference - pruned):.1f} points are lost against the dense control: more --epochs, "
-            "or a larger budget."
-        )
-    if at_cut is not None and pruned is not None and pruned - at_cut > 0.2:
+
+    def lost(before: float | None, after: float | None, share: float = DROP) -> float | None:
+        """Return what went, if it is more than a share: of a whole, of other units of what there was."""
+        if before is None or after is None:
+            return None
+        gap = headline.worth(before) - headline.worth(after)
+        return gap if gap > share * (1.0 if headline.unit == "%" else abs(before)) else None
+
+    def told(gap: float) -> str:
+        return headline.gap(gap).lstrip("+")
+
+    if (gap := lost(reference, pruned)) is not None:
+        texts.append(f"{told(gap)} are lost against the dense control: more --epochs, or a larger budget.")
+    if lost(pruned, at_cut, 0.2) is not None:
         texts.append("Fine-tuning repaired much after the cut: more epochs for the masks would cut better.")
-    if int8 is not None and pruned is not None and pruned - int8 > DROP:
-        texts.append(
-            f"int8 costs {100 * (pruned - int8):.1f} points: "
-            "calibrate on more samples, and on more typical ones."
-        )
+    if (gap := lost(pruned, int8)) is not None:
+        texts.append(f"int8 costs {told(gap)}: calibrate on more samples, and on more typical ones.")
     return texts
 
 

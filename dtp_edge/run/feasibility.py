@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.arguments import ExampleInputs, example_arguments
+from dtp_edge.graph.part import Whole
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import Profile
-from dtp_edge.run.inputs import ExampleInputs, example_arguments
 from dtp_edge.run.task import Task, traced
 from dtp_edge.transport import Budget, initial_scores
 
@@ -25,15 +26,21 @@ def feasibility(
     *,
     exclude: Sequence[str] = (),
     depth: bool = False,
+    part: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return one entry a device: `device, feasible, rows, error_text, expected, widths`; one of several
     devices that cannot cost the network has the reason as `refused`.
 
     `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
-    scores choose (training moves channels between layers, the budget stays). With `depth` branches may go.
+    scores choose (training moves channels between layers, the budget stays). With `depth` branches may go;
+    with `part` only that submodule is priced.
     """
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
-    network, checks = traced(model, example_arguments(model, example_inputs), exclude, depth=depth)
+    inputs = example_arguments(model, example_inputs)
+    if part is not None:
+        whole = Whole.of(model, part, inputs)
+        model, inputs = whole.part, whole.inputs
+    network, checks = traced(model, inputs, exclude, depth=depth)
     scores = initial_scores(network)
     entries = []
     for profile in profiles:

@@ -19,6 +19,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import mode_of
 from dtp_edge.graph.leaves import batch_one, in_float64, leaves, random_like
+from dtp_edge.graph.libraries.in_file import as_in_file
 from dtp_edge.metrics import quantity
 from dtp_edge.onnx.session import as_batches, run
 from dtp_edge.proof import Check
@@ -102,7 +103,8 @@ def make_formats(
 def _source(cut: Cut, folder: Path, calibration: Any) -> Source:
     onnx, int8 = folder / "model.onnx", folder / "model.int8.onnx"
     session = open_session(onnx)
-    module, network = cut.compact.module, cut.task.network
+    network = cut.task.network
+    module = as_in_file(cut.compact.module, network.module)
     given = batch_one(network.example_inputs) if network.dynamic_batch else network.example_inputs
     probes = [random_like(given, seed) for seed in range(PROBES)]
     ports = tuple(

@@ -55,7 +55,8 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
-    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data.
+    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data
+    or a calibration. `part` names the submodule that is pruned; None: all of it.
     `int8_method` is one of `int8.quantize_onnx`; int8 that loses more than `int8_loss` of the headline is
     trained with its roundings (`run.aware`); `int8_per_tensor` gives weights one scale a tensor. Without
     `measure` nothing is timed; with `tensorboard` the curves are written to `out/tensorboard` while training.
@@ -76,6 +77,7 @@ class Options:
     seed: int = 0
     exclude: tuple[str, ...] = ()
     depth: bool | None = None
+    part: str | None = None
     resume: bool = False
     force: bool = False
     int8: bool = False
@@ -104,8 +106,9 @@ class Options:
 
     @property
     def drops_branches(self) -> bool:
-        """Whether branches may go: as asked, else where data says what each is worth."""
-        return self.data is not None if self.depth is None else self.depth
+        """Whether branches may go: as asked, else where data or inputs say what each is worth."""
+        informed = self.data is not None or self.calibrate is not None
+        return informed if self.depth is None else self.depth
 
     def aim(self) -> Objective:
         """Return what is trained for. Raises `InputError` for a name that there is not, and without data."""

@@ -7,6 +7,7 @@ appears in the output folder before the last proof has passed.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ import torch
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.arguments import ExampleInputs, example_arguments
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.onnx.opsets import refuse_opset
 from dtp_edge.profiles import Profile
@@ -26,7 +29,6 @@ from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
 from dtp_edge.run.further_formats import wanted_formats
-from dtp_edge.run.inputs import ExampleInputs, example_arguments
 from dtp_edge.run.options import NOBODY, Listener, Options, aim_of, inputs_of, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut
@@ -56,6 +58,7 @@ def prune_for_device(
     seed: int = 0,
     exclude: Sequence[str] = (),
     depth: bool | None = None,
+    part: str | None = None,
     int8: bool = False,
     dynamic_batch: bool = False,
     formats: str | Sequence[str] = (),
@@ -84,7 +87,9 @@ def prune_for_device(
     - `out`: folder for the results; None writes nothing.
     - `seed`: of the order of the data and of all that is random; the caller's random state stays as it is.
     - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
-    - `depth`: whether whole residual branches may go; None: where there is data.
+    - `depth`: whether whole residual branches may go; None: where there is data, or inputs to calibrate on.
+    - `part`: name of the submodule to prune, where the whole cannot be traced: it alone is traced, priced,
+      cut and exported, with the inputs that the whole gives it; the whole is trained and judged.
     - `int8`: write `model.int8.onnx` as well, calibrated on `data`; the profile must be an int8 one.
     - `dynamic_batch`: export with a free batch size.
     - `formats`: further formats, such as "pte,tflite", each made and proved in its own runtime; what could
@@ -110,6 +115,7 @@ def prune_for_device(
         seed=seed,
         exclude=tuple(exclude),
         depth=depth,
+        part=part,
         int8=int8,
         dynamic_batch=dynamic_batch,
         resume=resume,
@@ -131,12 +137,6 @@ def prune(
     if options.calibrate is not None and options.data is not None:
         raise InputError(
             "calibrate and data exclude each other", where="calibrate", hint="Give one of them: data trains."
-        )
-    if options.calibrate is not None and options.depth:
-        raise InputError(
-            "calibration alone does not yet decide on whole branches",
-            where="depth",
-            hint="Leave depth out, or train with data, which decides on both.",
         )
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
@@ -185,9 +185,15 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
 
                 write_csv(stage / "curve.csv", cut.training.curves)
     module, masked, left = in_precision(network, cut.keep, cut.compact.module, cut.task.precision)
+    library, whole = library_of(network.module), cut.task.whole
+    if library is not None and cut.compact.kind == "module":
+        module = copy.deepcopy(module)
+        library.restore(module)
+    elif library is not None:
+        library.carry(module, network.module)
     return PruneResult(
-        module=module,
-        masked=masked,
+        module=module if whole is None else whole.around(module),
+        masked=masked if whole is None else whole.around(masked),
         widths=network.widths(cut.keep),
         kept=cut.compact.kept,
         frozen=[(f.name, f.reason) for f in network.frozen],

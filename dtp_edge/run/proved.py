@@ -17,6 +17,7 @@ from dtp_edge.proof import (
     require,
     with_free_sizes,
 )
+from dtp_edge.proof.in_whole import check_put_back
 from dtp_edge.run.task import Task, refuse_nonfinite
 from dtp_edge.surgery import Compact, compact, put_back
 
@@ -61,9 +62,7 @@ class Cut:
         """
         refuse_nonfinite(task.network.module)
         compacted, checks = cut_and_prove(task.network, keep)
-        checks = _all_hold(task, keep, checks)
-        free, note = with_free_sizes(task.network, keep, compacted)
-        return cls(task, keep, free, checks, notes=(note,) if note else (), rises=rises or {})
+        return cls._complete(task, keep, compacted, checks, rises=rises or {})
 
     @classmethod
     def trained(
@@ -76,23 +75,35 @@ class Cut:
         return cls._put_back(task, outcome.keep, compacted, training=outcome, rises=rises)
 
     @classmethod
-    def calibrated(cls, task: Task, keep: np.ndarray, compacted: Compact, outcome: Calibrated) -> Cut:
+    def calibrated(
+        cls,
+        task: Task,
+        keep: np.ndarray,
+        compacted: Compact,
+        outcome: Calibrated,
+        rises: Mapping[str, float],
+    ) -> Cut:
         """Take the network that was fitted after the cut, as `trained` does."""
-        return cls._put_back(task, keep, compacted, calibration=outcome)
+        return cls._put_back(task, keep, compacted, calibration=outcome, rises=rises)
 
     @classmethod
     def _put_back(cls, task: Task, keep: np.ndarray, compacted: Compact, **outcome: Any) -> Cut:
         refuse_nonfinite(compacted.module)
         put_back(task.network, compacted)
-        checks = _all_hold(task, keep, prove(task.network, keep, compacted))
+        return cls._complete(task, keep, compacted, prove(task.network, keep, compacted), **outcome)
+
+    @classmethod
+    def _complete(
+        cls, task: Task, keep: np.ndarray, compacted: Compact, proofs: list[Check], **outcome: Any
+    ) -> Cut:
+        """Require every proof and limit, and take a graph that runs at other sizes where there is one."""
+        checks = (*source_checks(task.network.module), *task.checks, *proofs, task.check(keep))
+        require(checks)
         free, note = with_free_sizes(task.network, keep, compacted)
+        if task.whole is not None:
+            checks = (*checks, check_put_back(task.whole, task.network, keep, free))
+            require(checks)
         return cls(task, keep, free, checks, notes=(note,) if note else (), **outcome)
-
-
-def _all_hold(task: Task, keep: np.ndarray, proofs: list[Check]) -> tuple[Check, ...]:
-    checks = (*source_checks(task.network.module), *task.checks, *proofs, task.check(keep))
-    require(checks)
-    return checks
 
 
 def cut_and_prove(network: PrunableNetwork, keep: np.ndarray) -> tuple[Compact, list[Check]]:

@@ -12,9 +12,10 @@ import numpy as np
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.arguments import ExampleInputs, example_arguments, in_order
 from dtp_edge.graph.own_copy import floats_in_float32
+from dtp_edge.graph.part import Stand
 from dtp_edge.profiles import Profile
-from dtp_edge.run.inputs import ExampleInputs, example_arguments, in_order
 from dtp_edge.run.options import Options, Origin, source_of
 from dtp_edge.run.pipeline import finish, quiet
 from dtp_edge.run.proved import Cut
@@ -50,6 +51,8 @@ class TransportPruner(MaskLearner):
     - `total_steps`: how many times the loop calls `step()`.
     - `mask_share`: part of these steps in which masks are learned; in the rest they are hard and the
       kept channels are tuned.
+    - `part`: name of the submodule to prune, where the whole cannot be traced. The pruner is then called as
+      the whole network is, and trains all of it; `pruner.rest` is the network around the part.
     - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
     - `batches`: a few batches of training data, `(inputs, targets)` each, that scores start from and that
       tell what a branch is worth; `loss(output, targets)` where that is no classification.
@@ -73,6 +76,7 @@ class TransportPruner(MaskLearner):
         budget: Budget,
         total_steps: int,
         mask_share: float = 0.6,
+        part: str | None = None,
         exclude: Sequence[str] = (),
         batches: Iterable[Any] | None = None,
         loss: LossFunction | None = None,
@@ -91,6 +95,7 @@ class TransportPruner(MaskLearner):
         chosen = Options(
             budget=budget,
             device=device,
+            part=part,
             data=source_of(data),
             exclude=tuple(exclude),
             depth=batches is not None if depth is None else depth,
@@ -103,15 +108,24 @@ class TransportPruner(MaskLearner):
         steps = max(1, round(mask_share * total_steps))
         start = task.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
         super().__init__(**start, **options)
-        self.task, self.options = task, chosen
+        self.task, self.options, self.rest = task, chosen, None
+        if task.whole is not None:
+            stand = Stand(self._masked, task.whole.part, len(task.whole.inputs))
+            self.rest = task.whole.put(stand)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run the masked network, called as it is itself; masks are differentiable until they are hard.
 
         A network in another precision is trained in float32: its inputs are converted, its outputs are not.
         """
+        if self.rest is not None:
+            return self.rest(*inputs, **named)
         given = in_order(self.module, *inputs, **named) if named else inputs
-        return super().forward(*(floats_in_float32(given) if self.task.precision else given))
+        return self._masked(*(floats_in_float32(given) if self.task.precision else given))
+
+    def _masked(self, *inputs: Any) -> Any:
+        """Run what is pruned, the whole network or its part, under the masks."""
+        return super().forward(*inputs)
 
     def blocks(self, teacher: nn.Module) -> BlockDistillation | None:
         """Return what compares the outputs of this network's blocks with those of `teacher`, the dense one.

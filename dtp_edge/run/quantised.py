@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of, call
+from dtp_edge.graph.libraries.in_file import as_in_file
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.onnx import evaluate_onnx
 from dtp_edge.onnx.session import run_fixed_batch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from dtp_edge.run.options import Listener, Options
     from dtp_edge.run.proved import Cut
     from dtp_edge.training import DataSource, Objective
+    from dtp_edge.training.data.source import Split
     from dtp_edge.training.feed import Feed
 
 __all__ = ["AWARE", "CALIBRATION_SAMPLES", "OnnxNetwork", "calibration_rows", "quantise", "quantised"]
@@ -58,40 +60,44 @@ def quantise(
     """
     from dtp_edge.run.aware import recovered
     from dtp_edge.training.feed import Feed
-    from dtp_edge.training.objectives.classification import Classification
+    from dtp_edge.training.objectives.classification import judged_by_top1
 
-    network, target = cut.task.network, path.with_name("model.int8.onnx")
-    feed = Feed(objective, network.module)
-    plain = isinstance(objective, Classification)
+    network, whole, target = cut.task.network, cut.task.whole, path.with_name("model.int8.onnx")
+    feed = Feed(objective, network.module, whole)
+    plain = judged_by_top1(objective) and whole is None
     sign = 1.0 if objective.headline.higher_is_better else -1.0
 
-    def score(file: Path, split: Any) -> float:
+    def score(file: Path, split: Split) -> float:
         if plain:
             return evaluate_onnx(file, split.ordered(256))
-        example = call(cut.compact.module.eval(), network.example_inputs)
-        return _headline(OnnxNetwork(file, example), split, feed, cut.task.network.module)
+        module = as_in_file(cut.compact.module, network.module).eval()
+        example = call(module, network.example_inputs)
+        return _headline(OnnxNetwork(file, example), cut, split, feed)
 
-    found = recovered(
-        cut,
-        options,
-        path.parent,
-        lambda: calibration_rows(cut, data, objective),
-        lambda file: sign * score(file, data.holdout),
-        path.parent / AWARE,
-        listener,
-    )
+    if whole is not None or cut.training is None:  # what is trained with roundings is a network of its own
+        found = quantised(path, calibration_rows(cut, data, objective), options)
+    else:
+        found = recovered(
+            cut,
+            options,
+            path.parent,
+            lambda: calibration_rows(cut, data, objective),
+            lambda file: sign * score(file, data.holdout),
+            path.parent / AWARE,
+            listener,
+        )
     return {**found, "accuracy": score(target, data.test), "fp32_accuracy": score(path, data.test)}
 
 
 def calibration_rows(cut: Cut, data: DataSource, objective: Objective) -> Iterable[Any]:
     """Return the training inputs that int8 files are calibrated on, as the file reads them."""
     from dtp_edge.training.feed import Feed
-    from dtp_edge.training.objectives.classification import Classification
+    from dtp_edge.training.objectives.classification import judged_by_top1
 
-    if isinstance(objective, Classification):
+    network, whole = cut.task.network, cut.task.whole
+    if judged_by_top1(objective) and whole is None:
         return data.calibration(CALIBRATION_SAMPLES)
-    network = cut.task.network
-    return _rows(network, data, Feed(objective, network.module))
+    return _rows(network, data, Feed(objective, network.module, whole))
 
 
 def quantised(path: Path, rows: Iterable[Any], options: Options) -> dict[str, Any]:
@@ -110,7 +116,8 @@ def _rows(network: PrunableNetwork, data: DataSource, feed: Feed) -> Iterator[tu
     """Single training samples as the file reads them; those of other sizes than it has are left out."""
     seen = 0
     for batch in data.train.ordered(_BATCH):
-        for arguments in as_traced(network, [feed.arguments(batch).args]):
+        called = network.module if feed.host is None else feed.host.module
+        for arguments in as_traced(network, [feed.part_inputs(called, batch)]):
             tensors = [t for t in tree_leaves(arguments) if isinstance(t, Tensor)]
             for i in range(len(tensors[0])):
                 if seen == CALIBRATION_SAMPLES:
@@ -119,7 +126,15 @@ def _rows(network: PrunableNetwork, data: DataSource, feed: Feed) -> Iterator[tu
                 yield tuple(t[i : i + 1].cpu().numpy() for t in tensors)
 
 
-def _headline(file: OnnxNetwork, split: Any, feed: Feed, dense: nn.Module) -> float:
+def _headline(file: OnnxNetwork, cut: Cut, split: Split, feed: Feed) -> float:
+    """Return how the file does on a split; of a part, in the network around it."""
     from dtp_edge.training.evaluate import evaluate
 
-    return evaluate(file, split, _BATCH, feed=feed, teacher=dense)
+    teacher = None if cut.training is None else cut.training.judge
+    if feed.host is None:
+        return evaluate(file, split, _BATCH, feed=feed, teacher=teacher)
+    before = feed.host.inside(feed.host.module)
+    try:
+        return evaluate(feed.around(file), split, _BATCH, feed=feed, teacher=teacher)
+    finally:
+        feed.around(before)

@@ -18,7 +18,7 @@ class PruneResult:
 
     **Attributes:**
 
-    - `module`: the compact network; trains and runs.
+    - `module`: the compact network; trains and runs. With `part=` the whole network with the compact part.
     - `masked`: the original network with the hard masks; computes what `module` computes.
     - `widths`: `{group name: (kept, total)}` in channels.
     - `kept`: `{parameter or buffer name: {dimension: kept indices}}`, enough to repeat the surgery by hand.

@@ -15,6 +15,7 @@ from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.graph.own_copy import (
     floats_in_float32,
     in_float32,
@@ -22,9 +23,11 @@ from dtp_edge.graph.own_copy import (
     own_copy,
     unwrapped,
 )
+from dtp_edge.graph.part import Whole
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
 from dtp_edge.proof import Check, check_traced_equals_own, require
+from dtp_edge.proof.in_whole import whole_with_its_graph
 from dtp_edge.proof.precision import require_same_function
 from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.options import NOBODY, Listener, Options
@@ -35,13 +38,13 @@ from dtp_edge.transport import (
     Meter,
     caps_of,
     feasibility,
-    harden,
     prices,
     require_feasible,
 )
 from dtp_edge.transport.batch_loss import LossFunction
 from dtp_edge.transport.branch_losses import greedy_removals
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
+from dtp_edge.transport.harden import choices
 from dtp_edge.transport.scores import importance, scores_of
 
 __all__ = ["Task", "weights_sha256"]
@@ -53,7 +56,7 @@ class Task:
 
     `checks` are the proofs that were made while the network was traced; they head those of the cut.
     `dense_sha256` names the weights that are pruned, `precision` what they were in where that is one other
-    than float32.
+    than float32. `whole` is the network around it, where it is a part (`Options.part`).
     """
 
     network: PrunableNetwork
@@ -63,6 +66,7 @@ class Task:
     checks: tuple[Check, ...] = ()
     dense_sha256: str = ""
     precision: torch.dtype | None = None
+    whole: Whole | None = None
 
     @classmethod
     def of(
@@ -111,12 +115,21 @@ class Task:
         """
         profile = options.profile()
         listener.begin("tracing the network")
+        whole = None
+        if options.part is not None:
+            whole = Whole.of(model, options.part, example_inputs)
+            model, example_inputs = whole.part, whole.inputs
         network, checks = traced(model, example_inputs, options.exclude, depth=options.drops_branches)
+        if whole is not None:
+            checks = (*checks, whole_with_its_graph(whole, network))
+            network.notes = (*whole.notes, whole.note(), *network.notes)
+            whole.put(network.module)
         dense_sha256 = weights_sha256(model)
         task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
         require_feasible(task.network, task.cost, task.limits)
         others = other_precisions(unwrapped(model))
-        return replace(task, precision=next(iter(others))) if len(others) == 1 else task
+        precision = next(iter(others)) if len(others) == 1 else None
+        return replace(task, precision=precision, whole=whole)
 
     def learner(
         self,
@@ -124,6 +137,7 @@ class Task:
         *,
         batches: Iterable[Any] | None = None,
         loss: LossFunction | None = None,
+        judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
         **options: Any,
     ) -> MaskLearner:
@@ -131,12 +145,10 @@ class Task:
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        with the weights of then or of now: `run.judge.rewind` is called before the cut.
+        by the loss on half of them and on those `judged`.
         `options` are those of `MaskLearner`.
         """
-        given = self.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
-        if given["judge"] is not None:
-            given["judge"].rewinds = True
+        given = self.learner_arguments(steps, batches=batches, loss=loss, judged=judged, scores=scores)
         return MaskLearner(**given, **options)
 
     def learner_arguments(
@@ -145,6 +157,7 @@ class Task:
         *,
         batches: Iterable[Any] | None = None,
         loss: LossFunction | None = None,
+        judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
@@ -156,7 +169,7 @@ class Task:
             if scores is None:
                 scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
-                judge = FittedJudge(network, seen, loss)
+                judge = FittedJudge(network, seen, loss, judged)
                 starts = greedy_removals(network, Meter(network, self.cost, self.limits), seen, loss)
         return {
             "network": self.network,
@@ -223,8 +236,16 @@ class Task:
 
         `options` are those of `transport.harden`.
         """
+        return self.choices(scores, **options)[0]
+
+    def choices(
+        self, scores: np.ndarray, *, most: np.ndarray | None = None, **options: Any
+    ) -> list[np.ndarray]:
+        """Return the keep vectors of `transport.choices`; no group keeps more than `most` `[n_groups]`."""
         caps = caps_of(self.network, self.layer_keep)
-        return harden(scores, self.network, self.cost, self.limits, caps=caps, **options)
+        if most is not None:
+            caps = most if caps is None else np.minimum(caps, most)
+        return choices(scores, self.network, self.cost, self.limits, caps=caps, **options)
 
     def check(self, keep: np.ndarray) -> Check:
         """Check every limit and every layer's keep ratio on final integer widths."""
@@ -248,6 +269,10 @@ def traced(
     """
     own, notes = own_copy(model)
     refuse_nonfinite(own)
+    if (library := library_of(own)) is not None:
+        library.prepare(own)
+        model, _ = own_copy(model)
+        library.prepare(model)
     if other_precisions(model := unwrapped(model)):
         plain = in_float32(model)
         require_same_function(model, plain, example_inputs)

@@ -13,7 +13,6 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of
 from dtp_edge.run.fixed_sizes import as_traced, fits
-from dtp_edge.run.judge import rewind
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
@@ -34,6 +33,7 @@ from dtp_edge.transport import MaskLearner
 from dtp_edge.transport.batch_loss import Given
 
 SCORE_SAMPLES, SCORE_BATCH_SIZE = 256, 64  # training samples that Taylor scores start from
+JUDGE_SAMPLES = 512  # others, which cuts with and without branches are compared on
 
 
 def train_and_cut(task: Task, data: DataSource, options: Options, listener: Listener) -> Cut:
@@ -43,7 +43,10 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     stored (before any training), `CheckError` if a proof fails.
     """
     options = replace(options, objective=options.aim())
-    check_compatible(data, task.network.module, task.network.example_inputs, options.aim())
+    called, inputs = task.network.module, task.network.example_inputs
+    if task.whole is not None:
+        called, inputs = task.whole.module, task.whole.example_inputs
+    check_compatible(data, called, inputs, options.aim())
     outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
@@ -55,11 +58,11 @@ def _train(
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
     network, cuts, keeps, learners = task.network, [], [], []
     recipe = options.schedule(network)
-    feed = Feed(options.aim(), network.module)
+    feed = Feed(options.aim(), network.module, task.whole)
 
     def make_learner(steps: int) -> MaskLearner:
-        batches = scoring_batches(network, data, feed, recipe.batch_size)
-        given: dict[str, Any] = {"batches": batches or None}
+        scored, judged = scoring_batches(network, data, feed, recipe.batch_size)
+        given: dict[str, Any] = {"batches": scored or None, "judged": judged}
         if feed.objective.labelled:
             given["loss"] = feed.worth
         given |= {} if options.warm is None else options.warm.begin(task)
@@ -68,7 +71,6 @@ def _train(
 
     def cut(keep: np.ndarray) -> nn.Module:
         keeps.append(keep)
-        rewind(learners[-1].judge, keep)
         cuts.append(cut_and_prove(network, keep)[0])
         return cuts[-1].module
 
@@ -96,11 +98,13 @@ def _train(
         seed=options.seed,
         shared=options.shared,
         objective=feed.objective,
+        host=task.whole,
         identity={
             "device": task.cost.profile.name,
             "limits": dict(task.limits),
             "layer_keep": task.layer_keep,
             "weights": task.dense_sha256,
+            **({} if task.whole is None else {"part": task.whole.path}),
             **({"branches": len(task.network.branches)} if task.network.branches else {}),
             **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
@@ -108,14 +112,25 @@ def _train(
     return outcome, cuts[-1], learners[-1].branch_rises()
 
 
-def scoring_batches(network: PrunableNetwork, data: DataSource, feed: Feed, batch_size: int) -> list[Given]:
-    """Return the training samples that channels and branches are scored on, of the sizes that were traced."""
+def scoring_batches(
+    network: PrunableNetwork, data: DataSource, feed: Feed, batch_size: int
+) -> tuple[list[Given], list[Given]]:
+    """Return the training samples that channels and branches are scored on, and those that cuts are judged
+    on, of the sizes that were traced."""
     size = min(SCORE_BATCH_SIZE, feed.objective.score_batch or batch_size)
     if not network.dynamic_batch:
         size = batch_of(network.example_inputs) or 1
-    batches = itertools.islice(data.train.ordered(size), max(1, SCORE_SAMPLES // size))
-    given = (Given(feed.arguments(b).args, b if feed.objective.labelled else None) for b in batches)
-    return [batch for batch in given if fits(network, batch.inputs)]
+    scored = max(1, SCORE_SAMPLES // size)
+    judged = JUDGE_SAMPLES // size if network.branches else 0
+    batches = itertools.islice(data.train.ordered(size), scored + judged)
+    whole = network.module if feed.host is None else feed.host.module
+    labelled = feed.objective.labelled
+    parts: tuple[list[Given], list[Given]] = [], []
+    for i, batch in enumerate(batches):
+        given = Given(feed.part_inputs(whole, batch), batch if labelled else None)
+        if fits(network, given.inputs):
+            parts[i >= scored].append(given)
+    return parts
 
 
 def _progress(options: Options, listener: Listener) -> Progress | None:

@@ -36,7 +36,7 @@ class Ridge:
     """
 
     def __init__(self, x: Tensor, start: Tensor, ridge: float) -> None:
-        gram = x.T @ x / len(x)
+        gram = (x.T @ x / len(x)).double()
         self.pull = ridge * gram.diagonal().mean().clamp_min(1e-12)
         gram.diagonal().add_(self.pull)
         self.factor, self.failed = torch.linalg.cholesky_ex(gram)
@@ -47,7 +47,7 @@ class Ridge:
         had."""
         if self.failed:
             return self.start.clone()
-        right = self.x.T @ y / len(self.x)
+        right = (self.x.T @ y / len(self.x)).double()
         return torch.cholesky_solve(right + self.pull * self.start.T, self.factor).T
 
 
@@ -73,7 +73,7 @@ class Fitting(Walk):
             self._estimate(node)
 
     def inputs(self, node: fx.Node, name: str) -> Tensor:
-        """What the layer reads at the positions whose outputs are known, float64 `[rows, inputs]`."""
+        """What the layer reads at the positions whose outputs are known, `[rows, inputs]`."""
         rows = self.wanted.rows[name]
         return torch.cat([inputs_at(node, self.arguments(node, i), r) for i, r in enumerate(rows)])
 
@@ -81,7 +81,7 @@ class Fitting(Walk):
         args = self.arguments(node, 0)
         weight, bias = args[1], args[2] if len(args) > 2 else None
         y = self.wanted.outputs.pop(name).double()
-        patches = self.inputs(node, name)
+        patches = self.inputs(node, name).double()
         centred = takes_up_means(node)
         judge = torch.arange(len(y), device=y.device) % HELD_OUT == 0
         x_mean = patches[~judge].mean(0) if centred else torch.zeros_like(patches[0])

@@ -39,9 +39,15 @@ class InContext(Fitting):
     """`Fitting` that knows each layer's sequel."""
 
     def __init__(
-        self, module: fx.GraphModule, wanted: Reference, layers: Mapping[str, str | None], ridge: float
+        self,
+        module: fx.GraphModule,
+        wanted: Reference,
+        layers: Mapping[str, str | None],
+        ridge: float,
+        rectified: int = RECTIFIED,
     ) -> None:
         super().__init__(module, wanted, layers, ridge)
+        self.rectified = rectified
         self.place = {node: i for i, node in enumerate(self.graph.nodes)}
 
     def fit(self, node: fx.Node, name: str) -> None:
@@ -52,12 +58,12 @@ class InContext(Fitting):
             self.rows.append(Refit(name, None, None, TOO_FEW))
             return
         aim = self._aim(node, name, sequel)
-        x = self.inputs(node, name)
+        x = self.inputs(node, name).float()
         fitted_rows = torch.arange(len(x), device=x.device) % HELD_OUT != 0
         centred = takes_up_means(node)
         x_mean = x[fitted_rows].mean(0) if centred else torch.zeros_like(x[0])
         x = x - x_mean
-        start = weight.double().flatten(1)
+        start = weight.flatten(1).double()
         groups = groups_of(node)
         solver = _Grouped(x[fitted_rows], start, self.ridge, groups)
 
@@ -67,7 +73,7 @@ class InContext(Fitting):
             return solver.weights(z - mean), mean
 
         best, mean = solved(aim.target)
-        for _ in range(RECTIFIED if sequel.relu else 0):
+        for _ in range(self.rectified if sequel.relu else 0):
             made = aim.after_norm(_apply(x, best, groups) + mean)
             best, mean = solved(torch.where(aim.target > 0, aim.target, made.clamp_max(0.0)))
         best = _bounded(best, start, self.wanted.norms[name])
@@ -89,15 +95,16 @@ class InContext(Fitting):
             self.settled.add(sequel.norm)
 
     def _aim(self, node: fx.Node, name: str, sequel: Sequel) -> _Aim:
-        y = self.wanted.outputs.pop(name).double()
+        y = self.wanted.outputs.pop(name).float()
         scale, shift, rest = torch.ones_like(y[0]), torch.zeros_like(y[0]), None
         if sequel.norm is not None:
-            scale, shift = scale_and_shift(self.module, sequel.norm)
+            scale, shift = (part.to(y) for part in scale_and_shift(self.module, sequel.norm))
         target = y * scale + shift
-        if name in self.wanted.sums and sequel.other in self.values:
-            pairs = zip(self.values[sequel.other], self.wanted.rows[name], strict=True)
-            rest = torch.cat([chosen(v, node.target is CONV, rows) for v, rows in pairs]).double()
-            target = self.wanted.sums.pop(name).double()
+        if name in self.wanted.sums and (sequel.add is None or sequel.other in self.values):
+            target = self.wanted.sums.pop(name).float()
+            if sequel.other is not None:
+                pairs = zip(self.values[sequel.other], self.wanted.rows[name], strict=True)
+                rest = torch.cat([chosen(v, node.target is CONV, rows) for v, rows in pairs]).float()
         return _Aim(y, target, scale, shift, rest)
 
 
@@ -128,7 +135,9 @@ class _Aim:
         made, target = self.after_norm(z)[rows], self.target[rows]
         if relu:
             made, target = made.relu(), target.relu()
-        return float((made - target).square().sum() / target.square().sum().clamp_min(1e-30))
+        return float(
+            (made - target).double().square().sum() / target.double().square().sum().clamp_min(1e-30)
+        )
 
 
 class _Grouped:
@@ -144,7 +153,7 @@ class _Grouped:
 
 
 def _apply(x: Tensor, weights: Tensor, groups: int) -> Tensor:
-    pairs = zip(x.chunk(groups, 1), weights.chunk(groups), strict=True)
+    pairs = zip(x.chunk(groups, 1), weights.to(x).chunk(groups), strict=True)
     return torch.cat([xs @ ws.T for xs, ws in pairs], 1)
 
 

@@ -19,8 +19,9 @@ from torch.utils import _pytree as pytree
 from dtp_edge.errors import first_line
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import leaves, random_like
+from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.graph.lift import own_tensors
-from dtp_edge.graph.network import PrunableNetwork
+from dtp_edge.graph.network import PrunableNetwork, kept_indices
 from dtp_edge.surgery.compact_graph import CompactGraph, aten
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, relative_error
 from dtp_edge.surgery.dropped import drop_modules
@@ -57,9 +58,22 @@ def cut_in_place(
     groups = _groups_by_tensor(graph_module)
     for name, part in module.named_modules():
         _set_attributes(part, name, groups)
+    if (library := library_of(module)) is not None:
+        library.fit(module, lambda name, dim, at: _halves(network, kept, name, dim, at))
     _set_heads(module, network, kept)
     reason = _differs(module, graph_module, network, trains)
     return (module, None) if reason is None else (None, reason)
+
+
+def _halves(
+    network: PrunableNetwork, kept: KeptIndices, name: str, dim: int, at: int
+) -> tuple[int, int] | None:
+    """Return how many indices below `at`, and from it on, stay of a tensor's dimension; None if all do."""
+    labels = network.tensor_labels.get(name, ())
+    if len(labels) <= dim or labels[dim] is None:
+        return None
+    indices = kept_indices(labels[dim], kept.keep)  # type: ignore[arg-type]
+    return int((indices < at).sum()), int((indices >= at).sum())
 
 
 def _copy_around(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:

@@ -124,7 +124,7 @@ class _Collecting(Walk):
             self._sequel(self.moments[name], node)
         each = min(shape[1], -(-max(LEAST_ROWS, ROWS_PER_INPUT * inputs) // self.images))
         rows = torch.rand(*shape[:2], generator=self.generator).argsort(1)[:, :each]
-        self.moments[name].add(inputs_at(node, args, rows.to(weight.device)).cpu())
+        self.moments[name].add(inputs_at(node, args, rows.to(weight.device)).cpu().double())
 
     def _sequel(self, moment: Moment, node: fx.Node) -> None:
         norm, bias = sequel_of(node, self.place).norm, node.args[2] if len(node.args) > 2 else None

@@ -16,7 +16,6 @@ CONV, LINEAR = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default
 NORM = torch.ops.aten.batch_norm.default
 _ADD = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
 _RELU = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
-_CHUNK = 64  # images whose patches are held at once
 
 
 def weight_of(node: fx.Node) -> str | None:
@@ -60,27 +59,31 @@ def chosen(out: Tensor, conv: bool, rows: Tensor, neurons: list[int] | None = No
 
 
 def inputs_at(node: fx.Node, args: tuple[Any, ...], rows: Tensor) -> Tensor:
-    """What a neuron reads at the positions `rows` `[images, few]`: float64 `[images * few, inputs]`.
+    """What a neuron reads at the positions `rows` `[images, few]`: `[images * few, inputs]`.
 
     Of a grouped convolution the inputs of all groups lie side by side.
     """
     x, weight = args[0], args[1]
     if node.target is LINEAR:
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
-        return flat.gather(1, rows[..., None].expand(-1, -1, flat.shape[2])).flatten(0, 1).double()
+        return flat.gather(1, rows[..., None].expand(-1, -1, flat.shape[2])).flatten(0, 1)
     stride, padding, dilation, _ = conv_arguments(args)
-    parts = []
-    for i in range(0, len(x), _CHUNK):
-        unfolded = F.unfold(
-            x[i : i + _CHUNK],
-            tuple(weight.shape[2:]),
-            dilation=tuple(dilation),
-            padding=tuple(padding),
-            stride=tuple(stride),
-        )
-        index = rows[i : i + _CHUNK, None].expand(-1, unfolded.shape[1], -1)
-        parts.append(unfolded.gather(2, index).transpose(1, 2).flatten(0, 1))
-    return torch.cat(parts).double()
+    x = x if not any(padding) else F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    width = (x.shape[3] - dilation[1] * (weight.shape[3] - 1) - 1) // stride[1] + 1
+    image = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
+    down, along = (rows // width).flatten(), (rows % width).flatten()
+    steps = x.stride()
+    windows = x.as_strided(  # of the kernel's shape at every position, not yet copied
+        (*x.shape[:2], int(down.max()) + 1, width, *weight.shape[2:]),
+        (
+            *steps[:2],
+            steps[2] * stride[0],
+            steps[3] * stride[1],
+            steps[2] * dilation[0],
+            steps[3] * dilation[1],
+        ),
+    )
+    return windows[image, :, down, along].flatten(1)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,12 @@ def sequel_of(node: fx.Node, place: dict[fx.Node, int]) -> Sequel:
         if isinstance(rest, fx.Node) and rest is not at and place[rest] < place[node]:
             add, other, at = found, rest, found
     return Sequel(norm, add, other, _only_user(at, _RELU) is not None)
+
+
+def ends(node: fx.Node) -> list[fx.Node]:
+    """The node, and the ReLU behind it where that is what others read."""
+    relu = _only_user(node, _RELU)
+    return [node] if relu is None else [node, relu]
 
 
 def _only_user(node: fx.Node, targets: tuple[Any, ...]) -> fx.Node | None:

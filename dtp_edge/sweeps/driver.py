@@ -17,10 +17,10 @@ from torch import nn
 
 from dtp_edge.errors import BudgetError, DtpEdgeError, InputError, Interrupted
 from dtp_edge.files import write_text
+from dtp_edge.graph.arguments import ExampleInputs
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import Profile
 from dtp_edge.report import SWEEP_JSON
-from dtp_edge.run.inputs import ExampleInputs
 from dtp_edge.run.options import Listener, Options, aim_of, source_of
 from dtp_edge.run.outputs import refuse_finished
 from dtp_edge.sweeps.cell_folder import cell_folder, forget_progress

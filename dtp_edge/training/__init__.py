@@ -4,6 +4,7 @@ from dtp_edge.training.data import ArraySplit as ArraySplit
 from dtp_edge.training.data import DataSource as DataSource
 from dtp_edge.training.data import Split as Split
 from dtp_edge.training.data import from_arrays as from_arrays
+from dtp_edge.training.data import is_sized as is_sized
 from dtp_edge.training.data import load_data as load_data
 from dtp_edge.training.data import load_inputs as load_inputs
 from dtp_edge.training.evaluate import check_compatible as check_compatible
@@ -16,6 +17,7 @@ from dtp_edge.training.objectives.base import Headline as Headline
 from dtp_edge.training.objectives.base import Inputs as Inputs
 from dtp_edge.training.objectives.base import Metric as Metric
 from dtp_edge.training.objectives.base import Objective as Objective
+from dtp_edge.training.objectives.torch_metric import TorchMetric as TorchMetric
 from dtp_edge.training.phase import Progress as Progress
 from dtp_edge.training.phase import Session as Session
 from dtp_edge.training.recalibrate import recalibrate as recalibrate

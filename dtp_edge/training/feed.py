@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
-from dtp_edge.graph.calls import in_order
-from dtp_edge.training.host import Host
+from dtp_edge.graph.arguments import in_order
+from dtp_edge.graph.part import Stand, Whole
 from dtp_edge.training.layout import arranged
 from dtp_edge.training.objectives import nests
 from dtp_edge.training.objectives.base import Inputs, Objective
@@ -31,7 +31,7 @@ class Feed:
 
     objective: Objective = field(default_factory=Classification)
     order: nn.Module | None = None
-    host: Host | None = None
+    host: Whole | None = None
     channels_last: bool = False
 
     def arguments(self, batch: Any) -> Inputs:
@@ -57,6 +57,15 @@ class Feed:
         args, named = (nests.mapped(ready, nest) for nest in (found.args, dict(found.kwargs)))
         return module(*args, **named)
 
+    def around(self, part: nn.Module, whole: nn.Module | None = None) -> nn.Module:
+        """Return what learns and is judged: `part` itself, or the host (or a copy of it) around it."""
+        return part if self.host is None else self.host.put(part, whole)
+
+    def inside(self, whole: nn.Module) -> nn.Module:
+        """Return what is pruned of what learns."""
+        found = whole if self.host is None else self.host.inside(whole)
+        return found.run if isinstance(found, Stand) else found
+
     def part_inputs(self, whole: nn.Module, batch: Any) -> tuple[Any, ...]:
         """Return what the network that is pruned gets for a batch: with a host, what that hands on to it."""
         found = self.arguments(batch)
@@ -80,7 +89,13 @@ class Feed:
         return found.reshape(())
 
     def worth(self, outputs: Any, batch: Any) -> Tensor:
-        """Return the loss that channels are scored by, of outputs in evaluation."""
+        """Return the loss that channels are scored by, of what is pruned in evaluation.
+
+        A host around it is in training, for a detector has its losses there only.
+        """
+        if self.host is not None:
+            with self.host.answering(outputs) as rest:
+                outputs = self.run(rest, batch)
         with telling("worth", self.objective):
             return self.objective.worth(nests.in_float32(outputs), batch)
 

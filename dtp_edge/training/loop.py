@@ -74,8 +74,6 @@ class _Loop:
         move(phase.module, runtime.device)
         arrange_weights(phase.module, self.recipe.channels_last, runtime.device)
         self.teacher = phase.teacher
-        if phase.blocks is not None and session.feed.host is None:
-            self.teacher = phase.blocks.teacher
         if self.teacher is not None:
             move(self.teacher, runtime.device).eval()
         optimizer = make_optimizer(

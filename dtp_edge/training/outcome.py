@@ -26,7 +26,8 @@ class TrainingOutcome:
     `at_cut` (compact, not yet fine-tuned), `pruned`, `control` (dense, trained as long; None if it was not
     asked for), and `n_test`. `holdout_accuracy` holds the same of the hold-out, which chose, `intervals` the
     95 % intervals on the test set. `curves` has a row a step, `seconds` the time of each phase, `warnings` a
-    sentence for what a person should know. `whole` is the larger network around `module`, if there is one.
+    sentence for what a person should know. `whole` is the larger network around `module`, if there is
+    one, `judge` the dense network where there are no labels and that is what scores compare with.
     """
 
     keep: np.ndarray
@@ -41,6 +42,7 @@ class TrainingOutcome:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     whole: nn.Module | None = None
     objective: Objective = field(default_factory=Classification)
+    judge: nn.Module | None = None
 
 
 @dataclass
@@ -62,6 +64,8 @@ def score_all(networks: Mapping[str, nn.Module | None], session: Session) -> Sco
         known = None if session.shared is None else session.shared.scores(name)
         if known is not None:
             found.test[name], found.holdout[name] = known
+            if session.shared is not None and (ends := session.shared.interval(name)) is not None:
+                found.intervals[name] = ends
             continue
         move(network, session.runtime.device)
         how = (session.score_batch, session.runtime, session.feed, session.judge)

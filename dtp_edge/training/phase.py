@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from dtp_edge.metrics import HELD_OUT
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource, batches_per_epoch
 from dtp_edge.training.distil import BlockDistillation
 from dtp_edge.training.feed import Feed
 from dtp_edge.training.objectives.base import Objective
-from dtp_edge.training.objectives.classification import Classification
+from dtp_edge.training.objectives.classification import judged_by_top1
 from dtp_edge.training.recipe import Recipe
 from dtp_edge.training.runtime import Runtime
 from dtp_edge.training.shared import Shared
@@ -23,7 +24,7 @@ Row = dict[str, Any]
 
 def held_out(objective: Objective) -> str:
     """Return under which name a row has the headline on the hold-out."""
-    return "holdout_accuracy" if isinstance(objective, Classification) else "holdout_metric"
+    return HELD_OUT[0] if judged_by_top1(objective) else HELD_OUT[1]
 
 
 class Progress(Protocol):
@@ -73,7 +74,7 @@ class Phase:
     `after_step` runs behind every optimiser step and returns numbers for the curve. `scores` learn at
     their own constant rate, without weight decay. With `keep_best` the weights that do best on the
     hold-out are what remains: those of an epoch's end, or those that the phase began with. `blocks` compares
-    the outputs of blocks; its teacher takes the place of `teacher`, whose weights it has.
+    the outputs of blocks: `teacher` is the network, or the host of the network, that it listens to.
     """
 
     name: str

@@ -13,22 +13,22 @@ import numpy as np
 from torch import nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.graph.part import Whole
 from dtp_edge.training.checkpoint import Store
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.training.distil import BlockDistillation
+from dtp_edge.training.dry_run import rehearse
 from dtp_edge.training.feed import Feed, telling
-from dtp_edge.training.host import Host
 from dtp_edge.training.loop import run_phase
 from dtp_edge.training.objectives import nests
 from dtp_edge.training.objectives.base import Objective
-from dtp_edge.training.objectives.classification import Classification
+from dtp_edge.training.objectives.classification import judged_by_top1
 from dtp_edge.training.objectives.registry import objective_of
 from dtp_edge.training.outcome import TrainingOutcome as TrainingOutcome
 from dtp_edge.training.outcome import score_all
 from dtp_edge.training.phase import Phase, Progress, Row, Session
 from dtp_edge.training.recalibrate import recalibrate
 from dtp_edge.training.recipe import Recipe
-from dtp_edge.training.rehearsal import rehearse
 from dtp_edge.training.runtime import Runtime, move
 from dtp_edge.training.samples import refit_batches
 from dtp_edge.training.shared import PHASES, Shared
@@ -47,7 +47,7 @@ def open_session(
     write_shared: bool = False,
     objective: Objective | None = None,
     network: nn.Module | None = None,
-    host: Host | None = None,
+    host: Whole | None = None,
 ) -> Session:
     """Start the processes' runtime and open the checkpoint folder.
 
@@ -59,10 +59,10 @@ def open_session(
     recipe = replace(recipe, mixed_precision=runtime.precision)
     objective = objective_of(objective, data)
     with telling("begin", objective):
-        objective.begin(network if host is None else host.whole, recipe)
+        objective.begin(network if host is None else host.module, recipe)
     feed = Feed(objective, network, host, recipe.channels_last)
     known: dict[str, Any] = {"data": data.name, "train": len(data.train)}
-    if not isinstance(objective, Classification):
+    if not judged_by_top1(objective):
         known["objective"] = {"name": objective.name or type(objective).__name__, **objective.settings()}
     run = {"recipe": recipe.to_json(), **known, **(identity or {})}
     common = None
@@ -122,6 +122,8 @@ def fine_tune(
     """Train in place with a fresh schedule, its blocks too where given; the best on the hold-out remains."""
     recipe = session.recipe
     steps = session.steps(recipe.tune_epochs if epochs is None else epochs)
+    if blocks is not None and session.feed.host is None:
+        teacher = blocks.teacher
     phase = Phase(name, module, steps, recipe.tune_learning_rate, teacher, keep_best=True, blocks=blocks)
     with nullcontext() if blocks is None else closing(blocks):
         return run_phase(phase, session)
@@ -146,7 +148,7 @@ def run_training(
     shared: Path | None = None,
     mask_share: float = 1.0,
     objective: Objective | None = None,
-    host: Host | None = None,
+    host: Whole | None = None,
 ) -> TrainingOutcome:
     """Train `model` in place as `recipe` says, learn masks, cut, fine-tune.
 
@@ -173,7 +175,8 @@ def run_training(
         network=model,
         host=host,
     )
-    recipe, around = session.recipe, _alone if host is None else host.around
+    recipe, feed = session.recipe, session.feed
+    around = feed.around
     rehearse(around(model), session)
     base, teacher = _base_and_teacher(around(model), session)
 
@@ -182,32 +185,29 @@ def run_training(
     keep = learner.harden()
 
     compact = move(cut(keep), session.runtime.device)
-    if refit is not None and (batches := refit_batches(data, recipe, session.feed, base)):
+    if refit is not None and (batches := refit_batches(data, recipe, feed, base)):
         batches = [nests.moved(batch, session.runtime.device) for batch in batches]
-        refit(base if host is None else host.inside(base), batches)
+        refit(feed.inside(base), batches)
     whole = around(compact)
-    recalibrate(whole, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, session.feed)
+    recalibrate(whole, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, feed)
     at_cut = copy.deepcopy(whole)
     blocks = None
     if compare is not None and teacher is not None and recipe.block_distill:
-        blocks = compare(teacher if host is None else host.inside(teacher))
+        blocks = compare(feed.inside(teacher))
         if blocks is not None and host is not None:
-            host.around(blocks.teacher, teacher)
+            around(blocks.teacher, teacher)
     fine_tune(whole, session, teacher, blocks=blocks)
 
-    dense = _control(base, teacher, session) if control and session.feed.objective.labelled else None
+    dense = _control(base, teacher, session) if control and feed.objective.labelled else None
     networks = {"base": base, "at_cut": at_cut, "pruned": whole, "control": dense}
     scores = score_all(networks, session)
     for network in (whole, model, *([] if dense is None else [dense])):
         move(network, "cpu").eval()
     return TrainingOutcome(
         keep, compact, dense, scores.test, scores.holdout, session.curves, session.seconds, recipe.to_json(),
-        session.warnings, scores.intervals, None if host is None else whole, session.feed.objective,
+        session.warnings, scores.intervals, None if host is None else whole, feed.objective,
+        session.judge,
     )  # fmt: skip
-
-
-def _alone(part: nn.Module) -> nn.Module:
-    return part
 
 
 def train_shared(
@@ -236,11 +236,12 @@ def train_shared(
         return
     rehearse(model, session)
     base, teacher = _base_and_teacher(model, session)
-    networks = {"base": base, "control": _control(base, teacher, session)}
+    labelled = session.feed.objective.labelled
+    networks = {"base": base, "control": _control(base, teacher, session) if labelled else None}
     scores = score_all(networks, session)
     if shared.write:
-        for phase in PHASES:
-            shared.note(phase, float(scores.test[phase] or 0.0), scores.holdout[phase])
+        for phase, held in scores.holdout.items():
+            shared.note(phase, float(scores.test[phase] or 0.0), held, scores.intervals.get(phase))
 
 
 def _base_and_teacher(model: nn.Module, session: Session) -> tuple[nn.Module, nn.Module | None]:

@@ -50,7 +50,7 @@ class Shared:
         return cls(folder, stores, write)
 
     def scores(self, phase: str) -> tuple[float, float] | None:
-        """Return accuracy of the test set and of the hold-out, 0..1; None where nobody scored it so far."""
+        """Return the headline on the test set and the hold-out; None where nobody scored it so far."""
         store = self.stores.get(phase)
         path = None if store is None else store.folder / _SCORES
         if path is None or not path.is_file():
@@ -58,9 +58,17 @@ class Shared:
         found = read_json(path, most_bytes=10_000, hint=_HINT)
         return float(found["test"]), float(found["holdout"])
 
-    def note(self, phase: str, test: float, holdout: float) -> None:
+    def interval(self, phase: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of what `scores` has of the test set, if there is one."""
+        path = self.stores[phase].folder / _SCORES
+        ends = read_json(path, most_bytes=10_000, hint=_HINT).get("interval")
+        return None if ends is None else (float(ends[0]), float(ends[1]))
+
+    def note(
+        self, phase: str, test: float, holdout: float, interval: tuple[float, float] | None = None
+    ) -> None:
         """Write the scores of a phase that is done."""
-        text = json.dumps({"test": test, "holdout": holdout})
+        text = json.dumps({"test": test, "holdout": holdout, "interval": interval})
         write_text(self.stores[phase].folder / _SCORES, text)
 
 

@@ -1,9 +1,8 @@
-"""What the user means by MODEL: a zoo name, torchvision:NAME, timm:NAME, file.py:callable or file.onnx."""
+"""What the user means by MODEL: a zoo name, SOURCE:NAME (see `sources`), file.py:callable or file.onnx."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dtp_edge.errors import InputError, nearest, users_line
+from dtp_edge.graph.arguments import example_arguments
 from dtp_edge.graph.user_code import call_from_file
 from dtp_edge.zoo import registry
 from dtp_edge.zoo.checkpoint_file import file_sha256
+from dtp_edge.zoo.sources.network_source import Source
+from dtp_edge.zoo.sources.registry import find, prefixes
 from dtp_edge.zoo.weights import check_finite, load_weights, match_classes
 
 InputShapes = tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
@@ -31,17 +33,7 @@ class ModelInfo:
     weights: str | None = None
     weights_sha256: str | None = None
     assumed_input: bool = False  # nobody said what the input looks like
-
-
-@dataclass(frozen=True)
-class _Source:
-    """How to build the network (for an optional number of classes), and its usual input."""
-
-    name: str
-    kind: str
-    build: Callable[[int | None], nn.Module]
-    input_shape: tuple[int, ...]
-    example: tuple[Any, ...] | None = None
+    trained: bool = True  # as far as anybody said: not of a source that builds networks without weights
 
 
 def resolve_model(
@@ -63,7 +55,7 @@ def resolve_model(
             hint="Give one shape, such as 3,224,224, or let FILE.py:NAME return (network, example_inputs).",
         )
     one = None if isinstance(input_shape, Mapping) else input_shape
-    source = _find(spec, one[0] if one else None, input_shape)
+    source = _find(spec, one[0] if one and len(one) == 3 else None, input_shape)
     module = source.build(num_classes)
     if weights is not None and num_classes is None and (classes := match_classes(module, weights)):
         module = source.build(classes)
@@ -72,12 +64,18 @@ def resolve_model(
     else:
         check_finite(module.state_dict(), spec)
     shape = tuple(one or source.input_shape)
-    example = source.example if source.example is not None else (_random_input(shape),)
+    given = source.example if source.example is not None else (_random_input(shape),)
+    example = example_arguments(module, given)
     classes = _try_forward(module, example, spec)
     digest = None if weights is None else file_sha256(Path(weights))
     path = None if weights is None else str(weights)
     assumed = source.example is None and source.kind.endswith(".py") and not input_shape
-    return module, example, ModelInfo(source.name, source.kind, shape, classes, path, digest, assumed)
+    trained = weights is not None or source.trained
+    return (
+        module,
+        example,
+        ModelInfo(source.name, source.kind, shape, classes, path, digest, assumed, trained),
+    )
 
 
 def usual_input(spec: str) -> tuple[int, ...] | None:
@@ -90,17 +88,16 @@ def usual_input(spec: str) -> tuple[int, ...] | None:
     return None if unsaid else tuple(source.input_shape)
 
 
-def _find(spec: str, channels: int | None = None, input_shape: InputShapes = None) -> _Source:
-    if spec.startswith("torchvision:"):
-        return _torchvision(spec.removeprefix("torchvision:"), channels)
-    if spec.startswith("timm:"):
-        return _timm(spec.removeprefix("timm:"), channels)
+def _find(spec: str, channels: int | None = None, input_shape: InputShapes = None) -> Source:
+    prefix, named, name = spec.partition(":")
+    if named and prefix in prefixes():
+        return find(prefix, name, channels, None if isinstance(input_shape, Mapping) else input_shape)
     if spec.endswith(".onnx"):
         from dtp_edge.onnx.reader import load_onnx  # needs onnxsim, which few networks do
 
         network, inputs = load_onnx(spec, input_shape)
         shape = tuple(inputs[0].shape[1:])
-        return _Source(Path(spec).stem, spec, lambda _classes: network, shape, inputs)
+        return Source(Path(spec).stem, spec, lambda _classes: network, shape, inputs, trained=True)
     path, colon, attribute = spec.rpartition(":")
     if colon and path.endswith(".py"):
         return _from_file(Path(path), attribute)
@@ -110,12 +107,10 @@ def _find(spec: str, channels: int | None = None, input_shape: InputShapes = Non
             where=spec,
             hint=f"Write {spec}:NAME, where NAME() returns the network.",
         )
-    if colon and (near := nearest(path, ("torchvision", "timm"))):
-        raise InputError(
-            f"there is no source {path!r}", where=spec, hint=f"Did you mean {near[0]}:{attribute}?"
-        )
+    if colon and (near := nearest(prefix, prefixes())):
+        raise InputError(f"there is no source {prefix!r}", where=spec, hint=f"Did you mean {near[0]}:{name}?")
     known = registry.entry(spec)
-    return _Source(
+    return Source(
         spec,
         "zoo",
         lambda classes: registry.create(spec, classes, channels),
@@ -123,56 +118,7 @@ def _find(spec: str, channels: int | None = None, input_shape: InputShapes = Non
     )
 
 
-def _torchvision(name: str, channels: int | None) -> _Source:
-    models = _optional("torchvision.models", "torchvision")
-    known = models.list_models()
-    if name not in known:
-        raise _unknown("torchvision", name, known)
-    if channels not in (None, 3):
-        raise InputError(
-            f"torchvision's networks read 3 channels, the data has {channels}",
-            where=name,
-            hint="Take a timm network, which can be built for other inputs, or data with 3 channels.",
-        )
-
-    def build(classes: int | None) -> nn.Module:
-        wanted = {} if classes is None else {"num_classes": classes}
-        if name in ("googlenet", "inception_v3"):  # their auxiliary heads exist only in training
-            wanted |= {"init_weights": False}
-        return (
-            models.get_model(name, weights=None, weights_backbone=None, **wanted)
-            if ("/" in name or _has_backbone(name))
-            else models.get_model(name, weights=None, **wanted)
-        )
-
-    size = 299 if name == "inception_v3" else 224
-    return _Source(name, "torchvision", build, (3, size, size))
-
-
-def _has_backbone(name: str) -> bool:
-    return any(part in name for part in ("rcnn", "ssd", "retinanet", "fcos", "deeplab", "fcn", "lraspp"))
-
-
-def _timm(name: str, channels: int | None) -> _Source:
-    timm = _optional("timm", "timm")
-    if not timm.is_model(name):
-        raise _unknown("timm", name, timm.list_models())
-    options: dict[str, Any] = {} if channels is None else {"in_chans": channels}
-
-    def build(classes: int | None) -> nn.Module:
-        return timm.create_model(
-            name, pretrained=False, **options, **({} if classes is None else {"num_classes": classes})
-        )
-
-    shape = (
-        tuple(timm.get_pretrained_cfg(name, allow_unregistered=True).input_size or (3, 224, 224))
-        if (timm.get_pretrained_cfg(name, allow_unregistered=True))
-        else (3, 224, 224)
-    )
-    return _Source(name, "timm", build, shape if channels is None else (channels, *shape[1:]))
-
-
-def _from_file(path: Path, attribute: str) -> _Source:
+def _from_file(path: Path, attribute: str) -> Source:
     made = call_from_file(path, attribute)
     module, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):
@@ -183,34 +129,15 @@ def _from_file(path: Path, attribute: str) -> _Source:
         )
     if isinstance(example, Tensor):
         example = (example,)
-    if example is not None and not isinstance(example, tuple):
+    if example is not None and not isinstance(example, (tuple, Mapping)):
         raise InputError(
-            f"example_inputs must be a tensor or a tuple of tensors, not {type(example).__name__}",
+            f"example_inputs must be a tensor, a tuple or a dict of tensors, not {type(example).__name__}",
             where=f"{path}:{attribute}",
             hint="Return (nn.Module, torch.randn(1, 3, 224, 224)), with the shape of your input.",
         )
-    shape = tuple(example[0].shape[1:]) if example and isinstance(example[0], Tensor) else (3, 224, 224)
-    return _Source(attribute, str(path), lambda _classes: module, shape, example)
-
-
-def _optional(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except Exception as error:  # a torchvision built for another torch fails with more than ImportError
-        raise InputError(
-            f"{package} cannot be imported ({type(error).__name__}: {error})",
-            hint=f"Install a version that fits torch {torch.__version__}: pip install {package}.",
-        ) from error
-
-
-def _unknown(source: str, name: str, known: list[str]) -> InputError:
-    near = nearest(name, known)
-    hint = (
-        f"Did you mean {', '.join(f'{source}:{n}' for n in near)}?"
-        if near
-        else f"`python -c 'import {source}; help({source})'` leads to its list."
-    )
-    return InputError(f"{source} has no network '{name}'", hint=hint)
+    first = next(iter(example.values() if isinstance(example, Mapping) else example or ()), None)
+    shape = tuple(first.shape[1:]) if isinstance(first, Tensor) else (3, 224, 224)
+    return Source(attribute, str(path), lambda _classes: module, shape, example, trained=True)
 
 
 def _random_input(shape: tuple[int, ...]) -> Tensor:

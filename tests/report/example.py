@@ -15,6 +15,12 @@ from typing import Any
 SPEED = 2.0e6  # invented: MACs a millisecond
 OVERHEAD_MS = 0.02  # invented
 KERNELS = {1: "conv1x1", 3: "conv3x3"}
+GREY = (  # a JPEG of 8 x 8 grey pixels
+    "data:image/jpeg;base64,"
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAKBueIx4ZKCMgoy0qqC+8P//8Nzc8P//////////////////////////////////////"
+    "////////////////////wAALCAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAAP/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAI"
+    "AQEAAD8AP//Z"
+)
 LABEL = "FIXTURE: made-up numbers for tests of the page, not a run"
 
 
@@ -323,6 +329,7 @@ def example_report(n_layers: int = 20) -> dict[str, Any]:
         "groups": _groups(chain, budgets[0]["pruned_predicted"]),
         "memory": memory,
         "curves": _curves(),
+        "pictures": {"split": "hold-out", "rows": [dict.fromkeys(("wanted", "dense", "pruned"), GREY)] * 2},
         "calibration": {
             "samples": 410,
             "held_out": 102,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.other_headlines import in_decibels, in_errors
 from helpers.sweep_table import sweep_table
 
 from dtp_edge.report import compare_reports, write_report, write_sweep
@@ -89,6 +90,19 @@ def test_every_chart_is_drawn_and_nothing_sticks_out(
         assert box["x"] + box["width"] <= width + 1
         assert svg.locator("rect, path, circle").count() > 1, name
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_headline_in_its_own_unit_is_drawn(
+    open_page: Callable[..., Any], report: dict[str, Any], tmp_path: Path
+) -> None:
+    page = open_page(write_report(tmp_path, in_decibels(report)))
+    for name in ("accuracy", "training"):
+        assert page.locator(f"#chart-{name} svg").locator("rect, path, circle").count() > 1
+    assert " dB" in page.locator("#chart-accuracy").text_content()
+    assert "PSNR, " in page.locator("#chart-training").text_content()
+    errors = open_page(write_sweep(tmp_path / "sweep", in_errors(sweep_table(2, 12))))
+    assert errors.locator("#front-0 svg").count() == 1
+    assert "character error rate" in errors.locator("#front-0").text_content()
 
 
 def test_hover_shows_the_value(

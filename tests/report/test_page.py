@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dtp_edge.errors import InputError
-from dtp_edge.report import compare_reports, read_report, write_report
+from dtp_edge.report import compare_reports, read_report, validate_report, write_report
 from dtp_edge.report.page import render_page
 from dtp_edge.report.sections import all_sections
 from dtp_edge.report.series import MAX_CURVE, MAX_STAIRS, chart_data
@@ -86,7 +86,7 @@ def test_names_are_text_whatever_they_hold(report: dict[str, Any]) -> None:
     report["memory"] = None
     clean, dirty = Shape(render_page(report)), Shape(render_page(spoil(report)))
     assert clean.tags.count("script") == dirty.tags.count("script")
-    assert "img" not in dirty.tags
+    assert dirty.tags.count("img") == 3 * len(report["pictures"]["rows"])
     assert not [k for k, _ in dirty.attributes if k.startswith("on")]
     text = "".join(dirty.text)
     assert NASTY in text
@@ -131,6 +131,17 @@ def test_thinning_keeps_the_ends_the_jumps_and_what_was_chosen(report: dict[str,
     group.update(kept=16, total=64, staircase=flat)
     stairs = dict(chart_data(report)["groups"][0]["stairs"])
     assert {w: v for w, v in stairs.items() if w in (7, 8, 15, 16)} == {7: 0.0, 8: 1.0, 15: 1.0, 16: 2.0}
+
+
+def test_pictures_stand_side_by_side_inside_the_page(report: dict[str, Any]) -> None:
+    page = render_page(report)
+    part = page.split('<section id="pictures"')[1].split("</section>")[0]
+    assert part.count(report["pictures"]["rows"][0]["dense"]) == 6
+    assert 'alt="Sample 2 of the hold-out: what the pruned network says"' in part
+    assert 'id="pictures"' not in render_page({**report, "pictures": None})
+    report["pictures"]["rows"][0]["dense"] = "https://example.com/a.jpg"
+    with pytest.raises(InputError, match="pictures"):
+        validate_report(report)
 
 
 def test_a_one_shot_report_says_what_it_does_not_know(report: dict[str, Any]) -> None:

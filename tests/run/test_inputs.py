@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import dtp_edge as dtp
 from dtp_edge.errors import InputError, UnsupportedError
-from dtp_edge.run.inputs import example_arguments, in_order
+from dtp_edge.graph.arguments import example_arguments, in_order
 
 DEVICE = "rpi4-ncnn-fp32-1t"
 

@@ -1,66 +1,75 @@
-"""A cut is judged with the weights of now and with those that the masks began with; the better are cut."""
+"""What chooses between cuts: each is fitted in two ways, and the lower of the losses counts."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from dtp_edge.graph import trace_network
-from dtp_edge.measure import load_profile
-from dtp_edge.run.judge import FittedJudge, rewind
-from dtp_edge.run.task import Task
-from dtp_edge.transport import Budget
+from dtp_edge.graph import PrunableNetwork, trace_network
+from dtp_edge.run import judge as judging
+from dtp_edge.run.judge import FittedJudge
+from dtp_edge.surgery import compact, refit
 from dtp_edge.zoo import create
 
 
 @pytest.fixture
-def task() -> Task:
+def network() -> PrunableNetwork:
     torch.manual_seed(0)
-    network = trace_network(create("resnet8").eval(), (torch.randn(1, 3, 32, 32),), depth=True)
-    return Task.of(network, load_profile("rpi4-ncnn-fp32-1t"), Budget(latency="60%"))
+    return trace_network(create("resnet8").eval(), (torch.randn(1, 3, 32, 32),), depth=True)
 
 
-def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(count: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:
     torch.manual_seed(1)
-    return [(torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))) for _ in range(2)]
+    return [(torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))) for _ in range(count)]
 
 
-def test_weights_that_training_spoiled_are_put_back(task: Task) -> None:
-    learner, module = task.learner(4, batches=batches()), task.network.module
-    begun = copy.deepcopy(module.state_dict())
-    keep = np.ones(task.network.n_atoms, dtype=bool)
+def without(network: PrunableNetwork, index: int) -> np.ndarray:
+    keep = np.ones(network.n_atoms, dtype=bool)
+    keep[network.branches[index].atom] = False
+    return network.settled(keep)
+
+
+def loss_of(network: PrunableNetwork, keep: np.ndarray, fitted: Any, judged: Any, *, streams: bool) -> float:
+    cut = compact(network, keep)
+    images = torch.cat([x for x, _ in fitted])
+    refit(network, cut, copy.deepcopy(network.module.state_dict()), (images,), streams=streams)
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.mul_(-3.0)
-    spoiled = copy.deepcopy(module.state_dict())
-    assert learner.judge is not None
-    (both,) = learner.judge(keep[None].astype(float))
-    assert all(torch.equal(t, spoiled[n]) for n, t in module.state_dict().items()), "judging changes nothing"
-    assert rewind(learner.judge, keep)
-    assert all(torch.equal(t, begun[n]) for n, t in module.state_dict().items())
-    alone = FittedJudge(task.network, batches())
-    assert both == pytest.approx(alone(keep[None].astype(float))[0], rel=1e-5)
+        losses = [float(nn.functional.cross_entropy(cut.graph_module.eval()(x), y)) for x, y in judged]
+    return sum(losses) / len(losses)
 
 
-def test_weights_that_training_made_better_stay(task: Task) -> None:
-    data, module = batches(), task.network.module
-    learner = task.learner(4, batches=data)
-    optimiser = torch.optim.SGD(module.parameters(), 0.05)
-    module.train()
-    for _ in range(20):
-        x, y = data[1]
-        optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(module(x), y).backward()
-        optimiser.step()
-    module.eval()
-    trained = copy.deepcopy(module.state_dict())
-    keep = np.ones(task.network.n_atoms, dtype=bool)
-    assert not rewind(learner.judge, keep)
-    assert all(torch.equal(t, trained[n]) for n, t in module.state_dict().items())
+def test_the_lower_loss_of_both_fits_counts(network: PrunableNetwork) -> None:
+    given = batches(4)
+    keep = without(network, 0)
+    both = [loss_of(network, keep, given[:2], given[2:], streams=streams) for streams in (False, True)]
+    before = copy.deepcopy(network.module.state_dict())
+    (found,) = FittedJudge(network, given)(keep[None].astype(float))
+    assert both[0] != pytest.approx(both[1], rel=1e-3)
+    assert found == pytest.approx(min(both), rel=1e-4)
+    (more,) = FittedJudge(network, given, None, batches(6)[4:])(keep[None].astype(float))
+    assert more == pytest.approx(
+        min(loss_of(network, keep, given[:2], batches(6)[2:], streams=s) for s in (False, True)), rel=1e-4
+    )
+    assert all(torch.equal(t, before[n]) for n, t in network.module.state_dict().items()), "nothing changes"
 
 
-def test_without_a_judge_nothing_is_put_back(task: Task) -> None:
-    assert not rewind(None, np.ones(3, dtype=bool))
+def test_what_looks_bad_is_fitted_once(network: PrunableNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "FEWEST", 1)
+    judge, seen = FittedJudge(network, batches()), []
+    losses = {0: 2.0, 1: 1.0, 2: 3.0}
+
+    def loss(keep: np.ndarray, *, streams: bool = False) -> float:
+        index = next(i for i in range(3) if not keep[network.branches[i].atom])
+        seen.append((index, streams))
+        return losses[index] - streams
+
+    monkeypatch.setattr(judge, "_loss", loss)
+    masks = np.stack([without(network, i) for i in range(3)]).astype(float)
+    assert judge(masks).tolist() == [2.0, 0.0, 3.0]
+    assert seen[-1] == (1, True)
+    assert len(seen) == 4

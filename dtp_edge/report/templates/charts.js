@@ -28,12 +28,12 @@
   }
 
   function accuracy() {
-    const rows = data.accuracy;
+    const rows = data.accuracy, shares = data.headline.unit === "%", percent = kit.told(data.headline);
     if (!rows.length) return;
     const values = rows.flatMap((r) => [r.value, r.low ?? r.value, r.high ?? r.value]);
-    const room = Math.max(0.01, 0.08 * (Math.max(...values) - Math.min(...values)));
+    const room = Math.max(shares ? 0.01 : 1e-9, 0.08 * (Math.max(...values) - Math.min(...values)));
     const low = Math.min(...values) - room, high = Math.max(...values) + room;
-    const best = Math.max(...values) <= 1 ? Math.min(1, high) : high;
+    const best = shares && Math.max(...values) <= 1 ? Math.min(1, high) : high;
     const text = (r) => `${r.name}: ${percent(r.value, 2)}` + (r.low === null ? "" : ` (${percent(r.low)} to ${percent(r.high)})`);
     show("chart-accuracy", (width) => ({
       height: 26 * rows.length + 34, marginLeft: 84, marginRight: 68, marginBottom: 30,
@@ -205,12 +205,14 @@
   function training() {
     const rows = data.curves;
     if (!rows.length) return;
-    const kinds = [["budget_fraction", "cost of the masks"], ["softness_fraction", "softness of the masks"], ["accuracy", "accuracy"], ["loss", "loss"]].filter(([key]) => rows.some((r) => r[key] !== undefined));
+    const kinds = [["budget_fraction", "cost of the masks"], ["softness_fraction", "softness of the masks"], ["accuracy", kit.word(data.headline)], ["loss", "loss"]].filter(([key]) => rows.some((r) => r[key] !== undefined));
     const long = kinds.flatMap(([key, name]) => rows.filter((r) => r[key] !== undefined).map((r) => ({ ...r, name, value: r[key] })));
     const phases = d3.groups(rows, (r) => r.phase).map(([phase, list]) => ({ phase, from: list[0].step, to: list.at(-1).step }));
     const lossTop = Math.max(1e-9, ...rows.map((r) => r.loss ?? 0)); // drawn on 0..1 like the others, told in its own unit
-    const height = (r) => (r.name === "loss" ? r.value / lossTop : r.value);
-    const told = (r) => `${r.name} ${r.name === "loss" ? kit.digits(r.value) : percent(r.value)} at step ${r.step} (${r.phase})`;
+    const shares = data.headline.unit === "%", head = kit.word(data.headline), held = rows.map((r) => r.accuracy).filter((v) => v !== undefined);
+    const low = Math.min(...held), span = Math.max(1e-9, Math.max(...held) - low); // a headline that is no share is drawn from its least to its most
+    const height = (r) => (r.name === "loss" ? r.value / lossTop : r.name === head && !shares ? (r.value - low) / span : r.value);
+    const told = (r) => `${r.name} ${r.name === "loss" ? kit.digits(r.value) : r.name === head ? kit.told(data.headline)(r.value) : percent(r.value)} at step ${r.step} (${r.phase})`;
     const targets = rows.filter((r) => r.target_fraction !== undefined).map((r) => ({ ...r, name: "cost of the masks" }));
     show("chart-training", (width) => ({
       height: 112 * kinds.length + 90, marginLeft: 48, marginRight: narrow(width) ? 28 : 16, marginTop: 60, marginBottom: 40,
@@ -220,10 +222,10 @@
       marks: [
         Plot.ruleX(phases.slice(1), { x: "from", stroke: "var(--quiet)", strokeDasharray: "2 3" }),
         ...phases.map((p, i) => Plot.text([p], { x: "from", text: "phase", fy: () => kinds[0][1], frameAnchor: "top", dy: narrow(width) && i % 2 ? -48 : -34, dx: 2, textAnchor: "start", fill: "var(--quiet)" })),
-        Plot.text(kinds, { fy: (k) => k[1], text: (k) => (k[0] === "loss" ? `loss, 100 % = ${kit.digits(lossTop)}` : k[1]), frameAnchor: "top-left", dy: -16, fontWeight: 600, fill: "var(--ink)" }),
+        Plot.text(kinds, { fy: (k) => k[1], text: (k) => (k[0] === "loss" ? `loss, 100 % = ${kit.digits(lossTop)}` : k[0] === "accuracy" && !shares ? `${head}, ${kit.told(data.headline)(low)} to ${kit.told(data.headline)(low + span)}` : k[1]), frameAnchor: "top-left", dy: -16, fontWeight: 600, fill: "var(--ink)" }),
         Plot.line(targets, { fy: "name", x: "step", y: "target_fraction", stroke: "var(--limit)", strokeWidth: 1.2, strokeDasharray: "4 3" }),
         Plot.line(long, { fy: "name", x: "step", y: height, z: (r) => `${r.name} ${r.phase}`, stroke: "var(--pruned)", strokeWidth: 1.8 }),
-        rows.filter((r) => r.accuracy !== undefined).length > 80 ? null : Plot.dot(long.filter((r) => r.name === "accuracy"), { fy: "name", x: "step", y: "value", r: 2.5, fill: "var(--pruned)" }),
+        rows.filter((r) => r.accuracy !== undefined).length > 80 ? null : Plot.dot(long.filter((r) => r.name === head), { fy: "name", x: "step", y: height, r: 2.5, fill: "var(--pruned)" }),
         Plot.tip(long, Plot.pointerX({ fy: "name", x: "step", y: height, title: told, ...tip })),
       ],
     }), (svg) => long.map((r) => ({ x: scaleX(svg)(r.step), y: svg.scale("fy").apply(r.name) + 10, text: told(r) })));

@@ -1,8 +1,9 @@
 /* Accuracy against latency, one picture a model and device, with the Pareto front as a staircase. */
 "use strict";
 (() => {
-  const { data, show, clip, ms, percent, tip } = kit;
+  const { data, show, clip, ms, told, word, tip } = kit;
   for (const group of data.groups) {
+    const percent = told(group.headline);
     const runs = group.runs.filter((r) => r.accuracy !== null && r.latency_ms !== null);
     if (!runs.length) continue;
     const dense = d3.groups(runs.filter((r) => r.control !== null && r.dense_latency_ms !== null), (r) => `${r.dense_latency_ms} ${r.control}`).map(([, list]) => list[0]);
@@ -12,7 +13,7 @@
     show(group.id, (width) => ({
       height: Math.min(420, Math.max(260, width * 0.5)), marginLeft: 56, marginRight: 24, marginBottom: 46, marginTop: 28,
       x: { label: "predicted latency", labelOffset: 38, domain: [0, most * 1.08], tickFormat: (v) => ms(v), ticks: width < 520 ? 3 : 7, grid: true },
-      y: { label: "accuracy", tickFormat: (v) => percent(v), grid: true, nice: true, inset: 10, ticks: 6 },
+      y: { label: word(group.headline), tickFormat: (v) => percent(v), grid: true, nice: true, inset: 10, ticks: 6 },
       marks: [
         Plot.line(front, { x: "latency_ms", y: "accuracy", stroke: "var(--pruned)", strokeWidth: 1.5, curve: "step-after" }),
         Plot.dot(dense, { x: "dense_latency_ms", y: "control", symbol: "square", r: 5, stroke: "var(--quiet)", strokeWidth: 2 }),

@@ -8,6 +8,9 @@ const kit = (() => {
   const digits = (x, n = 3) => (x === 0 ? "0" : Math.abs(x) < 1e-4 ? x.toExponential(n - 1) : Number(x.toPrecision(n)).toLocaleString("en", { maximumFractionDigits: 8, useGrouping: false }));
   const ms = (x) => (x !== 0 && Math.abs(x) < 0.01 ? digits(1000 * x) + " µs" : digits(x) + " ms");
   const percent = (x, places = 1) => (100 * x).toFixed(places) + " %";
+  /* How values of what a run is judged by are told: shares in percent, others in their own unit. */
+  const told = (head) => (x, places = 1) => (!head || head.unit === "%" ? percent(x, places) : `${x.toFixed(head.decimals)} ${head.unit}`.trim());
+  const word = (head) => (!head || head.name.includes("accuracy") ? "accuracy" : head.name);
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const bytes = (x) => {
     let i = 0;
@@ -99,5 +102,5 @@ const kit = (() => {
   addEventListener("keydown", (event) => event.key === "Escape" && drawn.forEach(leave)); // what hangs over the page
   addEventListener("beforeprint", () => drawn.forEach((c) => draw(c, 660)));
   addEventListener("afterprint", () => redraw());
-  return { data, show, redraw, choice, clip, digits, ms, percent, bytes, units, tip };
+  return { data, show, redraw, choice, clip, digits, ms, percent, told, word, bytes, units, tip };
 })();

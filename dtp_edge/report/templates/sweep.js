@@ -1,7 +1,8 @@
 /* A sweep: each device's front with its intervals, and the table of cells, chosen and ordered. */
 "use strict";
 (() => {
-  const { data, show, clip, ms, percent, tip } = kit;
+  const { data, show, clip, ms, told, word, tip } = kit;
+  const percent = told(data.headline);
   data.devices.forEach((device, number) => {
     const points = device.points;
     if (!points.length) return;
@@ -15,7 +16,7 @@
     show(`front-${number}`, (width) => ({
       height: Math.min(420, Math.max(260, width * 0.45)), marginLeft: 56, marginRight: 24, marginBottom: 46, marginTop: 24,
       x: { label: "latency", labelOffset: 38, domain: [0, most * 1.05], tickFormat: (v) => ms(v), ticks: width < 520 ? 3 : 7, grid: true },
-      y: { label: "accuracy", tickFormat: (v) => percent(v), grid: true, nice: true, inset: 10, ticks: 6 },
+      y: { label: word(data.headline), tickFormat: (v) => percent(v), grid: true, nice: true, inset: 10, ticks: 6 },
       marks: [
         Plot.line(front, { x: "x", y: "y", stroke: "var(--pruned)", strokeWidth: 1.5, curve: "step-after" }),
         Plot.ruleX(points.filter((p) => p.low !== null), { x: "x", y1: "low", y2: "high", stroke: colour, strokeOpacity: 0.6 }),

@@ -14,16 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
-from dtp_edge.files import open_file
-from dtp_edge.training.data.folders import class_names, find_splits, list_pictures
+from dtp_edge.training.data.folders import class_names, find_splits, list_pictures, same_classes
+from dtp_edge.training.data.pictures import HINT, read_picture
 from dtp_edge.training.data.source import Batch, DataSource, _mix, batches_per_epoch, epoch_order
 from dtp_edge.training.data.transforms import imagenet_transforms, seeded
 
-HINT = "docs/own-network.md says how data must lie in the folder, or what the function returns."
-
-# by content; other formats start programs or read further files
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
-_MOST_BYTES = 2**28  # of one picture's file
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 
 
@@ -44,7 +39,7 @@ class ImageFolder(Dataset):
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, int]:
         row, seed = index if isinstance(index, tuple) else (index, None)
         path, label = self.files[row]
-        picture = _picture(path)
+        picture = read_picture(path)
         if self.transforms is not None:
             learn, score = self.transforms
             return (score(picture) if seed is None else seeded(learn, picture, seed)), label
@@ -59,19 +54,6 @@ class ImageFolder(Dataset):
         mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (_MEAN, _STD))
         x = (x - mean) / std
         return torch.from_numpy(np.ascontiguousarray(x[:, :, ::-1] if mirror else x))
-
-
-def _picture(path: Path) -> Any:
-    """Return a picture as RGB. Raises `InputError` that names its file."""
-    from PIL import Image
-
-    with open_file(path, most_bytes=_MOST_BYTES, hint=HINT) as file:
-        try:
-            with Image.open(file, formats=_FORMATS) as opened:
-                return opened.convert("RGB")
-        except Exception as error:  # Pillow's readers raise nearly anything at a damaged picture
-            said = str(error).replace(repr(file), "this file") or type(error).__name__
-            raise InputError(f"the picture cannot be read ({said})", where=str(path), hint=HINT) from error
 
 
 @dataclass(frozen=True)
@@ -173,7 +155,9 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
     classes = class_names(learn_dir)
     files = list_pictures(learn_dir, classes)
     others = {
-        kind: _same_classes(found[kind], learn_dir, classes) for kind in ("val", "test") if kind in found
+        kind: list_pictures(found[kind], same_classes(found[kind], learn_dir, classes), classes)
+        for kind in ("val", "test")
+        if kind in found
     }
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(8))
     held_files = others.pop("val") if len(others) == 2 else []
@@ -201,18 +185,6 @@ def imagefolder(folder: Path, size: int, workers: int) -> DataSource:
         DatasetSplit(test, torch.arange(len(test)), workers),
         folders=_spelt(folder, found, len(classes)),
     )
-
-
-def _same_classes(folder: Path, learn_dir: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Return the pictures of another split, whose classes must be among those of training."""
-    names = class_names(folder)
-    if strange := sorted(set(names) - set(classes)):
-        raise InputError(
-            f"has the class {strange[0]!r}, which {learn_dir.name} does not have",
-            where=str(folder),
-            hint=f"Both must have the same class folders; {learn_dir.name} has {', '.join(classes[:6])}.",
-        )
-    return list_pictures(folder, names, classes)
 
 
 def _spelt(folder: Path, found: dict[str, Path], classes: int) -> str:

@@ -58,15 +58,34 @@ def class_names(folder: Path) -> list[str]:
     return names
 
 
+def same_classes(folder: Path, learn_dir: Path, classes: list[str]) -> list[str]:
+    """Return the class folders of another split, which must be among those of training."""
+    names = class_names(folder)
+    if strange := sorted(set(names) - set(classes)):
+        raise InputError(
+            f"has the class {strange[0]!r}, which {learn_dir.name} does not have",
+            where=str(folder),
+            hint=f"Both must have the same class folders; {learn_dir.name} has {', '.join(classes[:6])}.",
+        )
+    return names
+
+
 def list_pictures(folder: Path, names: list[str], classes: list[str] | None = None) -> list[tuple[Path, int]]:
     """Return every picture in the folders `names` with its class, the name's place in `classes`."""
+    return list_files(folder, names, SUFFIXES, classes or names, "pictures")
+
+
+def list_files(
+    folder: Path, names: list[str], suffixes: tuple[str, ...], classes: list[str], what: str = "recordings"
+) -> list[tuple[Path, int]]:
+    """Return every file of these kinds in the folders `names` with its class. Raises `InputError`."""
     files = []
     for name in names:
-        label = (classes or names).index(name)
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
+        label = classes.index(name)
+        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in suffixes)
         if not found:
-            hint = f"Read are {', '.join(SUFFIXES)}. Put some there, or remove the folder."
-            raise InputError("there are no pictures", where=str(folder / name), hint=hint)
+            hint = f"Read are {', '.join(suffixes)}. Put some there, or remove the folder."
+            raise InputError(f"there are no {what}", where=str(folder / name), hint=hint)
         files += [(path, label) for path in found]
     return files
 

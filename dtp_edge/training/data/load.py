@@ -8,51 +8,32 @@ from typing import Any
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.graph.user_code import call_from_file
-from dtp_edge.training.data import readers, unlabelled
-from dtp_edge.training.data.folder import imagefolder
+from dtp_edge.training.data import unlabelled
 from dtp_edge.training.data.own import user_source
+from dtp_edge.training.data.registry import Ask, existing, kinds
 from dtp_edge.training.data.source import DataSource
-
-_KINDS = ("digits", "cifar10", "fashion-mnist", "imagefolder")
 
 
 def load_data(spec: str, image_size: int | None = None, workers: int = 2) -> DataSource:
-    """Open `digits`, `cifar10:DIR`, `fashion-mnist[:DIR]`, `imagefolder:DIR` or `file.py:callable`.
+    """Open a data set by name (docs/data.md has them all), or `file.py:callable`.
 
-    `image_size` is the side of the square that digits and image folders are brought to (32 and 224 if
-    None); `workers` read image folders. The callable returns a `DataSource`, or
-    `(training set, test set)` of torch datasets that give `(float tensor, int)`, say `[C, H, W]` or `[C, L]`.
+    `image_size` is the side of the square that pictures of any size are brought to (None: 32 for digits, 224
+    for folders); `workers` read from disk. The callable returns a `DataSource`, `(training set, test set)` of
+    torch datasets, or a dict with `train`, `test`, `objective` and `loader`.
     Raises `InputError`.
     """
-    kind, colon, rest = spec.partition(":")
-    if kind == "digits":
-        return readers.digits(image_size or 32)
-    if kind == "fashion-mnist" and not rest:
-        place = next((p for p in readers.fashion_mnist_places() if p.is_dir()), None)
-        if place is None:
-            raise InputError(
-                "no Fashion-MNIST is installed on this machine",
-                where=spec,
-                hint="Name its folder, fashion-mnist:DIR, or install Debian's dataset-fashion-mnist.",
-            )
-        return readers.fashion_mnist(place)
-    if kind in _KINDS:
-        folder = _existing(rest, spec)
-        if kind == "cifar10":
-            return readers.cifar10(folder)
-        if kind == "fashion-mnist":
-            return readers.fashion_mnist(folder)
-        return imagefolder(folder, image_size or 224, workers)
+    name, _, rest = spec.partition(":")
+    if name in kinds():
+        return kinds()[name].open(Ask(spec, rest, image_size, workers))
     path, colon, attribute = spec.rpartition(":")
     if colon and path.endswith(".py"):
         return user_source(Path(path), attribute, workers)
-    near = nearest(kind, _KINDS)
+    near = nearest(name, kinds())
+    forms = ", ".join(kind.form for kind in kinds().values())
     raise InputError(
         "this is not a data source",
         where=spec,
-        hint=f"Did you mean {', '.join(near)}?"
-        if near
-        else "Give digits, cifar10:DIR, fashion-mnist:DIR, imagefolder:DIR or file.py:callable.",
+        hint=f"Did you mean {', '.join(near)}?" if near else f"Give {forms} or file.py:callable.",
     )
 
 
@@ -65,25 +46,12 @@ def load_inputs(spec: str, image_size: int | None = None, workers: int = 2) -> D
     """
     kind, _, rest = spec.partition(":")
     if kind == "images":
-        return unlabelled.pictures(_existing(rest, spec), image_size or 224, workers)
+        return unlabelled.pictures(existing(rest, spec), image_size or 224, workers)
     if kind == "npz":
-        return unlabelled.arrays(_existing(rest, spec))
+        return unlabelled.arrays(existing(rest, spec))
     path, colon, attribute = spec.rpartition(":")
     if colon and path.endswith(".py"):
         made = call_from_file(Path(path), attribute)
         sets = isinstance(made, tuple) and all(hasattr(part, "__getitem__") for part in made)
         return user_source(Path(path), attribute, workers) if sets else made
     return load_data(spec, image_size, workers)
-
-
-def _existing(rest: str, spec: str) -> Path:
-    if not rest:
-        raise InputError("the folder is missing", where=spec, hint=f"Write {spec.rstrip(':')}:DIR.")
-    folder = Path(rest).expanduser()
-    if not folder.exists():
-        raise InputError("there is no such folder", where=rest, hint="Check the path after the colon.")
-    if folder.is_dir() and not any(folder.iterdir()):
-        raise InputError(
-            "the folder is empty", where=rest, hint="Put the data there, or name another folder."
-        )
-    return folder

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from dtp_edge.errors import DtpEdgeError, InputError
 from dtp_edge.graph.user_code import call_from_file
 from dtp_edge.training.data.folder import HINT, DatasetSplit, Told
+from dtp_edge.training.data.own_task import check_by_index, own_task
 from dtp_edge.training.data.source import DataSource
 
 
 def user_source(path: Path, attribute: str, workers: int) -> DataSource:
-    """Call the user's function; it returns a `DataSource` or two torch datasets.
+    """Call the user's function: it returns a `DataSource`, two torch datasets, or a dict (`own_task`).
 
-    Their samples are `(float tensor, class)`, the tensor of any shape and precision (it becomes float32).
+    Samples of the two are `(float tensor, class)`, the tensor of any shape and precision: it becomes float32.
     """
     made = call_from_file(path, attribute)
     if isinstance(made, DataSource):
         return made
     where = f"{path}:{attribute}"
+    if isinstance(made, Mapping):
+        return own_task(made, attribute, where, workers)
     if not (isinstance(made, tuple) and len(made) == 2):
         raise InputError(
             f"{attribute}() returned {type(made).__name__}",
             where=where,
-            hint="Return a dtp_edge.training.DataSource, or (training dataset, test dataset).",
+            hint="Return a dtp_edge.training.DataSource, (training dataset, test dataset), or a dict.",
         )
     learn, test = made
     for part, dataset in (("training", learn), ("test", test)):
-        _check_by_index(part, dataset, where)
+        check_by_index(part, dataset, where)
         if len(dataset) < (10 if part == "training" else 1):
             raise InputError(f"the {part} set has {len(dataset)} samples", where=where, hint=HINT)
     x = _sample(learn, where)
@@ -64,18 +66,6 @@ def user_source(path: Path, attribute: str, workers: int) -> DataSource:
         DatasetSplit(learn, order[:held], workers),
         DatasetSplit(test, torch.arange(len(test)), workers),
     )
-
-
-def _check_by_index(part: str, dataset: Any, where: str) -> None:
-    """Samples are drawn in an order of the run's own, the same after a stop: they must have numbers."""
-    streams = isinstance(dataset, IterableDataset)
-    counted = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not streams
-    if not counted:
-        raise InputError(
-            f"the {part} set ({type(dataset).__name__}) cannot be read by index: it only iterates",
-            where=where,
-            hint="Give a dataset with __getitem__ and __len__; list(dataset) is one, if it fits into memory.",
-        )
 
 
 def _sample(dataset: Any, where: str) -> Tensor:

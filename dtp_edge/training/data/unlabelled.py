@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dtp_edge.errors import InputError
-from dtp_edge.files import require_regular
+from dtp_edge.files import read_npz
 from dtp_edge.training.data.folder import DatasetSplit, ImageFolder
 from dtp_edge.training.data.folders import SUFFIXES
 
@@ -45,12 +45,8 @@ def pictures(folder: Path, size: int, workers: int) -> Batches:
 
 def arrays(path: Path) -> Batches:
     """Batches of the arrays of an npz file, in the order in which it holds them."""
-    require_regular(path, most_bytes=_MOST_BYTES, hint=_HINT)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = [torch.from_numpy(np.ascontiguousarray(file[name])) for name in file.files]
-    except Exception as error:  # a damaged archive or array can raise nearly anything
-        raise InputError(f"the file cannot be read ({error})", where=str(path), hint=_HINT) from error
+    loaded = read_npz(path, most_bytes=_MOST_BYTES, hint=_HINT)
+    found = [torch.from_numpy(np.ascontiguousarray(array)) for array in loaded.values()]
     if not found or any(t.dim() == 0 or len(t) != len(found[0]) for t in found):
         raise InputError("its arrays do not hold as many samples each", where=str(path), hint=_HINT)
     found = [t.float() if t.dtype == torch.float64 else t for t in found]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from dtp_edge.errors import InputError
+from dtp_edge.metrics import Headline
 from dtp_edge.training.objectives import nests
 
 if TYPE_CHECKING:
@@ -25,32 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Headline", "Inputs", "Metric", "Objective"]
 
 _SILENT = 1e-12  # mean square of an output that says nothing: no measure for another
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The number that an objective is judged by.
-
-    With the unit "%" values are shares, 0..1, and shown times 100; `decimals` are those of what is shown.
-    """
-
-    name: str
-    unit: str = "%"
-    higher_is_better: bool = True
-    decimals: int = 2
-
-    @property
-    def factor(self) -> float:
-        """What a value is multiplied by where it is shown."""
-        return 100.0 if self.unit == "%" else 1.0
-
-    def text(self, value: float) -> str:
-        """Return a value as people read it: `81.25 %`, `31.20 dB`."""
-        return f"{self.factor * value:.{self.decimals}f} {self.unit}".strip()
-
-    def better(self, value: float, other: float | None) -> bool:
-        """Return whether `value` is at least as good as `other`; anything is better than None."""
-        return other is None or (value >= other if self.higher_is_better else value <= other)
 
 
 @dataclass(frozen=True)
@@ -170,6 +145,13 @@ class Objective(ABC):
 
     def refuse(self, data: DataSource, outputs: Any) -> None:  # noqa: B027
         """Raise `InputError` where what the dense network puts out does not fit the data. Here: never."""
+
+    def pictures(self, outputs: Any, batch: Any, data: DataSource) -> list[Any] | None:
+        """Return a picture of Pillow for each sample, with `outputs` drawn in; of None what is wanted.
+
+        The report shows them side by side; `drawing` has the pens. Here: None, there is nothing to see.
+        """
+        return None
 
 
 def unfit(what: str, hint: str) -> InputError:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtp_edge.errors import InputError
+from dtp_edge.metrics import TOP1
 from dtp_edge.training.objectives.base import Headline, Objective
 from dtp_edge.training.objectives.interval import wilson
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
     from dtp_edge.training.recipe import Recipe
 
-__all__ = ["OBJECTIVE", "Classification", "class_logits"]
+__all__ = ["OBJECTIVE", "Classification", "class_logits", "judged_by_top1"]
 
 
 class Classification(Objective):
     """Batches are `(inputs, class)`, the class int64 `[B]`; the network's output is `[B, classes]`."""
 
     name = "classification"
-    headline = Headline("top-1 accuracy")
+    headline = Headline(TOP1)
 
     label_smoothing = 0.0
 
@@ -88,6 +89,11 @@ class Top1:
 
     def interval(self) -> tuple[float, float] | None:
         return wilson(self.compute(), int(self.counts[1]))
+
+
+def judged_by_top1(objective: Objective) -> bool:
+    """Return whether an objective is this one itself: a subclass may have another loss and headline."""
+    return type(objective) is Classification
 
 
 def class_logits(out: Any) -> Tensor:

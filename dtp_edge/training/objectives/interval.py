@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-__all__ = ["of_mean", "wilson"]
+import torch
+from torch import Tensor
+
+__all__ = ["of_mean", "of_resampling", "wilson"]
 
 _Z = 1.96  # 95 %
 
@@ -24,3 +28,23 @@ def of_mean(mean: float, variance: float, count: int) -> tuple[float, float] | N
         return None
     half = _Z * math.sqrt(max(variance, 0.0) / count)
     return mean - half, mean + half
+
+
+def of_resampling(
+    rows: Tensor, value: Callable[[Tensor], Tensor], draws: int = 400
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of `value(sum of rows)` by drawing as many rows again and again (Efron 1979).
+
+    `rows` is `[N, ...]`, what each sample adds to the counts; `value` reads sums `[draws, ...]` at once.
+    """
+    count = len(rows)
+    if count < 8:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    flat = rows.double().flatten(1)
+    often = torch.multinomial(torch.ones(count), count * draws, replacement=True, generator=generator)
+    weights = torch.zeros(draws, count, dtype=torch.float64)
+    weights.scatter_add_(1, often.view(draws, count), torch.ones(draws, count, dtype=torch.float64))
+    found = value((weights @ flat).view(draws, *rows.shape[1:]))
+    low, high = torch.quantile(found, torch.tensor([0.025, 0.975], dtype=found.dtype)).tolist()
+    return low, high

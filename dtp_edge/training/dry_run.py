@@ -42,6 +42,7 @@ def _learn(network: nn.Module, session: Session) -> None:
     feed, recipe, data = session.feed, session.recipe, session.data
     device = next((t.device for t in network.state_dict().values()), torch.device("cpu"))
     batch = nests.moved(_first(data.train.shuffled(recipe.batch_size, seed=0, epoch=0), "training"), device)
+    feed.arguments(batch)
     with telling("parts", feed.objective):
         size, parts = feed.objective.size(batch), feed.objective.parts(batch, recipe.accumulate)
     if size < 1:

@@ -1,0 +1,184 @@
+"""Tasks that are no classification of images: at a latency budget, one-shot cut and learned cut. One command.
+
+    python -m benchmarks.tasks --cifar10 DIR                # composes the data, trains, some 5 minutes a row
+    python -m benchmarks.tasks --cifar10 DIR --only words   # segmentation words tokens pictures detection
+
+The data are composed (`benchmarks.composed`), not collected: clothes placed on photographs, words spoken by
+espeak-ng, the names in Python's own library, photographs made smaller. Each network is trained from random
+weights (the base); from it, with the same further steps, batches and loss: the dense control; the network
+that is cut at once by its weights and then trained; the one whose masks are learned in the first two fifths.
+Latency is as the profile of a Raspberry Pi 4 predicts it; only channels go, no branches. The hold-out
+chooses, the test set is read once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import dtp_edge as dtp
+from benchmarks import task_networks as networks
+from benchmarks.composed import code_tokens, scenes, small_pictures, words
+from benchmarks.experiments import EXPERIMENTS
+from dtp_edge.training import (
+    DataSource,
+    Recipe,
+    evaluate,
+    fine_tune,
+    load_data,
+    open_session,
+    recalibrate,
+    train_base,
+    with_seed,
+)
+
+TASKS = EXPERIMENTS["tasks"]
+DEVICE, LATENCY = "rpi4-ncnn-fp32-1t", "60%"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One row: how its data is made below a folder and read, its network, and how it is trained.
+
+    `base` and `steps` count optimiser steps, before and after the cut.
+    """
+
+    data: Callable[[Path, str], str]
+    network: Callable[[DataSource], tuple[nn.Module, Any]]
+    size: int | None = None
+    base: int = 400
+    steps: int = 200
+    batch_size: int = 32
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+def scenes_in(folder: Path, cifar10: str) -> Path:
+    place = folder / "scenes"
+    if not (place / "data.yaml").is_file():
+        scenes.write(place, cifar10, {"train": 1600, "val": 400, "test": 400})
+    return place
+
+
+def _masks(folder: Path, cifar10: str) -> str:
+    return f"segfolder:{scenes_in(folder, cifar10)}"
+
+
+def _words(folder: Path, cifar10: str) -> str:
+    if not (folder / "words" / "test" / words.WORDS[-1]).is_dir():
+        words.write(folder / "words", {"train": 200, "val": 50, "test": 50})
+    return f"wavfolder:{folder / 'words'},mels=10"
+
+
+def _tokens(folder: Path, cifar10: str) -> str:
+    if not (folder / "tokens" / "dataset_dict.json").is_file():
+        code_tokens.write(folder / "tokens", 4000, 800)
+    return f"hf:{folder / 'tokens'}"
+
+
+def _pictures(folder: Path, cifar10: str) -> str:
+    if not (folder / "small.npz").is_file():
+        small_pictures.write(folder / "small.npz", cifar10, 8000, 1000)
+    return f"npz:{folder / 'small.npz'}"
+
+
+_ADAM = {
+    "optimizer": "adamw",
+    "base_learning_rate": 2e-3,
+    "mask_learning_rate": 1e-3,
+    "tune_learning_rate": 1e-3,
+}
+SUBJECTS = {
+    "segmentation": Subject(_masks, networks.unet, 64, 300, 100, 16, _ADAM),
+    "segmentation-lraspp": Subject(_masks, networks.lraspp, 64, 300, 100, 16, _ADAM),
+    "words": Subject(_words, networks.dscnn, None, 300, 150, 64, _ADAM),
+    "tokens": Subject(_tokens, networks.encoder, None, 300, 120, 16, _ADAM),
+    "pictures": Subject(_pictures, networks.super_resolution, None, 400, 200, 32, _ADAM),
+}
+
+
+def run(name: str, folder: Path, cifar10: str, seed: int) -> dict[str, Any]:
+    """Return the row of one subject; nothing is written."""
+    subject, began = SUBJECTS[name], time.process_time()
+    spec = subject.data(folder, cifar10)
+    data = load_data(spec, subject.size, workers=0)
+    torch.manual_seed(seed)
+    model, example = subject.network(data)
+    epoch = max(1, len(data.train) // subject.batch_size)
+    recipe = Recipe(
+        batch_size=subject.batch_size,
+        base_epochs=subject.base / epoch,
+        mask_epochs=0.4 * subject.steps / epoch,
+        tune_epochs=0.6 * subject.steps / epoch,
+        **subject.recipe,
+    )
+    recipe = with_seed(recipe, seed)
+    train_base(model, open_session(data, recipe, network=model))
+    recipe = replace(recipe, base_epochs=0.0)
+    seconds = {"base": round(time.process_time() - began)}
+    at_once = one_shot(model, example, data, replace(recipe, tune_epochs=subject.steps / epoch))
+    seconds["one_shot"] = round(time.process_time() - began - seconds["base"])
+    learned = dtp.prune_for_device(
+        model,
+        example,
+        device=DEVICE,
+        budget=dtp.Budget(latency=LATENCY),
+        data=data,
+        recipe=recipe,
+        seed=seed,
+        depth=False,
+    )
+    seconds["learned_and_control"] = round(time.process_time() - began - sum(seconds.values()))
+    return row_of(name, subject, learned.report, at_once) | {"seed": seed, "cpu_seconds": seconds}
+
+
+def one_shot(model: nn.Module, example: Any, data: DataSource, recipe: Recipe) -> dict[str, Any]:
+    """Cut at once by the weights, then train as long as the others; what it scores on the test set."""
+    cut = dtp.prune_for_device(model, example, device=DEVICE, budget=dtp.Budget(latency=LATENCY))
+    session, teacher = open_session(data, recipe, network=model), copy.deepcopy(model).requires_grad_(False)
+    module = cut.module
+    recalibrate(module, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, feed=session.feed)
+    before = evaluate(module, data.test, recipe.batch_size, feed=session.feed)
+    fine_tune(module, session, teacher if recipe.distill else None)
+    after = evaluate(module, data.test, recipe.batch_size, feed=session.feed)
+    return {"one_shot_at_cut": before, "one_shot": after}
+
+
+def row_of(name: str, subject: Subject, report: dict[str, Any], at_once: dict[str, Any]) -> dict[str, Any]:
+    """Return what a row holds."""
+    found = report["accuracy"]
+    return {
+        "task": name,
+        "network": (subject.network.__doc__ or "").strip().split("\n")[0],
+        "steps": [subject.base, subject.steps],
+        **{key: found.get(key) for key in ("base", "control", "at_cut", "pruned", "n_test")},
+        **at_once,
+        "report": {key: found[key] for key in ("metric", "unit", "headline") if key in found},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cifar10", required=True, help="the folder of CIFAR-10")
+    parser.add_argument("--folder", type=Path, default=Path("runs/tasks"), help="where the data is composed")
+    parser.add_argument("--only", help="names, separated by commas", default=",".join(SUBJECTS))
+    parser.add_argument("--seeds", default="0")
+    args = parser.parse_args()
+    for name in args.only.split(","):
+        for seed in map(int, args.seeds.split(",")):
+            row = run(name, args.folder, args.cifar10, seed)
+            TASKS.append(row)
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

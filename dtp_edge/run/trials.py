@@ -1,0 +1,59 @@
+"""What a cut would do to the outputs: made, quickly fitted on some of the inputs, compared on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dtp_edge.graph import PrunableNetwork
+from dtp_edge.run.output_error import compared, outputs_of
+from dtp_edge.run.samples import first_samples, samples_of
+from dtp_edge.surgery import compact
+from dtp_edge.surgery.least_squares import QuickFit
+
+__all__ = ["RIDGE", "Trials"]
+
+RIDGE = 0.01
+FITTED, JUDGED = 128, 128  # samples, fewer where the batches hold fewer
+FORWARDS = 3  # what a trial takes, in runs over its samples
+WORK = 4e12  # multiply-accumulates that trials may take: a minute or so
+Batch = tuple[Any, ...]
+
+
+class Trials:
+    """Called with a keep vector it returns the error of the outputs (see `output_error.compared`).
+
+    `left` says how many more there is time for.
+    """
+
+    def __init__(self, network: PrunableNetwork, batches: Sequence[Batch], macs: float, seed: int) -> None:
+        self.network = network
+        self.fitted = first_samples(batches, min(FITTED, samples_of(batches) // 2))
+        rest = list(batches[len(self.fitted) :]) or list(batches)
+        self.judges = first_samples(rest, JUDGED)
+        self.fit = QuickFit(network, self.fitted, ridge=RIDGE, seed=seed)
+        self.wanted = outputs_of(network.graph_module, self.judges)
+        samples = FORWARDS * samples_of(self.fitted) + samples_of(self.judges)
+        self.left = int(WORK / (macs * samples))
+        self.known: dict[bytes, float] = {}
+
+    def __call__(self, keep: np.ndarray) -> float:
+        key = self.network.settled(keep).tobytes()
+        if key not in self.known:
+            self.left -= 1
+            cut = compact(self.network, keep, in_place=False)
+            self.fit(cut)
+            self.known[key] = compared(outputs_of(cut.graph_module, self.judges), self.wanted)[0]
+        return self.known[key]
+
+    def best(self, keeps: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the one of least error, of as many as there is time for; the first of equals."""
+        distinct: dict[bytes, np.ndarray] = {}
+        for keep in keeps:
+            distinct.setdefault(self.network.settled(keep).tobytes(), keep)
+        found = list(distinct.values())
+        if len(found) == 1:
+            return found[0]
+        return min(found[: max(1, self.left)], key=self)

@@ -1,0 +1,1 @@
+"""Data sets by name: one kind a file, see `registry`."""
