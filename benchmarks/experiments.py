@@ -97,6 +97,7 @@ EXPERIMENTS = {
         "benchmarks.runtimes.matrix:whole_page",
         _ONNX,
     ),
+    "int8_recovered": Experiment("benchmarks.int8_recovered", "int8_recovered.jsonl", packages=_ONNX),
     "formats": Experiment(
         "benchmarks.formats",
         "formats.csv",
