@@ -24,14 +24,16 @@ from dtp_edge.onnx.session import run_fixed_batch
 from dtp_edge.run.fixed_sizes import as_traced, fits
 
 if TYPE_CHECKING:
+    from dtp_edge.run.options import Listener, Options
     from dtp_edge.run.proved import Cut
     from dtp_edge.run.task import Task
     from dtp_edge.training import DataSource, Objective, Split
     from dtp_edge.training.feed import Feed
 
-__all__ = ["CALIBRATION_SAMPLES", "OnnxNetwork", "quantise"]
+__all__ = ["AWARE", "CALIBRATION_SAMPLES", "OnnxNetwork", "calibration_rows", "quantise", "quantised"]
 
 CALIBRATION_SAMPLES = 256
+AWARE = ".int8-network"  # the network whose weights were trained for int8, while a run is written
 _BATCH = 32  # samples that are read at once
 
 
@@ -50,30 +52,50 @@ class OnnxNetwork(nn.Module):
         return tree_unflatten(outputs, self.form)
 
 
-def quantise(cut: Cut, path: Path, data: DataSource, objective: Objective, method: str) -> dict[str, Any]:
-    """Write `model.int8.onnx` beside `path`; return what each method reached, and both headlines."""
+def quantise(
+    cut: Cut, path: Path, data: DataSource, objective: Objective, options: Options, listener: Listener
+) -> dict[str, Any]:
+    """Write `model.int8.onnx` beside `path`; return what was tried, and both headlines on the test set.
+
+    Where int8 loses more than the options allow, the network is trained with its roundings (`run.aware`); the
+    archive of what came of that is in the folder `AWARE` beside the files, for further formats.
+    """
+    from dtp_edge.run.aware import recovered
     from dtp_edge.training.feed import Feed
     from dtp_edge.training.objectives.classification import judged_by_top1
 
     network, whole, target = cut.task.network, cut.task.whole, path.with_name("model.int8.onnx")
     feed = Feed(objective, network.module, whole)
     plain = judged_by_top1(objective) and whole is None
-    rows = data.calibration(CALIBRATION_SAMPLES) if plain else _rows(network, data, feed)
-    found = quantised(path, rows, method)
-    if plain:
-        scores = {
-            "accuracy": evaluate_onnx(target, data.test.ordered(256)),
-            "fp32_accuracy": evaluate_onnx(path, data.test.ordered(256)),
-        }
-    else:
+    sign = 1.0 if objective.headline.higher_is_better else -1.0
+
+    judged: dict[str, int] = {}
+
+    def score(file: Path, split: Split) -> float | None:
+        if plain:
+            return evaluate_onnx(file, split.ordered(256))
         module = as_in_file(cut.compact.module, network.module).eval()
         example = call(module, network.example_inputs)
-        scores, readable = {}, _Readable(network, data.test, feed)
-        for key, file in (("accuracy", target), ("fp32_accuracy", path)):
-            scores[key] = _headline(OnnxNetwork(file, example), cut, readable, feed)
-        if readable.given < len(data.test):
-            scores["judged_on"] = readable.given
-    return {**found, **scores}
+        readable = _Readable(network, split, feed)
+        found = _headline(OnnxNetwork(file, example), cut, readable, feed)
+        if split is data.test and readable.given < len(split):
+            judged["judged_on"] = readable.given
+        return found
+
+    if whole is not None or cut.training is None:  # what is trained with roundings is a network of its own
+        found = quantised(path, calibration_rows(cut, data, objective), options)
+    else:
+        found = recovered(
+            cut,
+            options,
+            path.parent,
+            lambda: calibration_rows(cut, data, objective),
+            lambda file: sign * (score(file, data.holdout) or 0.0),
+            path.parent / AWARE,
+            listener,
+        )
+    scores = {"accuracy": score(target, data.test), "fp32_accuracy": score(path, data.test)}
+    return {**found, **scores, **judged}
 
 
 def require_readable(task: Task, data: DataSource, objective: Objective) -> None:
@@ -90,10 +112,22 @@ def require_readable(task: Task, data: DataSource, objective: Objective) -> None
         )
 
 
-def quantised(path: Path, rows: Iterable[Any], method: str) -> dict[str, Any]:
+def calibration_rows(cut: Cut, data: DataSource, objective: Objective) -> Iterable[Any]:
+    """Return the training inputs that int8 files are calibrated on, as the file reads them."""
+    from dtp_edge.training.feed import Feed
+    from dtp_edge.training.objectives.classification import judged_by_top1
+
+    network, whole = cut.task.network, cut.task.whole
+    if judged_by_top1(objective) and whole is None:
+        return data.calibration(CALIBRATION_SAMPLES)
+    return _rows(network, data, Feed(objective, network.module, whole))
+
+
+def quantised(path: Path, rows: Iterable[Any], options: Options) -> dict[str, Any]:
     """Write the int8 file beside `path`, calibrated on single samples."""
     target = path.with_name("model.int8.onnx")
-    result = quantize_onnx(path, target, rows, method=method)
+    per_channel = not options.int8_per_tensor
+    result = quantize_onnx(path, target, rows, method=options.int8_method, per_channel=per_channel)
     return {
         "method": result.method,
         "tried": [asdict(row) for row in result.tried],
