@@ -9,7 +9,7 @@ import numpy as np
 
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.run.output_error import compared, outputs_of
-from dtp_edge.run.samples import first_samples, samples_of
+from dtp_edge.run.sample_batches import first_samples, samples_of
 from dtp_edge.surgery import compact
 from dtp_edge.surgery.least_squares import QuickFit
 
