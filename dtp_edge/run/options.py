@@ -54,8 +54,8 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
-    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data or a calibration.
-    `part` names the submodule that is pruned; None: all of it.
+    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data
+    or a calibration. `part` names the submodule that is pruned; None: all of it.
     `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
     curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
     and pruned are timed in place of here. `shared` is a folder of what several runs have in common
