@@ -19,8 +19,8 @@ import torch
 
 from dtp_edge.graph import PrunableNetwork, masked_forward, mode_of
 from dtp_edge.run.calibrated_branches import errors_without, patterns_by_error
+from dtp_edge.run.calibration_samples import first_samples, samples_of
 from dtp_edge.run.output_error import compared, outputs_of
-from dtp_edge.run.samples import first_samples, samples_of
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import Trials
 from dtp_edge.surgery.error_curves import curves_of, repaired_without

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.run.calibration_samples import first_samples, samples_of
 from dtp_edge.run.output_error import compared, outputs_of
-from dtp_edge.run.samples import first_samples, samples_of
 from dtp_edge.surgery import compact
 from dtp_edge.surgery.least_squares import QuickFit
 
