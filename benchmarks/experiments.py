@@ -97,6 +97,15 @@ EXPERIMENTS = {
         "benchmarks.runtimes.matrix:whole_page",
         _ONNX,
     ),
+    "int8_recovered": Experiment("benchmarks.int8_recovered", "int8_recovered.jsonl", packages=_ONNX),
+    "formats": Experiment(
+        "benchmarks.formats",
+        "formats.csv",
+        "formats.md",
+        "benchmarks.formats:whole_page",
+        _ONNX,
+        ("network", "format", "precision"),
+    ),
     "runtime_faults": Experiment(
         "benchmarks.runtimes.faults",
         "runtime_faults.csv",
@@ -119,6 +128,8 @@ EXPERIMENTS = {
     "tasks": Experiment(
         "benchmarks.tasks",
         "tasks.jsonl",
+        "tasks.md",
+        "benchmarks.tasks:whole_page",
         packages=(
             "torch",
             "torchvision",

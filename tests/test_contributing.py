@@ -53,6 +53,11 @@ def test_the_operator_of_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(module(torch.from_numpy(X)).detach().numpy(), truth(model), atol=1e-5)
 
 
+def test_the_format_is_the_one_that_is_there() -> None:
+    maker = PAGES.parents[1] / "dtp_edge" / "runtimes" / "formats" / "to_openvino.py"
+    assert examples("format.md") == [maker.read_text(encoding="utf-8")]
+
+
 def test_the_pass() -> None:
     names = run_example(examples("onnx.md")[1])
     before = one_node("HardSwish")

@@ -23,6 +23,7 @@ _COMMANDS = {
     "devices": "dtp_edge.cli.devices:devices",
     "profile": "dtp_edge.cli.profile:profile",
     "check": "dtp_edge.cli.check:check",
+    "env": "dtp_edge.cli.env:env",
     "report": "dtp_edge.cli.report:report",
     "completion": "dtp_edge.cli.completion:completion",
 }

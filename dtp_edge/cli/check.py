@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from dtp_edge.cli.completion import files
-from dtp_edge.cli.console import print_json, style, table, wrapped
+from dtp_edge.cli.console import print_json, quantity, style, table, wrapped
+from dtp_edge.cli.placed import kernels_of, placed_lines, require_share
 from dtp_edge.errors import CheckError, InputError
 
 if TYPE_CHECKING:
@@ -36,6 +38,14 @@ COLOURS = {"ok": "green", "missing": "bright_black"}
 @click.option(
     "--on", metavar="PLACE", help="Try the runtimes of that board: ssh://USER@HOST[:PORT], adb:SERIAL."
 )
+@click.option(
+    "--device",
+    metavar="NAME",
+    help="Of whose predicted time shares are  [default: report.json beside]",
+)
+@click.option(
+    "--require-delegated", metavar="X", help="Fail unless each runtime's unit takes this share: 95%."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(
     file: str,
@@ -45,6 +55,8 @@ def check(
     memory_mib: int,
     repeats: int,
     on: str | None,
+    device: str | None,
+    require_delegated: str | None,
     as_json: bool,
 ) -> None:
     """Load, run and compare FILE in every runtime that is installed, each in a process of its own.
@@ -54,7 +66,8 @@ def check(
     dtp-edge check model.onnx --runtime onnxruntime,openvino,ncnn --repeats 50
 
     A runtime in another environment is found by --python openvino=ov/bin/python or through
-    DTP_EDGE_PYTHON_OPENVINO. Exit code 4 if a runtime that is installed fails or disagrees.
+    DTP_EDGE_PYTHON_OPENVINO; `dtp-edge env NAME` makes one. Each says who computes what. LiteRT and
+    ExecuTorch read the .tflite and .pte beside FILE. Exit code 4 if an installed runtime fails or disagrees.
     """
     from dtp_edge.remote import remote_of
     from dtp_edge.runtimes import check_runtimes
@@ -68,6 +81,7 @@ def check(
         repeats=repeats,
         interpreters=_interpreters(pythons),
         on=None if on is None else remote_of(on),
+        kernels=kernels_of(Path(file), device),
     )
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -76,6 +90,8 @@ def check(
     wrong = [row.runtime for row in rows if row.status not in ("ok", "missing")]
     if wrong:
         raise CheckError(f"{', '.join(wrong)} failed or disagrees", where=file, hint="The table says how.")
+    if require_delegated is not None:
+        require_share(rows, require_delegated)
 
 
 def _interpreters(pythons: tuple[str, ...]) -> dict[str, str]:
@@ -88,11 +104,13 @@ def _interpreters(pythons: tuple[str, ...]) -> dict[str, str]:
 def _show(rows: list[RuntimeRow]) -> None:
     ran = [row for row in rows if row.status != "missing"]
     if ran:
-        headers = ["runtime", "version", "status", "difference", "latency"]
+        headers = ["runtime", "version", "status", "difference", "latency", "delegated", "memory plan"]
         click.echo(table(headers, [_cells(row) for row in ran]))
     for row in ran:
         if row.detail:
             click.echo(wrapped(f"{row.runtime}:", row.detail))
+        for label, text in placed_lines(row):
+            click.echo(wrapped(label, text))
     for row in rows:
         if row.status == "missing":
             label = style(f"{row.runtime} is not here:", fg=COLOURS["missing"])
@@ -106,4 +124,6 @@ def _cells(row: RuntimeRow) -> list[str]:
         style(row.status, fg=COLOURS.get(row.status, "red")),
         "-" if row.relative_diff is None else f"{row.relative_diff:.1e}",
         "-" if row.latency_ms is None else f"{row.latency_ms:.3g} ms",
+        "-" if row.placement is None else f"{100 * row.placement.delegated:.1f} %",
+        "-" if row.memory_bytes is None else quantity("peak_ram_bytes", row.memory_bytes),
     ]

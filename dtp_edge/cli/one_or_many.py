@@ -6,6 +6,7 @@ from typing import Any
 
 from dtp_edge.cli.console import print_json
 from dtp_edge.cli.progress import Bar
+from dtp_edge.errors import CheckError
 
 
 def plan(request: dict[str, Any]) -> None:
@@ -44,3 +45,9 @@ def show(result: Any, request: dict[str, Any]) -> None:
         from dtp_edge.cli.run_sweep import end_of
 
         end_of(result.rows)
+    elif bad := [f"{row.format} {row.precision}" for row in result.formats if row.status != "ok"]:
+        raise CheckError(
+            f"not made: {', '.join(bad)}; every other file is there and checked",
+            where=request["out"],
+            hint="The report says why. `dtp-edge env NAME` makes an environment that has a runtime.",
+        )

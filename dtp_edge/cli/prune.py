@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dtp_edge.cli.completion import device_names, files, folders
+from dtp_edge.cli.format_options import format_options
 from dtp_edge.cli.one_or_many import execute, plan, show
 from dtp_edge.cli.progress import Bar
 from dtp_edge.cli.prune_help import EPILOG, GROUPS, SHORT
@@ -140,6 +141,7 @@ def _help_all(ctx: click.Context, _option: click.Parameter, wanted: bool) -> Non
 @click.option(
     "--on", metavar="PLACE", help="Time dense and pruned there: ssh://USER@HOST[:PORT] or adb:SERIAL."
 )
+@format_options
 @sweep_options
 @click.option("--tensorboard", is_flag=True, help="Write the curves to DIR/tensorboard while training.")
 @click.option("--resume", is_flag=True, help="Go on from DIR/checkpoint.")

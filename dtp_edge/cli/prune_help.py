@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dtp_edge.cli.format_options import NAMES as FORMATS
 from dtp_edge.cli.sweep_options import NAMES
 
 SHORT = """\
@@ -18,7 +19,7 @@ Network        --weights FILE  --input-shape C,H,W  --exclude NAME  --part NAME
 No labels      --calibrate SPEC  --images N: a few inputs in place of training
 Training       --data SPEC --objective NAME --epochs N --set KEY=VALUE --seed N
                --workers N --resume --tensorboard; none without --data
-Results        --out DIR --force --int8 --dynamic-batch --opset N --json -q -v
+Results        --out DIR --force --int8 --format pte,tflite --opset N --json -q -v
                --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
 Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
@@ -66,6 +67,7 @@ GROUPS = {
     "No labels": ("calibrate", "images"),
     "Training": ("data", "objective", "epochs", "set", "workers", "seed", "resume", "tensorboard"),
     "Results": ("out", "force", "int8", "dynamic_batch", "opset", "on", "as_json", "quiet", "verbose"),
+    "Formats besides ONNX": FORMATS,
     "Many cells: --device a,b --latency 70%,50% or a file": NAMES,
     "Instead of a run": ("plan", "demo", "help_all", "_click_default_help"),
 }

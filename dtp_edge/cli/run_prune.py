@@ -21,10 +21,12 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
 
     import torch
 
+    from dtp_edge.cli.format_options import asked_formats
     from dtp_edge.run.options import Listener
     from dtp_edge.run.pipeline import prune
     from dtp_edge.transport import Budget
 
+    formats = asked_formats(request)
     if request["on"]:
         from dtp_edge.measure import board_hello
         from dtp_edge.remote import remote_of
@@ -33,7 +35,8 @@ def execute(request: dict[str, Any], progress: Any) -> PruneResult:
         board_hello(remote_of(request["on"]))  # now, not after hours of training
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     module, inputs, options = asked_for(request, budget_of(request, Budget))
-    options = dataclasses.replace(options, device=request["device"], out=Path(request["out"]))
+    given = {"device": request["device"], "out": Path(request["out"]), "formats": formats}
+    options = dataclasses.replace(options, **given)
     if options.objective is not None:
         progress.headline = options.objective.headline
     return prune(module, inputs, options, Listener(progress, progress.stage))
@@ -43,6 +46,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
     """Return the network, its inputs, and the `Options` that were typed, but for device and folder."""
     import torch
 
+    from dtp_edge.cli.format_options import int8_options
     from dtp_edge.run.options import Options, Origin, aim_of
 
     torch.manual_seed(request["seed"])
@@ -71,7 +75,7 @@ def asked_for(request: dict[str, Any], budget: Any) -> tuple[Any, Any, Any]:
         part=request["part"],
         resume=request["resume"],
         force=request["force"],
-        int8=request["int8"],
+        **int8_options(request),
         dynamic_batch=request["dynamic_batch"],
         opset=request["opset"],
         tensorboard=request["tensorboard"],

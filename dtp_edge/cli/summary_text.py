@@ -26,6 +26,7 @@ def show_result(result: PruneResult, *, verbose: bool) -> None:
     fact("checks", f"{passed} of {len(report['checks'])} passed: {_worst_checks(report)}")
     _show_branches(report)
     _show_widths(result, verbose)
+    _show_formats(report)
     for text in report.get("warnings") or []:
         click.echo(wrapped(style("warning:", fg="yellow"), text))
     if result.out is not None:
@@ -127,6 +128,30 @@ def _show_branches(report: dict[str, Any]) -> None:
         fact("branches", "no branches: nothing that this network adds can go by itself")
     else:
         fact("branches", f"{len(gone)} of {len(branches)} went{': ' if gone else ''}{', '.join(gone)}")
+
+
+def _show_formats(report: dict[str, Any]) -> None:
+    """Print a line a further format: who computes, how far it is off, its size and its memory plan."""
+    rows = []
+    for row in report.get("formats") or []:
+        placed, plan = row["placement"], row["memory_bytes"]
+        rows.append(
+            [
+                f"{row['format']} {row['precision']}",
+                style(row["status"], fg="green" if row["status"] == "ok" else "red"),
+                "-" if row["relative_error"] is None else f"{row['relative_error']:.1e}",
+                "-" if placed is None else f"{100 * placed['delegated']:.1f} %",
+                "-"
+                if placed is None
+                else ", ".join(dict.fromkeys(o["kind"] for o in placed["left"][:3])) or "none",
+                quantity("flash_bytes", row["bytes"]) if row["bytes"] else "-",
+                "-" if plan is None else quantity("peak_ram_bytes", plan),
+                "-" if row["latency_ms"] is None else f"{digits(row['latency_ms'])} ms",
+            ]
+        )
+    if rows:
+        headers = ["format", "", "error", "delegated", "left behind", "size", "memory plan", "here"]
+        click.echo(table(headers, rows))
 
 
 def _show_widths(result: PruneResult, verbose: bool) -> None:

@@ -58,6 +58,7 @@ def quantize_onnx(
     exclude: Sequence[str] = (),
     max_samples: int = 256,
     same_bits: bool = True,
+    per_channel: bool = True,
 ) -> Int8Result:
     """Write an int8 QDQ file (opset and IR of the fp32 file, at most IR 10) beside an fp32 one.
 
@@ -72,6 +73,8 @@ def quantize_onnx(
     - `same_bits`: powers of two as scales, with which every runtime that rounds as the file says computes
       the same (see `passes.shared_scales`). Without, steps are as fine as the ranges allow, and runtimes
       differ.
+    - `per_channel`: a scale for each output channel of weights; without, one for each tensor, as some
+      accelerators need it.
 
     The same input gives the same bytes. The file appears complete or not at all.
 
@@ -101,7 +104,9 @@ def quantize_onnx(
         case = Int8Case(floats, model if same_bits else None)
         files: dict[str, Path] = {}
         for name in METHODS if method == "best" else (method,):
-            raw = _quantize(source, Path(work) / f"{name}.onnx", ranging, name, reduce_range, floats)
+            raw = _quantize(
+                source, Path(work) / f"{name}.onnx", ranging, name, reduce_range, floats, per_channel
+            )
             files[name] = finish_model(raw, fp32_path, name, case)
             tried.append(measure_agreement(name, files[name], held_out, expected))
         best = min(tried, key=lambda row: (not np.isfinite(row.relative_error), row.relative_error))
@@ -157,7 +162,13 @@ def _prepare(fp32_path: Path, path: Path) -> Path:
 
 
 def _quantize(
-    source: Path, path: Path, batches: list[Batch], method: str, reduce_range: bool, exclude: frozenset[str]
+    source: Path,
+    path: Path,
+    batches: list[Batch],
+    method: str,
+    reduce_range: bool,
+    exclude: frozenset[str],
+    per_channel: bool,
 ) -> Path:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -174,7 +185,7 @@ def _quantize(
             _Reader(batches),  # pyright: ignore[reportArgumentType]  # duck-typed: get_next, len, set_range
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=sorted(present & QUANTIZED_OPS),
-            per_channel=True,
+            per_channel=per_channel,
             reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,9 +26,15 @@ from dtp_edge.onnx import check_onnx, export_onnx
 from dtp_edge.onnx.interface import Interface, interface_of
 from dtp_edge.proof import Check, require
 from dtp_edge.remote import remote_of
+from dtp_edge.run.further_formats import make_formats, promises
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.proved import Cut
-from dtp_edge.run.quantised import CALIBRATION_SAMPLES, quantise, quantised
+from dtp_edge.run.quantised import AWARE, CALIBRATION_SAMPLES, calibration_rows, quantise, quantised
+from dtp_edge.runtimes.formats.registry import FORMATS
+
+if TYPE_CHECKING:
+    from dtp_edge.runtimes import FormatRow
+    from dtp_edge.training import Objective
 
 __all__ = ["Delivered", "deliver", "export_dense"]
 
@@ -46,8 +53,9 @@ class Delivered:
     """What was delivered of a cut: `checks` are those of the cut and of the files, all of them passed.
 
     `files` has a row a file (`path`, `bytes`, `sha256`, `what`), none where nothing was written; `measured`
-    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and headline, if any.
-    `untimed` says why there are no times, where a board was asked for them and gave none.
+    the times taken here (`dense_ms`, `pruned_ms`, spread, ratio), `int8` its method and headline, if any;
+    `untimed` says why there are no times, where a board was asked for them and gave none; `formats` has a
+    row for each further format, made or not.
     """
 
     cut: Cut
@@ -56,6 +64,7 @@ class Delivered:
     measured: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
     untimed: str = ""
+    formats: tuple[FormatRow, ...] = ()
 
 
 def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) -> Delivered:
@@ -93,11 +102,16 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         if options.int8 and cut.calibration is not None:
             listener.begin("calibrating int8")
             samples = cut.calibration.inputs.arrays(CALIBRATION_SAMPLES)
-            int8 = quantised(path, samples, options.int8_method)  # without labels there is no accuracy
+            int8 = quantised(path, samples, options)  # without labels there is no accuracy
         elif options.int8 and options.data is not None:
             listener.begin("calibrating int8")
-            aim = options.aim() if cut.training is None else cut.training.objective
-            int8 = quantise(cut, path, options.data, aim, options.int8_method)
+            int8 = quantise(cut, path, options.data, _aim(cut, options), options, listener)
+        formats = ()
+        if options.formats is not None:
+            formats = make_formats(cut, options.formats, folder, _calibration(cut, options), listener)
+            checks = (*checks, *promises(formats, options.formats, cut.task.limits.get("peak_ram_bytes")))
+            require(checks)
+        shutil.rmtree(folder / AWARE, ignore_errors=True)
         if options.measure and (options.on or is_this_machine(profile)):
             where = f" on {options.on}" if options.on else ""
             listener.begin(f"timing dense and pruned in turns{where}")
@@ -105,7 +119,20 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
                 measured = _measure(cut, path, options.shared, with_int8=bool(int8), on=options.on)
             except InputError as error:  # a board that went away costs its times, not what was trained
                 untimed = error.message()
-        return Delivered(cut, checks, _file_rows(stage), measured, int8, untimed)
+        return Delivered(cut, checks, _file_rows(stage, formats), measured, int8, untimed, formats)
+
+
+def _aim(cut: Cut, options: Options) -> Objective:
+    return options.aim() if cut.training is None else cut.training.objective
+
+
+def _calibration(cut: Cut, options: Options) -> Any:
+    """Return what int8 files are calibrated on; None where none are wanted."""
+    if not options.int8:
+        return None
+    if cut.calibration is not None:
+        return cut.calibration.inputs.arrays(CALIBRATION_SAMPLES)
+    return None if options.data is None else calibration_rows(cut, options.data, _aim(cut, options))
 
 
 def _interface(cut: Cut, options: Options) -> Interface | None:
@@ -123,14 +150,15 @@ def _folder(stage: Path | None) -> Iterator[Path]:
             yield Path(temporary)
 
 
-def _file_rows(stage: Path | None) -> tuple[dict[str, Any], ...]:
+def _file_rows(stage: Path | None, formats: tuple[FormatRow, ...]) -> tuple[dict[str, Any], ...]:
+    about = {name: f"{FORMATS[row.format].about}; {row.precision}" for row in formats for name in row.files}
     found = [] if stage is None else [path for path in sorted(stage.iterdir()) if path.is_file()]
     return tuple(
         {
             "path": path.name,
             "bytes": path.stat().st_size,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "what": FILES.get(path.name),
+            "what": (FILES | about).get(path.name),
         }
         for path in found
     )

@@ -23,6 +23,7 @@ from dtp_edge.run.example_pictures import example_pictures
 from dtp_edge.run.facts_branches import branch_facts
 from dtp_edge.run.facts_budgets import budget_rows, slack, warned
 from dtp_edge.run.facts_curves import curve_rows
+from dtp_edge.run.facts_formats import failed, format_rows
 from dtp_edge.run.facts_layers import layer_rows, memory_rows
 from dtp_edge.run.facts_next import suggestions
 from dtp_edge.run.facts_widths import OneWidth, group_rows
@@ -65,6 +66,7 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
             *delivered.cut.warnings,
             *slack(budgets),
             *warned(delivered),
+            *failed(delivered),
         ],
     }
     if options.drops_branches:
@@ -74,7 +76,19 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
         report["warnings"] += said
     if cut.calibration is not None:
         report["calibration"] = _calibration(cut.calibration, delivered)
+    if "trials" in delivered.int8:
+        report["int8"] = _int8(delivered.int8)
+    if delivered.formats:
+        report["formats"] = format_rows(delivered)
     return {**report, "suggestions": suggestions(report, widths, limits)}
+
+
+def _int8(found: dict[str, Any]) -> dict[str, Any]:
+    """How the int8 file came to be, and what each layer's rounding costs alone where that was looked at."""
+    kept = ("method", "how", "float_layers", "trials", "wanted_holdout", "training", "sensitivity")
+    return {"accuracy": found["accuracy"], "fp32_accuracy": found["fp32_accuracy"]} | {
+        k: found[k] for k in kept
+    }
 
 
 def _call(cut: Cut, options: Options) -> str:

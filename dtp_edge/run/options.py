@@ -16,6 +16,7 @@ from dtp_edge.transport import Budget
 
 if TYPE_CHECKING:
     from dtp_edge.graph import PrunableNetwork
+    from dtp_edge.run.further_formats import Wanted
     from dtp_edge.run.warm_start import WarmStart
     from dtp_edge.training import DataSource, Objective, Recipe
     from dtp_edge.training.phase import Progress
@@ -54,12 +55,14 @@ class Options:
     """What the user chose; see `prune_for_device` for each.
 
     `objective` is what is trained for; None: the data's own. `calibrate` is a data source or batches of
-    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data,
-    or inputs to calibrate on. `part` names the submodule that is pruned; None: all of it.
-    `int8_method` is one of `int8.quantize_onnx`; without `measure` nothing is timed; with `tensorboard` the
-    curves are written to `out/tensorboard` while training. `on` is a board, as `ssh://USER@HOST`, where dense
-    and pruned are timed in place of here. `shared` is a folder of what several runs have in common
-    (`training.shared`, the dense file), if this is one of several; `warm` what a looser one left.
+    inputs, of which `images` samples are read. `depth` None stands for: branches may go where there is data
+    or a calibration. `part` names the submodule that is pruned; None: all of it.
+    `int8_method` is one of `int8.quantize_onnx`; int8 that loses more than `int8_loss` of the headline is
+    trained with its roundings (`run.aware`); `int8_per_tensor` gives weights one scale a tensor. Without
+    `measure` nothing is timed; with `tensorboard` the curves are written to `out/tensorboard` while training.
+    `on` is a board, as `ssh://USER@HOST`, where dense and pruned are timed in place of here. `shared` is a
+    folder of what several runs have in common (`training.shared`, the dense file), if this is one of several;
+    `warm` what a looser one left. `formats` are those that are wanted besides ONNX.
     """
 
     budget: Budget
@@ -79,6 +82,8 @@ class Options:
     force: bool = False
     int8: bool = False
     int8_method: str = "best"
+    int8_loss: float = 0.01
+    int8_per_tensor: bool = False
     dynamic_batch: bool = False
     opset: int = OPSET
     measure: bool = True
@@ -86,6 +91,7 @@ class Options:
     on: str | None = None
     shared: Path | None = None
     warm: WarmStart | None = None
+    formats: Wanted | None = None
     origin: Origin = Origin()
 
     def profile(self) -> Profile:

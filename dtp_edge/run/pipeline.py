@@ -28,6 +28,7 @@ from dtp_edge.proof.precision import in_precision
 from dtp_edge.report import write_report
 from dtp_edge.run.delivery import deliver
 from dtp_edge.run.facts import facts_of
+from dtp_edge.run.further_formats import wanted_formats
 from dtp_edge.run.options import NOBODY, Listener, Options, aim_of, inputs_of, source_of
 from dtp_edge.run.outputs import first_process, refuse_finished, staged
 from dtp_edge.run.proved import Cut
@@ -60,6 +61,9 @@ def prune_for_device(
     part: str | None = None,
     int8: bool = False,
     dynamic_batch: bool = False,
+    formats: str | Sequence[str] = (),
+    require_delegated: str | float | None = None,
+    ram_by: str | None = None,
     resume: bool = False,
     force: bool = False,
 ) -> PruneResult:
@@ -88,6 +92,10 @@ def prune_for_device(
       cut and exported, with the inputs that the whole gives it; the whole is trained and judged.
     - `int8`: write `model.int8.onnx` as well, calibrated on `data`; the profile must be an int8 one.
     - `dynamic_batch`: export with a free batch size.
+    - `formats`: further formats, such as "pte,tflite", each made and proved in its own runtime; what could
+      not be made is a row of `result.formats` with its cause. With `int8` each has both precisions.
+    - `require_delegated`: the share of the predicted time ("95%") that each format's unit must take.
+    - `ram_by`: the runtime whose own memory plan the RAM budget must hold in, too: "executorch" or "litert".
     - `resume`: go on from the checkpoint in `out`; `force`: replace a finished run there.
 
     **Raises:** `UnsupportedError` (cannot be traced), `InputError`, `BudgetError` (before any training),
@@ -112,6 +120,7 @@ def prune_for_device(
         dynamic_batch=dynamic_batch,
         resume=resume,
         force=force,
+        formats=wanted_formats(formats, require_delegated, ram_by),
     )
     return prune(model, example_inputs, options)
 
@@ -192,6 +201,7 @@ def finish(cut: Cut, options: Options, listener: Listener = NOBODY, *, started: 
         onnx=None if out is None else out / "model.onnx",
         onnx_int8=out / "model.int8.onnx" if out is not None and options.int8 else None,
         out=out,
+        formats=delivered.formats,
         warnings=[*options.origin.warnings, *cut.warnings, *left],
     )
 

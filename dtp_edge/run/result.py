@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from dtp_edge.runtimes import FormatRow
+
 
 @dataclass
 class PruneResult:
@@ -23,6 +25,7 @@ class PruneResult:
     - `frozen`: `[(group or node name, reason)]`.
     - `onnx`: path of the checked ONNX file; None with `out=None`.
     - `onnx_int8`: path of the int8 file, if one was asked for.
+    - `formats`: a row for each further format that was asked for, made or not.
     - `report`: what `report.json` holds.
     """
 
@@ -35,4 +38,5 @@ class PruneResult:
     onnx: Path | None = None
     onnx_int8: Path | None = None
     out: Path | None = None
+    formats: tuple[FormatRow, ...] = ()
     warnings: list[str] = field(default_factory=list)

@@ -24,18 +24,24 @@ from dtp_edge.remote import Remote, run_job
 WORKER = Path(__file__).with_name("worker.py")
 POLL_S = 0.05
 LOG_BYTES = 1 << 20
+MOST_LOG_BYTES = 64 << 20  # a child that prints more is stopped: its words would fill the disk
+RESULT_BYTES = 16 << 20
 OUTPUT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`status` is ok, failed, missing, crashed or timeout; outputs only where ok."""
+    """`status` is ok, failed, missing, crashed or timeout; outputs only where ok.
+
+    `facts` is what the adapter said of the file that it ran or made.
+    """
 
     status: str
     detail: str = ""
     version: str | None = None
     latency_ms: float | None = None
     outputs: list[np.ndarray] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def run_child(
@@ -64,7 +70,7 @@ def run_child(
             )
         except OSError as error:
             return Outcome("missing", f"interpreter {python} cannot be started: {error.strerror}")
-        stopped = _watch(child, timeout_s, memory_bytes)
+        stopped = _watch(child, timeout_s, memory_bytes, log)
     outcome = stopped or _read(folder, child.returncode, log)
     version = folder / "version.json"
     return replace(outcome, version=json.loads(version.read_text()) if version.is_file() else None)
@@ -97,7 +103,7 @@ def run_there(remote: Remote, job: Mapping[str, Any], inputs: list[np.ndarray]) 
         return replace(outcome, version=json.loads(version.read_text()) if version.is_file() else None)
 
 
-def _watch(child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: int) -> Outcome | None:
+def _watch(child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: int, log: Path) -> Outcome | None:
     """Wait for the child; kill it and what it started at a limit, and say which."""
     deadline = time.monotonic() + timeout_s
     try:
@@ -107,6 +113,8 @@ def _watch(child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: int) 
                 return None
             if time.monotonic() > deadline:
                 return Outcome("timeout", f"stopped after {timeout_s:g} s")
+            if log.stat().st_size > MOST_LOG_BYTES:
+                return Outcome("crashed", f"stopped: it printed more than {MOST_LOG_BYTES >> 20} MiB")
             used = resident_bytes(child.pid)
             if used > memory_bytes:
                 return Outcome(
@@ -161,11 +169,18 @@ def _read(folder: Path, code: int, log: Path) -> Outcome:
     result = folder / "result.json"
     if code or not result.is_file():
         return Outcome("crashed", f"{_cause(code)}: {_last_words(log)}")
+    if result.stat().st_size > RESULT_BYTES:
+        return Outcome("failed", f"an answer of more than {RESULT_BYTES >> 20} MiB")
     answer = json.loads(result.read_text(encoding="utf-8"))
-    outcome = Outcome(answer["status"], _one_line(answer["detail"]), latency_ms=answer.get("latency_ms"))
-    if outcome.status != "ok":
-        return outcome
+    outcome = Outcome(
+        answer["status"],
+        _one_line(answer["detail"]),
+        latency_ms=answer.get("latency_ms"),
+        facts=answer.get("facts") or {},
+    )
     stored = folder / "outputs.npz"
+    if outcome.status != "ok" or not stored.is_file():
+        return outcome
     if stored.stat().st_size > OUTPUT_BYTES:
         return Outcome("failed", "outputs of more than 1 GiB")
     with np.load(stored, allow_pickle=False) as arrays:

@@ -21,7 +21,8 @@ class Runtime:
     """One runtime: `distribution` is its package, `extra` the extra of dtp-edge that installs it ("": none).
 
     `reads` is the kind of file that it is given: "onnx", or "tflite" for the file of the same stem beside it.
-    `file` is the adapter, where it is not `on_NAME.py` beside this.
+    `file` is the adapter, where it is not `on_NAME.py` beside this. `pins` are what `dtp-edge env NAME`
+    installs, `bare_pins` what it installs without the packages that these ask for.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Runtime:
     extra: str
     about: str
     reads: str = "onnx"
+    pins: tuple[str, ...] = ()
+    bare_pins: tuple[str, ...] = ()
     file: Path | None = None
 
     @property

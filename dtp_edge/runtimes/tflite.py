@@ -1,14 +1,13 @@
 """TensorFlow Lite for microcontrollers: .tflite from a pruned network, and Vela's estimate for Ethos-U.
 
-litert-torch converts and ai-edge-quantizer quantises (static int8 weights and activations). Both pin other
-versions than ours, so they may live in an environment of their own, named by `DTP_EDGE_PYTHON_TFLITE`;
-`DTP_EDGE_PYTHON_VELA` names the one with ethos-u-vela.
+The converter is that of `--format tflite`, which also reads the file back and compares it: this function
+converts alone. It lives in the environment of LiteRT (`dtp-edge env litert`); `DTP_EDGE_PYTHON_VELA` names
+the one with ethos-u-vela.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -20,8 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from dtp_edge.errors import CheckError, InputError, UnsupportedError
+from dtp_edge.runtimes.child import run_child
+from dtp_edge.runtimes.environment import interpreter as python_with
+from dtp_edge.runtimes.formats.registry import FORMATS
+from dtp_edge.runtimes.registry import RUNTIMES
+from dtp_edge.runtimes.rewrites import rewrites_of
 
-CONVERTER = Path(__file__).with_name("to_tflite.py")
+MEMORY_BYTES = 8 << 30
+CONVERTERS_HINT = "Its last words say why; model.onnx of the run is not touched by this."
 
 
 @dataclass(frozen=True)
@@ -61,34 +66,38 @@ def export_tflite(
 
     Raises UnsupportedError where the converter is not installed, CheckError where it fails.
     """
-    path = Path(path).resolve()
-    python = interpreter or os.environ.get("DTP_EDGE_PYTHON_TFLITE") or sys.executable
-    last = len(input_shape) == 4 if channels_last is None else channels_last
+    path, one = Path(path).resolve(), FORMATS["tflite"]
+    runtime = RUNTIMES[one.runtime]
+    python = interpreter or python_with(runtime)
+    samples = [] if calibration is None else [_samples(calibration, input_shape)[:, None]]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tflite-") as folder:
-        if calibration is not None:
-            np.save(Path(folder) / "calibration.npy", _samples(calibration, input_shape))
+        draft = Path(folder) / "draft.tflite"
         job = {
+            "task": "make",
+            "adapter": str(one.maker),
+            "distribution": runtime.distribution,
+            "format": one.name,
             "package": str(Path(__file__).parents[2]),
             "pruned": str(Path(pruned).resolve()),
-            "target": str(path),
-            "shape": [1, *input_shape[1:]],
-            "channels_last": last,
-            "int8": calibration is not None,
+            "target": str(draft),
+            "inputs": [{"shape": [1, *input_shape[1:]], "dtype": "float32"}],
+            "precision": "fp32" if calibration is None else "int8",
+            "rewrites": [rewrite.name for rewrite in rewrites_of(one.name)],
+            "channels_last": True if channels_last is None else channels_last,
+            "threads": 1,
         }
-        (Path(folder) / "job.json").write_text(json.dumps(job))
-        _call(
-            [python, str(CONVERTER), folder],
-            timeout_s,
-            missing=("litert_torch", "ai_edge_quantizer", "ai_edge_litert"),
-            install='pip install "dtp-edge[tflite]"',
-        )
-    if not path.is_file():
-        raise CheckError(
-            "the converter wrote no file",
-            where=str(path),
-            hint="Check free disk space, and the converter's version against pyproject.toml's.",
-        )
+        made = run_child(python, job, samples, Path(folder), timeout_s, MEMORY_BYTES)
+        if made.status == "missing":
+            hint = f"`dtp-edge env {runtime.name}` makes an environment that has it."
+            raise UnsupportedError(f"{python} cannot convert: {made.detail}", hint=hint)
+        if made.status != "ok":
+            raise CheckError(
+                f"the converter {made.status}: {made.detail}", where=str(path), hint=CONVERTERS_HINT
+            )
+        if not draft.is_file():
+            raise CheckError("the converter wrote no file", where=str(path), hint=CONVERTERS_HINT)
+        os.replace(draft, path)
     return path
 
 
@@ -150,7 +159,7 @@ def _call(command: list[str], timeout_s: float, *, missing: Sequence[str], insta
         raise InputError(
             f"it cannot be started: {error.strerror}",
             where=command[0],
-            hint="Name a Python that has the converter (DTP_EDGE_PYTHON_TFLITE, DTP_EDGE_PYTHON_VELA).",
+            hint="Name a Python that has it (DTP_EDGE_PYTHON_VELA).",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise CheckError(

@@ -6,26 +6,25 @@ not the end. The truth is ONNX Runtime with all graph optimisations off: each no
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from dtp_edge.errors import InputError, nearest
 from dtp_edge.remote import Remote
+from dtp_edge.runtimes.apart import FP32_LIMIT, INT8_LIMIT, difference
 from dtp_edge.runtimes.child import Outcome, run_child, run_there
+from dtp_edge.runtimes.environment import interpreter
+from dtp_edge.runtimes.placement import Placement, placement_of
 from dtp_edge.runtimes.registry import RUNTIMES, Runtime
 
 HINT = "Check the path; `python -m onnx.checker FILE` says what is wrong with a file."
-
-FP32_LIMIT = 1e-4  # of max(1, largest absolute reference output)
-INT8_LIMIT = 1e-2  # of the reference output's range
-PYTHON_VARIABLE = "DTP_EDGE_PYTHON_"  # + the runtime's name in capitals: the interpreter that has it
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class RuntimeRow:
 
     `max_abs_diff` is against the reference, `relative_diff` the same over the range (largest minus smallest)
     of the reference output. `detail` says why where the status is not ok; `install` is the line that
-    installs the runtime, "" where a file is missing and not the runtime.
+    installs the runtime, "" where a file is missing and not the runtime. `placement` says who computes what,
+    where the runtime can be asked; `memory_bytes` is what it sets aside for activations (`memory_of`: which).
     """
 
     runtime: str
@@ -45,6 +45,9 @@ class RuntimeRow:
     latency_ms: float | None
     detail: str
     install: str
+    placement: Placement | None = None
+    memory_bytes: int | None = None
+    memory_of: str = ""
 
 
 def check_runtimes(
@@ -59,6 +62,8 @@ def check_runtimes(
     interpreters: Mapping[str, str] | None = None,
     reference: str | Path | None = None,
     on: Remote | None = None,
+    inspect: bool = True,
+    kernels: Sequence[tuple[str, float]] | None = None,
 ) -> list[RuntimeRow]:
     """Run a file in each runtime and compare with ONNX Runtime, in the order of `names` (None: all known).
 
@@ -72,8 +77,10 @@ def check_runtimes(
 
     - `reference`: another file of this network whose outputs are the truth (fp32 for int8, say).
     - `on`: the board whose runtimes are tried, by its own Python; the truth is computed here.
+    - `inspect`: ask each runtime who computes what; `kernels` are ours, (kind, predicted ms) in running
+      order, of which the shares are then shares.
 
-    A `.tflite` runtime reads the file of the same stem beside `path`.
+    A `.tflite` or `.pte` runtime reads the file of the same stem beside `path`.
 
     Raises InputError for an unknown runtime, or a file that ONNX Runtime itself cannot run.
     """
@@ -81,8 +88,8 @@ def check_runtimes(
     chosen = [_known(name) for name in (names if names is not None else RUNTIMES)]
     job, arrays = _job(path, inputs)
     limits = {"timeout_s": timeout_s, "memory_bytes": memory_bytes}
-    job |= {"threads": threads, "repeats": repeats}
-    truth = {**job, "repeats": 0, "model": str(Path(reference or path).resolve())}
+    job |= {"threads": threads, "repeats": repeats, "inspect": inspect}
+    truth = {**job, "repeats": 0, "inspect": False, "model": str(Path(reference or path).resolve())}
     expected = _run(RUNTIMES["onnxruntime"], truth, arrays, sys.executable, optimise=False, **limits)
     if expected.status != "ok":
         raise InputError(
@@ -104,19 +111,24 @@ def check_runtimes(
             outcome = _run(runtime, made, arrays, python, optimise=True, **limits)
         else:
             outcome = run_there(on, _full(runtime, made, optimise=True), arrays)
-        rows.append(_judge(runtime, outcome, expected.outputs, quantized))
+        row = _judge(runtime, outcome, expected.outputs, quantized)
+        rows.append(replace(row, **told(outcome.facts, kernels)))
     return rows
+
+
+def told(facts: Mapping[str, Any], kernels: Sequence[tuple[str, float]] | None) -> dict[str, Any]:
+    """Return placement and memory of what an adapter said of a file; what it did not say is left out."""
+    size = facts.get("memory_bytes")
+    return {
+        "placement": placement_of(facts, kernels),
+        "memory_bytes": int(size) if isinstance(size, int | float) and size >= 0 else None,
+        "memory_of": str(facts.get("memory_of", ""))[:200],
+    }
 
 
 def list_runtimes() -> list[Runtime]:
     """Return the known runtimes, in the order in which they are checked."""
     return list(RUNTIMES.values())
-
-
-def interpreter(runtime: Runtime, interpreters: Mapping[str, str] | None = None) -> str:
-    """Return the Python that runs a runtime: the caller's choice, the environment's, or this one."""
-    chosen = (interpreters or {}).get(runtime.name) or os.environ.get(PYTHON_VARIABLE + runtime.name.upper())
-    return chosen or sys.executable
 
 
 def _known(name: str) -> Runtime:
@@ -202,7 +214,7 @@ def _judge(runtime: Runtime, outcome: Outcome, reference: list[np.ndarray], quan
         if sizes != wanted:
             status, detail = "failed", f"outputs have {sizes} elements, not {wanted}"
         else:
-            largest, relative, excess = _difference(outcome.outputs, reference, quantized)
+            largest, relative, excess = difference(outcome.outputs, reference, quantized=quantized)
             if not excess <= 1.0:  # NaN is an excess too
                 limit = f"{INT8_LIMIT:g} of range" if quantized else f"{FP32_LIMIT:g}"
                 status = "failed"
@@ -212,20 +224,3 @@ def _judge(runtime: Runtime, outcome: Outcome, reference: list[np.ndarray], quan
     return RuntimeRow(
         runtime.name, outcome.version, status, largest, relative, outcome.latency_ms, detail, runtime.install
     )
-
-
-def _difference(
-    outputs: list[np.ndarray], reference: list[np.ndarray], quantized: bool
-) -> tuple[float, float, float]:
-    """Return the largest absolute difference, the largest over its range, and the largest over its limit."""
-    rows = []
-    for got, want in zip(outputs, reference, strict=True):
-        want = want.astype(np.float64).reshape(-1)
-        difference = float(np.abs(got.astype(np.float64).reshape(-1) - want).max()) if want.size else 0.0
-        extent = float(want.max() - want.min()) if want.size else 0.0
-        extent = extent or max(1.0, float(np.abs(want).max(initial=0.0)))
-        limit = (
-            INT8_LIMIT * extent if quantized else FP32_LIMIT * max(1.0, float(np.abs(want).max(initial=0.0)))
-        )
-        rows.append((difference, difference / extent, difference / limit))
-    return tuple(float(column) for column in np.array(rows).max(axis=0))  # pyright: ignore[reportReturnType]  # max keeps NaN

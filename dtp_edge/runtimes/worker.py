@@ -1,8 +1,10 @@
-"""Run one file in one runtime: a script that any interpreter can start, whose crash is its own.
+"""Make one file, or run one in one runtime: a script that any interpreter can start, whose crash is its own.
 
 Called as `python worker.py FOLDER`. It needs numpy and the runtime, not dtp_edge. FOLDER holds `job.json`
 (adapter, distribution, model, input_names, threads, optimise, repeats) and `inputs.npz` (arrays `0`, `1`,
-...); `version.json`, `outputs.npz` and then `result.json` (status, detail, latency_ms) are written there.
+...); `version.json`, `outputs.npz` and then `result.json` (status, detail, latency_ms, facts) are written
+there. `job["task"]` is run (the default) or make. With `each`, the inputs hold many samples that are run one
+by one. With `inspect`, the adapter says of the file what it knows (`facts`): who computes what, and memory.
 """
 
 from __future__ import annotations
@@ -44,14 +46,43 @@ def work(job: dict) -> dict:
 
     with np.load(os.path.join(job["folder"], "inputs.npz"), allow_pickle=False) as stored:
         inputs = [np.ascontiguousarray(stored[str(i)]) for i in range(len(stored.files))]
+    if job.get("package"):
+        own_package(os.path.join(job["package"], "dtp_edge"))
     spec = importlib.util.spec_from_file_location("adapter", job["adapter"])
     adapter = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(adapter)  # type: ignore[union-attr]
+    if job.get("task") == "make":
+        return {"status": "ok", "detail": "", "facts": adapter.make(job, inputs)}
     run = adapter.load(job)
-    outputs = [np.asarray(o) for o in run(inputs)]
+    samples = [[x[i] for x in inputs] for i in range(len(inputs[0]))] if job.get("each") else [inputs]
+    made = [[np.asarray(o) for o in run(sample)] for sample in samples]
+    outputs = [np.stack(column) for column in zip(*made)] if job.get("each") else made[0]  # noqa: B905
     named: dict[str, Any] = {str(i): o for i, o in enumerate(outputs)}
     np.savez(os.path.join(job["folder"], "outputs.npz"), **named)
-    return {"status": "ok", "latency_ms": latency_ms(run, inputs, job["repeats"]), "detail": ""}
+    result = {"status": "ok", "latency_ms": latency_ms(run, samples[0], job["repeats"]), "detail": ""}
+    if job.get("inspect") and hasattr(adapter, "inspect"):
+        result["facts"] = inspected(adapter, job)
+    return result
+
+
+def own_package(folder: str) -> None:
+    """Let `import dtp_edge` mean the one that asks: it need not be installed beside the exporter, and nothing
+    else of where it is installed is seen.
+    """
+    path = os.path.join(folder, "__init__.py")
+    spec = importlib.util.spec_from_file_location("dtp_edge", path, submodule_search_locations=[folder])
+    package = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    sys.modules["dtp_edge"] = package
+    spec.loader.exec_module(package)  # type: ignore[union-attr]
+
+
+def inspected(adapter, job: dict) -> dict:
+    """Return what the adapter knows of the file; what it cannot read is told and is no failure of the run."""
+    try:
+        return adapter.inspect(job)
+    except Exception as error:
+        traceback.print_exc()
+        return {"unreadable": f"{type(error).__name__}: {error}"[:300]}
 
 
 def latency_ms(run, inputs, repeats: int):

@@ -25,7 +25,7 @@ from dtp_edge.run.delivery import export_dense
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.pipeline import prune_task, seeded
 from dtp_edge.run.result import PruneResult
-from dtp_edge.run.task import traced, weights_sha256
+from dtp_edge.run.traced import traced, weights_sha256
 from dtp_edge.run.warm_start import WarmStart
 from dtp_edge.sweeps.cell_folder import (
     CHECKPOINT,

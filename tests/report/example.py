@@ -231,6 +231,43 @@ def _budgets(layers: list[dict[str, Any]], memory: dict[str, Any]) -> list[dict[
     ]
 
 
+def _formats() -> list[dict[str, Any]]:
+    """A file with an operator left behind, and one that was not made."""
+    left = {"name": "gelu_7", "kind": "aten::gelu", "share": 0.06, "change": "Use a hard swish instead."}
+    placement = {
+        "unit": "XNNPACK",
+        "by": "predicted time",
+        "delegated": 0.94,
+        "operators": 22,
+        "taken": [
+            {"kind": "Conv2d", "count": 19, "share": 0.9},
+            {"kind": "FullyConnected", "count": 1, "share": 0.04},
+        ],
+        "left": [left],
+    }
+    pte = {
+        "format": "pte",
+        "precision": "fp32",
+        "runtime": "executorch",
+        "version": "1.5.1",
+        "status": "ok",
+        "detail": "",
+        "install": None,
+        "files": ["model.pte"],
+        "bytes": 1_100_000,
+        "max_abs_diff": 2.4e-7,
+        "relative_error": 1.1e-7,
+        "same_top1": 1.0,
+        "latency_ms": 1.9,
+        "memory_bytes": 196_608,
+        "memory_of": "a memory plan (made up)",
+        "predicted_ram_bytes": 180_224.0,
+        "placement": placement,
+    }
+    missing = {"format": "ncnn", "precision": "fp32", "runtime": "ncnn", "status": "missing"}
+    return [pte, missing | {"detail": "No module named 'ncnn'", "install": "dtp-edge env ncnn", "files": []}]
+
+
 def example_report(n_layers: int = 20) -> dict[str, Any]:
     """Return a full, valid, made-up report of a network with about `n_layers` weighted layers."""
     chain = _chain(n_layers)
@@ -301,6 +338,21 @@ def example_report(n_layers: int = 20) -> dict[str, Any]:
             "layers_fitted": 9,
             "layers": 10,
         },
+        "int8": {
+            "method": "percentile",
+            "how": "trained with rounding",
+            "accuracy": 0.961,
+            "fp32_accuracy": 0.964,
+            "wanted_holdout": 0.951,
+            "float_layers": [],
+            "trials": [
+                {"how": "calibrated", "holdout": 0.93, "float_layers": []},
+                {"how": "trained with rounding", "holdout": 0.959, "float_layers": []},
+            ],
+            "training": {"epochs": 2.0, "seconds": 31.0},
+            "sensitivity": [{"layer": "conv1.weight", "error": 0.031}],
+        },
+        "formats": _formats(),
         "frozen": [
             {"name": "fc", "reason": "its outputs are outputs of the network"},
             {"name": "layer1 (residual stream)", "reason": "left whole on request (--exclude layer1)"},

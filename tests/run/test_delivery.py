@@ -20,6 +20,7 @@ from dtp_edge.onnx import evaluate_onnx
 from dtp_edge.run import delivery as deliver
 from dtp_edge.run import facts as summary
 from dtp_edge.run import quantised
+from dtp_edge.run.options import NOBODY, Options
 from dtp_edge.training import DataSource, Recipe, load_data
 from dtp_edge.training.objectives.classification import Classification
 
@@ -120,7 +121,7 @@ def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monke
     """Both files of the run above are right on the same images: here their accuracies are told apart."""
     seen = {}
 
-    def quantise(source, target, calibration, method):
+    def quantise(source, target, calibration, method, per_channel):
         target.write_bytes(b"int8")
         seen.update(source=source.name, samples=len(list(calibration)), method=method)
         return SimpleNamespace(method="entropy", tried=[])
@@ -128,8 +129,12 @@ def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monke
     accuracies = {"model.onnx": 0.9, "model.int8.onnx": 0.8}
     monkeypatch.setattr(quantised, "quantize_onnx", quantise)
     monkeypatch.setattr(quantised, "evaluate_onnx", lambda path, loader: accuracies[path.name])
-    cut = SimpleNamespace(task=SimpleNamespace(network=SimpleNamespace(module=None), whole=None))
-    found = quantised.quantise(cut, tmp_path / "model.onnx", data, Classification(), "entropy")  # type: ignore[arg-type]
+    task = SimpleNamespace(network=SimpleNamespace(module=None), whole=None)
+    cut, options = (
+        SimpleNamespace(task=task, training=None),
+        Options(dtp.Budget(macs="50%"), int8_method="entropy"),
+    )
+    found = quantised.quantise(cut, tmp_path / "model.onnx", data, Classification(), options, NOBODY)  # type: ignore[arg-type]
     assert seen == {"source": "model.onnx", "samples": 256, "method": "entropy"}
     assert (found["accuracy"], found["fp32_accuracy"]) == (0.8, 0.9)
     cut = SimpleNamespace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import stand_in
 from torch import nn
 
 from dtp_edge.archive import save_pruned
@@ -32,10 +34,39 @@ def script(path: Path, body: str) -> str:
     return str(path)
 
 
-def test_an_absent_converter_names_its_install_line(tmp_path: Path) -> None:
-    python = script(tmp_path / "p", "sys.exit(\"ModuleNotFoundError: No module named 'litert_torch'\")")
-    with pytest.raises(UnsupportedError, match=r"litert_torch is not installed(.|\n)*dtp-edge\[tflite\]"):
-        export_tflite(tmp_path, tmp_path / "m.tflite", SHAPE, interpreter=python)
+def converter(folder: Path, body: str) -> str:
+    """Write a stand-in for LiteRT's environment whose converter is `body`."""
+    return stand_in.environment(folder, body, package="litert_torch")
+
+
+CONVERTS = """
+import json, pathlib
+def to_channel_last_io(module, args):
+    return ("last", module)
+def convert(module, example):
+    return Converted(module, example)
+class Converted:
+    def __init__(self, module, example):
+        self.module, self.example = module, example
+    def export(self, path):
+        last = isinstance(self.module, tuple)
+        pathlib.Path(path).write_text(json.dumps([last, list(self.example[0].shape)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pruned")
+    network = trace_network(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), (torch.randn(SHAPE),))
+    keep = np.ones(network.n_atoms, dtype=bool)
+    save_pruned(folder, compact(network, keep), network, keep, {})
+    return folder
+
+
+def test_an_absent_converter_names_what_makes_it(tmp_path: Path, pruned: Path) -> None:
+    python = stand_in.environment(tmp_path, "", package="something_else")
+    with pytest.raises(UnsupportedError, match=r"litert_torch(.|\n)*dtp-edge env litert"):
+        export_tflite(pruned, tmp_path / "m.tflite", SHAPE, interpreter=python)
     python = script(tmp_path / "v", "sys.exit('/usr/bin/python: No module named ethosu')")
     with pytest.raises(UnsupportedError, match=r"dtp-edge\[vela\]"):
         vela_estimate(tmp_path / "m.tflite", interpreter=python)
@@ -43,40 +74,30 @@ def test_an_absent_converter_names_its_install_line(tmp_path: Path) -> None:
         vela_estimate(tmp_path / "m.tflite", interpreter=str(tmp_path / "nothing"))
 
 
-def test_a_failing_or_silent_converter_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failing_or_silent_converter_leaves_nothing(tmp_path: Path, pruned: Path) -> None:
     out = tmp_path / "out" / "m.tflite"
-    with pytest.raises(CheckError, match="code 1: no kernel for erf"):
-        export_tflite(
-            tmp_path, out, SHAPE, interpreter=script(tmp_path / "p", "sys.exit('no kernel for erf')")
-        )
-    with pytest.raises(CheckError, match="wrote no file"):
-        export_tflite(tmp_path, out, SHAPE, interpreter=script(tmp_path / "p", "pass"))
-    slow = script(tmp_path / "p", "import time; time.sleep(30)")
-    with pytest.raises(CheckError, match=r"more than 0\.5 s"):
-        export_tflite(tmp_path, out, SHAPE, interpreter=slow, timeout_s=0.5)
+    refuses = "def to_channel_last_io(m, args):\n    raise ValueError('no kernel for erf')\n"
+    for body, words in (
+        (refuses, "failed: ValueError: no kernel for erf"),
+        (CONVERTS.replace("pathlib.Path(path).write_text", "str"), "failed: FileNotFoundError"),
+        ("import os\nos.abort()\n", "crashed: SIGABRT"),
+    ):
+        with pytest.raises(CheckError, match=words):
+            export_tflite(pruned, out, SHAPE, interpreter=converter(tmp_path / "env", body))
+    hangs = converter(tmp_path / "slow", "import time; time.sleep(60)")
+    with pytest.raises(CheckError, match="timeout: stopped after 8 s"):
+        export_tflite(pruned, out, SHAPE, interpreter=hangs, timeout_s=8)
     assert list(out.parent.iterdir()) == []
 
 
-def test_the_job_says_shape_layout_and_samples(tmp_path: Path) -> None:
-    body = f"""
-import json, shutil, os
-job = json.load(open(sys.argv[2] + "/job.json"))
-shutil.copy(sys.argv[2] + "/job.json", {str(tmp_path / "seen.json")!r})
-shutil.copy(sys.argv[2] + "/calibration.npy", {str(tmp_path / "seen.npy")!r})
-open(job["target"], "w").write("tflite")
-"""
-    python = script(tmp_path / "p", body)
-    batches = [np.ones((2, 3, 16, 16)), np.zeros((1, 3, 16, 16))]
-    path = export_tflite(tmp_path, tmp_path / "m.tflite", SHAPE, calibration=batches, interpreter=python)
-    assert path.read_text() == "tflite"
-    seen = (tmp_path / "seen.json").read_text()
-    assert '"channels_last": true' in seen
-    assert '"int8": true' in seen
-    samples = np.load(tmp_path / "seen.npy")
-    assert samples.shape == (3, 3, 16, 16)
-    assert samples.dtype == np.float32
+def test_the_converter_gets_shape_and_layout(tmp_path: Path, pruned: Path) -> None:
+    python = converter(tmp_path, CONVERTS)
+    path = export_tflite(pruned, tmp_path / "m.tflite", SHAPE, interpreter=python)
+    assert json.loads(path.read_text()) == [True, [1, 16, 16, 3]]
+    export_tflite(pruned, path, SHAPE, channels_last=False, interpreter=python)
+    assert json.loads(path.read_text()) == [False, [1, 3, 16, 16]]
     with pytest.raises(InputError, match="calibration: samples are"):
-        export_tflite(tmp_path, path, (1, 4, 16, 16), calibration=batches, interpreter=python)
+        export_tflite(pruned, path, (1, 4, 16, 16), calibration=[np.ones((2, 3, 16, 16))], interpreter=python)
 
 
 def test_velas_summary_is_read_in_its_units(tmp_path: Path) -> None:
@@ -99,7 +120,7 @@ else:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    "DTP_EDGE_PYTHON_TFLITE" not in os.environ, reason="no environment with litert-torch is named"
+    "DTP_EDGE_PYTHON_LITERT" not in os.environ, reason="no environment with litert-torch is named"
 )
 def test_a_pruned_network_agrees_in_litert(tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -275,7 +275,7 @@ def torchvision() -> Any:
 @pytest.mark.more
 def test_pictures_with_boxes(tmp_path: Path, torchvision: Any) -> None:
     data = load_data(f"coco:{small_sets.coco(tmp_path)}", 64, 0)
-    assert (data.num_classes, data.input_shape, data.task) == (2, (3, 64, 64), "detection")
+    assert (data.num_classes, data.input_shape, data.task) == (2, (), "detection")
     (images, targets), *_ = data.test.ordered(4)
     assert tuple(images.shape) == (4, 3, 64, 64)
     assert type(images) is torch.Tensor

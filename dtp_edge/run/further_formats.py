@@ -1,0 +1,220 @@
+"""The formats besides ONNX: what they are made of, the truth that each is held against, and what was asked.
+
+A format that cannot be made leaves a row with its cause and no file; the files of the run stand. One that was
+made but leaves too much time undelegated, or plans more RAM than asked, fails the run: both are promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dtp_edge.errors import InputError
+from dtp_edge.files.sessions import open_session
+from dtp_edge.graph import mode_of
+from dtp_edge.graph.leaves import batch_one, in_float64, leaves, random_like
+from dtp_edge.graph.libraries.in_file import as_in_file
+from dtp_edge.metrics import quantity
+from dtp_edge.onnx.session import as_batches, run
+from dtp_edge.proof import Check
+from dtp_edge.run.options import Listener
+from dtp_edge.run.proved import Cut
+from dtp_edge.run.quantised import AWARE
+from dtp_edge.runtimes import FormatRow, advice_for, make_file
+from dtp_edge.runtimes.apart import difference, relative_rms
+from dtp_edge.runtimes.formats.made_file import Limits, Port, Source, Truth
+from dtp_edge.runtimes.formats.registry import FORMATS, chosen_formats
+
+__all__ = ["Wanted", "make_formats", "promises", "wanted_formats"]
+
+PROBES = 4  # random inputs that fp32 files are compared on
+SAMPLES, HELD_OUT_EVERY, MOST_HELD_OUT = 128, 4, 32  # of the calibration: every 4th judges int8 files
+SHOWN = 6  # operators that a message names
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked of formats: `delegated` is the share of the time that a unit must take, in [0, 1];
+    `ram_by` the runtime whose plan the RAM budget is judged by."""
+
+    names: tuple[str, ...] = ()
+    delegated: float | None = None
+    ram_by: str | None = None
+    limits: Limits = field(default_factory=lambda: Limits(repeats=30))
+
+
+def wanted_formats(
+    formats: str | Sequence[str], require_delegated: str | float | None, ram_by: str | None
+) -> Wanted:
+    """Return what was asked. Raises `InputError` for what contradicts itself."""
+    names = chosen_formats(formats)
+    share = None if require_delegated is None else share_of(require_delegated)
+    if share is not None and not names:
+        raise InputError(
+            "it needs a format whose operators can be placed",
+            where="--require-delegated",
+            hint=f"Add --format {','.join(FORMATS)}.",
+        )
+    if ram_by is not None and ram_by not in {FORMATS[name].runtime for name in names}:
+        known = {
+            one.runtime: name for name, one in FORMATS.items() if one.runtime in ("executorch", "litert")
+        }
+        hint = f"Add --format {known[ram_by]}." if ram_by in known else f"One of {', '.join(known)}."
+        raise InputError(f"no file of {ram_by} is asked for", where="--ram-by", hint=hint)
+    return Wanted(names, share, ram_by)
+
+
+def share_of(given: str | float) -> float:
+    text = str(given).strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        hint = "Write 95%, or 0.95."
+        raise InputError(f"{text!r} is no share of the time", where="--require-delegated", hint=hint)
+    return share
+
+
+def make_formats(
+    cut: Cut, wanted: Wanted, folder: Path, calibration: Any, listener: Listener
+) -> tuple[FormatRow, ...]:
+    """Make every format that was asked for in `folder`, where the ONNX files and the archive are.
+
+    `calibration` gives batches of inputs where int8 files are wanted, too; else it is None.
+    """
+    if not wanted.names:
+        return ()
+    source = _source(cut, folder, calibration)
+    rows = []
+    for name in wanted.names:
+        for precision in ("fp32",) if calibration is None else ("fp32", "int8"):
+            listener.begin(f"making {FORMATS[name].files('model', precision)[0]}, and running it")
+            rows.append(make_file(FORMATS[name], precision, source, folder, limits=wanted.limits))
+    return tuple(rows)
+
+
+def _source(cut: Cut, folder: Path, calibration: Any) -> Source:
+    onnx, int8 = folder / "model.onnx", folder / "model.int8.onnx"
+    session = open_session(onnx)
+    network = cut.task.network
+    module = as_in_file(cut.compact.module, network.module)
+    given = batch_one(network.example_inputs) if network.dynamic_batch else network.example_inputs
+    probes = [random_like(given, seed) for seed in range(PROBES)]
+    ports = tuple(
+        Port(i.name, tuple(x.shape), str(x.dtype).removeprefix("torch."))
+        for i, x in zip(session.get_inputs(), leaves(given), strict=True)
+    )
+    truth, samples = {"fp32": truth_of(module, probes)}, []
+    if calibration is not None:
+        batches = [list(b.values()) for b in as_batches(session, calibration, SAMPLES)]
+        if session.get_inputs()[0].shape[:1] != [ports[0].shape[0]]:  # a free batch was re-cut by eights
+            batches = [[x[i : i + 1] for x in batch] for batch in batches for i in range(len(batch[0]))]
+        held = batches[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY][:MOST_HELD_OUT]
+        fitted = [b for i, b in enumerate(batches) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
+        samples = [np.stack(column) for column in zip(*fitted, strict=True)]
+        truth["int8"] = int8_truth(module, held, int8)
+    rows = cut.task.cost.by_layer(network.layers.sizes(cut.keep.astype(float)))
+    kernels = [(row.kernel, float(row.latency_ms)) for row in rows if row.fused_into is None]
+    aware = folder / AWARE
+    return Source(
+        pruned=folder,
+        onnx=onnx,
+        ports=ports,
+        truth=truth,
+        onnx_int8=int8 if int8.is_file() else None,
+        pruned_int8=aware if aware.is_dir() else None,
+        samples=samples,
+        kernels=kernels,
+    )
+
+
+def truth_of(module: nn.Module, probes: Sequence[tuple[Any, ...]]) -> Truth:
+    """Run the network in torch, and in float64 for what its own rounding is."""
+    outputs = _outputs(module, probes)
+    rounding = 0.0
+    try:
+        exact = _outputs(_double(module), [in_float64(x) for x in probes])
+        rounding = difference(outputs, exact, quantized=False)[2]
+    except (RuntimeError, TypeError):  # it does not run in float64: then float32 has to agree by itself
+        pass
+    inputs = [np.stack([x.numpy() for x in column]) for column in zip(*map(leaves, probes), strict=True)]
+    return Truth(inputs, outputs, rounding)
+
+
+def _double(module: nn.Module) -> nn.Module:
+    import copy
+
+    from dtp_edge.proof.equality import convert_literals
+
+    double = copy.deepcopy(module).double()
+    if isinstance(double, torch.fx.GraphModule):
+        convert_literals(double, torch.float64)
+    return double
+
+
+def int8_truth(module: nn.Module, held: Sequence[list[np.ndarray]], int8: Path) -> Truth:
+    tensors = [tuple(torch.from_numpy(x) for x in batch) for batch in held]
+    outputs, error = _outputs(module, tensors), None
+    inputs = [np.stack(column) for column in zip(*held, strict=True)]
+    if int8.is_file():
+        session = open_session(int8)
+        names = [i.name for i in session.get_inputs()]
+        found = [run(session, dict(zip(names, batch, strict=True))) for batch in held]
+        error = relative_rms([np.stack(column) for column in zip(*found, strict=True)], outputs)
+    return Truth(inputs, outputs, int8_error=error)
+
+
+@torch.no_grad()
+def _outputs(module: nn.Module, samples: Sequence[tuple[Any, ...]]) -> list[np.ndarray]:
+    with mode_of(module, training=False):
+        made = [[y.cpu().numpy() for y in leaves(module(*x))] for x in samples]
+    return [np.stack(column) for column in zip(*made, strict=True)]
+
+
+def promises(rows: Sequence[FormatRow], wanted: Wanted, ram_limit: float | None) -> list[Check]:
+    """Return what was promised of the files that were made: who computes, and the RAM of a runtime's plan."""
+    checks = []
+    for row in rows:
+        if row.status != "ok":
+            continue
+        if wanted.delegated is not None and row.placement is not None:
+            checks.append(_delegated(row, wanted.delegated))
+        if wanted.ram_by == row.runtime and row.memory_bytes is not None and ram_limit is not None:
+            passed = row.memory_bytes <= ram_limit
+            asked, had = (quantity("peak_ram_bytes", v) for v in (ram_limit, row.memory_bytes))
+            checks.append(
+                Check(
+                    f"RAM by {row.runtime}'s plan, {row.files[0]}",
+                    passed,
+                    float(row.memory_bytes),
+                    float(ram_limit),
+                    f"{had}: {row.memory_of}",
+                    f"For a plan of {asked} ask for --ram {int(ram_limit * ram_limit / row.memory_bytes)}.",
+                )
+            )
+    return checks
+
+
+def _delegated(row: FormatRow, share: float) -> Check:
+    placement = row.placement
+    if placement is None:
+        raise InputError("a file without a placement", where=row.format)
+    left = [f"{one.name} ({one.kind}, {100 * one.share:.1f} %)" for one in placement.left if one.share > 0]
+    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    behind = 1.0 - placement.delegated
+    detail = f"left behind by {placement.unit}: {', '.join(left[:SHOWN])}{more}" if left else ""
+    advice = [text for one in placement.left if (text := advice_for(row.format, one.kind))]
+    hint = (
+        " ".join(dict.fromkeys(advice))
+        or "Replace these operators in the network, or ask for a smaller share."
+    )
+    return Check(
+        f"share left behind, {row.files[0]}", behind <= 1 - share + 1e-9, behind, 1 - share, detail, hint
+    )

@@ -1,0 +1,69 @@
+"""Each rewrite computes the same function, in float64 with random weights, and finds what it is for."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dtp_edge.archive import load_pruned, save_pruned
+from dtp_edge.graph import trace_network
+from dtp_edge.proof.equality import convert_literals
+from dtp_edge.runtimes.formats.registry import FORMATS
+from dtp_edge.runtimes.rewrites import all_rewrites, rewrites_of
+from dtp_edge.surgery import compact
+
+
+class Norms(nn.Module):
+    """Norms behind a convolution with and without bias, behind a shared one, and behind none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, bias=False), nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8, affine=i != 1) for i in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norms[0](self.a(x)).relu()
+        y = self.norms[1](self.b(x))
+        z = self.b(y)
+        return self.norms[2](z) + self.norms[3](z + 1)
+
+
+SUBJECTS = {"folded_norms": (Norms, (1, 3, 10, 10), 2)}
+
+
+def stored(model: nn.Module, shape: tuple[int, ...], folder: Path):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand_like(tensor) + 0.3)
+    traced = trace_network(model.eval(), (torch.randn(shape),))
+    keep = np.ones(traced.n_atoms, dtype=bool)
+    save_pruned(folder, compact(traced, keep), traced, keep, {})
+    return load_pruned(folder).eval()
+
+
+def test_every_rewrite_has_a_subject_and_a_format() -> None:
+    assert {one.name for one in all_rewrites()} == set(SUBJECTS)
+    for one in all_rewrites():
+        assert set(one.formats) <= set(FORMATS)
+        assert all(one in rewrites_of(name) for name in one.formats)
+
+
+@pytest.mark.parametrize("name", sorted(SUBJECTS))
+def test_a_rewrite_changes_no_function(name: str, tmp_path: Path) -> None:
+    build, shape, places = SUBJECTS[name]
+    module = stored(build(), shape, tmp_path).double()
+    convert_literals(module, torch.float64)
+    before = copy.deepcopy(module)
+    (one,) = [r for r in all_rewrites() if r.name == name]
+    assert one.apply(module) == places
+    x = torch.randn(2, *shape[1:], dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), before(x), rtol=1e-12, atol=1e-12)
+    assert one.apply(module) == 0
