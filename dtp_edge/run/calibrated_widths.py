@@ -48,10 +48,12 @@ Batch = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Chosen:
-    """`keep` bool `[n_atoms]`; `rises` of the outputs' error without each branch, by name."""
+    """`keep` bool `[n_atoms]`; `rises` of the outputs' error without each branch, by name; `notes` for a
+    person."""
 
     keep: np.ndarray
     rises: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> Chosen:
@@ -67,7 +69,7 @@ def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> 
         for trust in TRUST if trials.left > len(TRUST) else TRUST[:1]:
             rises = [rises_of(c.error, m, trust) for c, m in zip(curves, measured, strict=True)]
             keeps += search.keeps(rises)[:CANDIDATES]
-        return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises())
+        return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises(), search.notes())
 
 
 def worths_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> np.ndarray:
@@ -123,6 +125,14 @@ class _Search:
         values = self._values(scaled, np.where(gates, FIRM * self.alone, 0.0))
         more: dict[str, Any] = {"losses": values, "starts": [gates.astype(np.int64)]} if len(gates) else {}
         return self.task.choices(values, values=values, min_keep=MIN_KEEP, most=np.array(most), **more)[0]
+
+    def notes(self) -> tuple[str, ...]:
+        if len(self.alone) == 0 or np.isfinite(self.alone).any():
+            return ()
+        return (
+            f"This network is too large to try it without each of its {len(self.alone)} branches in time: "
+            "all stay. Training (--data) decides on them.",
+        )
 
     def _values(self, rises: Sequence[np.ndarray], alone: np.ndarray) -> np.ndarray:
         starts = [group.start for group in self.network.groups]

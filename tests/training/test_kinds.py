@@ -364,6 +364,16 @@ def test_a_wrong_mask_is_named(tmp_path: Path, fault: str) -> None:
     refused(f"segfolder:{folder}", *words)
 
 
+@settings(max_examples=40, deadline=None)
+@given(content=st.binary(max_size=200), begin=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM"]))
+def test_any_bytes_are_no_mask(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, begin: bytes
+) -> None:
+    folder = small_sets.segfolder(tmp_path_factory.mktemp("seg"), count=2)
+    (folder / "masks" / "001.png").write_bytes(begin + content)
+    refused(f"segfolder:{folder}", "001.png")
+
+
 @pytest.mark.more
 def test_recordings(tmp_path: Path) -> None:
     pytest.importorskip("torchaudio", exc_type=Exception)
