@@ -121,6 +121,46 @@ def read_by_yolo(file: Path, place: Path) -> dict[str, Any]:
     return {"pictures": len(pictures), "boxes": boxes, "same": worst < 1e-3, "largest_difference": worst}
 
 
+def whole_page() -> str:
+    """Return the page of the rows that are there; of several runs of one network and seed the last."""
+    about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")
+    rows = {(row["network"], row["seed"], *row["steps"]): row for row in YOLO.read()}
+    lines = [
+        "# Ultralytics' detectors",
+        "",
+        *about.splitlines(),
+        "",
+        f"Budget: {LATENCY} of the dense latency on {DEVICE}, {SIZE} x {SIZE} pixels. mAP 50-95 in percent; the "
+        "learned cut may drop branches too, as by default.",
+        "",
+        "| network | base | dense control | at once: cut, trained | learned: cut, trained | steps | pictures |"
+        " class kept | same boxes in YOLO(...) | CPU s | date, machine, commit |",
+        "|" + "---|" * 11,
+        *(_line(row) for row in rows.values()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    share = {key: f"{100 * row[key]:.1f}" for key in ("base", "control", "at_cut", "pruned", "one_shot")}
+    boxes = row["yolo_boxes"]
+    cells = [
+        f"{row['network']}, seed {row['seed']}",
+        share["base"],
+        share["control"],
+        f"{100 * row['one_shot_at_cut']:.1f}, {share['one_shot']}",
+        f"{share['at_cut']}, {share['pruned']}",
+        " + ".join(map(str, row["steps"])),
+        f"{row['pictures']}, {row['n_test']} to test",
+        row["class_kept"],
+        f"{boxes.get('boxes', 0)} boxes: {'yes' if boxes['same'] else 'no'}",
+        sum(row["cpu_seconds"].values()),
+        f"{row['date']}, {row['machine']}, {row['commit']}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
