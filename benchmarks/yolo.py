@@ -130,11 +130,11 @@ def whole_page() -> str:
         "",
         *about.splitlines(),
         "",
-        f"Budget: {LATENCY} of the dense latency on {DEVICE}, {SIZE} x {SIZE} pixels. mAP 50-95 in percent; the "
-        "learned cut may drop branches too, as by default.",
+        f"Budget: {LATENCY} of the dense latency on {DEVICE}, {SIZE} x {SIZE} pixels. mAP 50-95 in percent; "
+        "the learned cut may drop branches too, as by default.",
         "",
-        "| network | base | dense control | at once: cut, trained | learned: cut, trained | steps | pictures |"
-        " class kept | same boxes in YOLO(...) | CPU s | date, machine, commit |",
+        "| network | base | dense control | at once: cut, trained | learned: cut, trained | steps |"
+        " pictures | class kept | same boxes in YOLO(...) | CPU s | date, machine, commit |",
         "|" + "---|" * 11,
         *(_line(row) for row in rows.values()),
         "",
