@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,10 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
     print(f"{name} {seed}: base trained", flush=True)
     seconds = {"base": round(time.process_time() - began)}
     recipe = replace(recipe, base_epochs=0.0)
-    at_once = one_shot(copy.deepcopy(model), example, data, replace(recipe, tune_epochs=steps / epoch))
+    at_once = _once(
+        kept / f"one-shot-{steps}.json",
+        lambda: one_shot(copy.deepcopy(model), example, data, replace(recipe, tune_epochs=steps / epoch)),
+    )
     print(f"{name} {seed}: {at_once}", flush=True)
     seconds["one_shot"] = round(time.process_time() - began - seconds["base"])
     result = dtp.prune_for_device(
@@ -76,6 +81,7 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
         data=data,
         recipe=recipe,
         seed=seed,
+        depth=False,
         out=(out := folder / f"{name}-{seed}-{base}-{steps}"),
         resume=(out / "checkpoint").is_dir(),
         force=True,
@@ -94,6 +100,13 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
         "yolo_boxes": read_by_yolo(Path(str(result.onnx)), place),
         "cpu_seconds": seconds,
     }
+
+
+def _once(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what a stopped run wrote to `file`, or make and write it."""
+    if not file.is_file():
+        file.write_text(json.dumps(make()))
+    return json.loads(file.read_text())
 
 
 def read_by_yolo(file: Path, place: Path) -> dict[str, Any]:
@@ -131,7 +144,7 @@ def whole_page() -> str:
         *about.splitlines(),
         "",
         f"Budget: {LATENCY} of the dense latency on {DEVICE}, {SIZE} x {SIZE} pixels. mAP 50-95 in percent; "
-        "the learned cut may drop branches too, as by default.",
+        "only channels go, no branches.",
         "",
         "| network | base | dense control | at once: cut, trained | learned: cut, trained | steps |"
         " pictures | class kept | same boxes in YOLO(...) | CPU s | date, machine, commit |",
