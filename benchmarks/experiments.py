@@ -123,7 +123,9 @@ EXPERIMENTS = {
     "yolo": Experiment(
         "benchmarks.yolo",
         "yolo.jsonl",
-        packages=("torch", "torchvision", "ultralytics", "torchmetrics", "onnxruntime"),
+        "yolo.md",
+        "benchmarks.yolo:whole_page",
+        ("torch", "torchvision", "ultralytics", "torchmetrics", "onnxruntime"),
     ),
     "tasks": Experiment(
         "benchmarks.tasks",
