@@ -237,7 +237,7 @@ def run_python(block: Block, names: dict[str, object]) -> None:
     if block.marks.get("needs", "PATH") in os.environ:
         exec(code, names)
         return
-    with pytest.raises(UnsupportedError, match="pip install|dtp-edge env"):
+    with pytest.raises(UnsupportedError, match=r"pip install|dtp-edge env"):
         exec(code, names)
 
 
