@@ -64,7 +64,9 @@ def recovered(
     Returns what was tried and what each reached.
     """
     fp32, target = folder / "model.onnx", folder / "model.int8.onnx"
-    wanted = score(fp32) - options.int8_loss
+    before = score(fp32)
+    share = cut.training is None or cut.training.objective.headline.unit == "%"
+    wanted = before - options.int8_loss * (1.0 if share else abs(before))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".int8-") as place:
         trials = [_quantised("calibrated", fp32, Path(place) / "a.onnx", rows(), options, score)]
         layers, trained = {}, None
@@ -170,8 +172,11 @@ def _trained(cut: Cut, options: Options, rows: Iterable[Any]) -> tuple[nn.Module
     )
     if options.data is None or cut.training is None:
         return plain(module, folded), layers
-    session = open_session(options.data, recipe, objective=cut.training.objective, network=module)
-    teacher = copy.deepcopy(graph).requires_grad_(False).eval()
+    session = open_session(
+        options.data, recipe, objective=cut.training.objective, network=cut.task.network.module
+    )
+    session.judge = cut.training.judge
+    teacher = session.judge or copy.deepcopy(graph).requires_grad_(False).eval()
     fine_tune(module, session, teacher, name="int8", epochs=_epochs(cut, options))
     return plain(module.cpu(), folded).eval(), layers
 

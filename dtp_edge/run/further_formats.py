@@ -205,7 +205,11 @@ def promises(rows: Sequence[FormatRow], wanted: Wanted, ram_limit: float | None)
 def _delegated(row: FormatRow, share: float) -> Check:
     placement = row.placement
     if placement is None:
-        raise InputError("a file without a placement", where=row.format)
+        raise InputError(
+            "nothing says where the operators of this file run",
+            where=row.format,
+            hint="Leave --require-delegated out, or name a device with a placement.",
+        )
     left = [f"{one.name} ({one.kind}, {100 * one.share:.1f} %)" for one in placement.left if one.share > 0]
     more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     behind = 1.0 - placement.delegated

@@ -166,8 +166,9 @@ class _Readable:
                 self.given += self.feed.objective.size(batch)
                 yield batch
 
-    def shuffled(self, batch_size: int, **_: Any) -> Iterator[Any]:
-        raise NotImplementedError
+    def shuffled(self, batch_size: int, **drawn: Any) -> Iterator[Any]:
+        """Batches of the split as it is: only what is judged has to be read by the file."""
+        return self.split.shuffled(batch_size, **drawn)
 
 
 def _headline(file: OnnxNetwork, cut: Cut, split: Split, feed: Feed) -> float | None:
