@@ -193,6 +193,8 @@ def whole_page() -> str:
         *(_line(row) for row in rows.values()),
         "",
     ]
+    if missing := [name for name in SUBJECTS if name not in {task for task, _ in rows}]:
+        lines += [f"Not run yet: {', '.join(missing)}.", ""]
     return "\n".join(lines)
 
 
