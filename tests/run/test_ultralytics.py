@@ -55,6 +55,21 @@ def test_its_class_and_its_outputs_stay(run) -> None:
     assert not any("cv2.conv" in name for name, _ in result.frozen), "maps are no output"
 
 
+def test_attention_cut_to_other_sizes_keeps_its_class() -> None:
+    from dtp_edge.run.task import traced
+    from dtp_edge.surgery import compact
+
+    network, _ = traced(detector(), (IMAGE,))
+    keep = np.ones(network.n_atoms, dtype=bool)
+    inner = [group for group in network.groups if group.kind == "inner" and "attn" in group.name]
+    assert len(inner) == 2
+    for group, left in zip(inner, (3, 5), strict=True):
+        keep[group.start + left : group.stop] = False
+    found = compact(network, keep)
+    assert found.kind == "module", found.reason
+    assert "UnevenAttention" in {type(part).__name__ for part in found.module.modules()}
+
+
 def test_other_sizes_and_batches_run(run) -> None:
     model, result = run
     for batch, side in ((3, 64), (2, 96), (1, 128)):

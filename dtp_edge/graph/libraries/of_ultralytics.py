@@ -2,7 +2,8 @@
 
 - In evaluation a head returns its input maps too, of which the loss reads nothing but their sizes. Returned
   as they are, they would keep every channel of three large layers; so a traced head returns maps of zeros.
-- Its C2f blocks halve what a convolution puts out. Cut to unequal halves they are C2f blocks that split.
+- Its C2f blocks halve what a convolution puts out. Cut to unequal halves they are C2f blocks that split; its
+  attention has values as wide as its input, and is one that need not.
 - Its own reader, `YOLO("model.onnx")`, wants one output and metadata.
 """
 
@@ -49,6 +50,8 @@ def _fit(module: nn.Module, halves: Sizes) -> None:
     from dtp_edge.graph.libraries import ultralytics_blocks
 
     for name, part in module.named_modules():
+        if (attention := ultralytics_blocks.uneven_attention(part)) is not None:
+            part.__class__ = attention
         kind = ultralytics_blocks.uneven(type(part))
         if kind is None:
             continue
