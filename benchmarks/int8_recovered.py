@@ -88,6 +88,7 @@ def main(octaves: float, epochs: int, tune: float, rate: float) -> None:
             recipe=recipe,
             out=Path(folder) / "run",
             int8=True,
+            int8_method="minmax",
             int8_per_tensor=True,
             depth=False,
         )
