@@ -47,6 +47,7 @@ from dtp_edge.run.task import Task
 from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import compact, refit
 from dtp_edge.training import evaluate
+from dtp_edge.training.feed import Feed
 from dtp_edge.training.recalibrate import renew
 from dtp_edge.transport import Budget, initial_scores, prices
 
@@ -81,7 +82,7 @@ class Calibration:
             return self._fitted(self.task.harden(scores), streams=False)
         module = self._peer(*method.removesuffix("+fit").split("-")[1:])
         if not method.endswith("+fit"):
-            renew(module, [x for (x,) in self.images])
+            renew(module, self.labelled, Feed())
             return module, [m.out_channels for m in module.modules() if isinstance(m, nn.Conv2d)]
         return self._fitted(channels_of(self.network, self.bench.model, module), streams=True)
 
@@ -93,7 +94,7 @@ class Calibration:
         given = self.images if streams else [(torch.cat([x for (x,) in self.images]),)]
         refit(self.network, compacted, dense, given, **settings)
         if not streams:
-            renew(compacted.module, [x for (x,) in self.images])
+            renew(compacted.module, self.labelled, Feed())
         return compacted.module, self.network.widths(keep)
 
     def _peer(self, kind: str, scope: str) -> nn.Module:

@@ -36,6 +36,7 @@ from dtp_edge.run.task import Task
 from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import compact, refit
 from dtp_edge.training import load_data
+from dtp_edge.training.feed import Feed
 from dtp_edge.training.recalibrate import renew
 from dtp_edge.transport import Budget, initial_scores
 from dtp_edge.zoo import resolve_model
@@ -70,7 +71,7 @@ def made(method: str, task: Task, batches: list[Any], seed: int) -> tuple[torch.
     else:
         if method.endswith("+fit"):
             refit(network, cut, dense, given, seed=seed)
-        renew(cut.module, [x for (x,) in batches])
+        renew(cut.module, [(x, None) for (x,) in batches], Feed())
     return cut.module, network.widths(keep)
 
 

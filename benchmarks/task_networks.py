@@ -36,6 +36,17 @@ def lraspp(data: DataSource) -> _Example:
     return net, (torch.randn(1, *data.input_shape),)
 
 
+def ssdlite(data: DataSource) -> _Example:
+    """torchvision's SSDlite on MobileNetV3-large, at 128 pixels in place of 320; its backbone is pruned."""
+    import torchvision
+
+    net = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=1 + (data.num_classes or 1)
+    )
+    net.transform.fixed_size = (128, 128)
+    return net, ([torch.rand(3, 128, 128)],)
+
+
 def dscnn(data: DataSource) -> _Example:
     """MLPerf Tiny's keyword network, of the built-in zoo."""
     from dtp_edge.zoo import create

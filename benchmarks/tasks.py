@@ -58,6 +58,7 @@ class Subject:
     steps: int = 200
     batch_size: int = 32
     recipe: dict[str, Any] = field(default_factory=dict)
+    part: str | None = None
 
 
 def scenes_in(folder: Path, cifar10: str) -> Path:
@@ -69,6 +70,11 @@ def scenes_in(folder: Path, cifar10: str) -> Path:
 
 def _masks(folder: Path, cifar10: str) -> str:
     return f"segfolder:{scenes_in(folder, cifar10)}"
+
+
+def _boxes(folder: Path, cifar10: str) -> str:
+    place = scenes_in(folder, cifar10)
+    return "coco:" + ",".join(f"{place}/images/{split},{place}/{split}.json" for split in ("train", "test"))
 
 
 def _words(folder: Path, cifar10: str) -> str:
@@ -98,6 +104,7 @@ _ADAM = {
 SUBJECTS = {
     "segmentation": Subject(_masks, networks.unet, 64, 300, 100, 16, _ADAM),
     "segmentation-lraspp": Subject(_masks, networks.lraspp, 64, 300, 100, 16, _ADAM),
+    "detection": Subject(_boxes, networks.ssdlite, 128, 300, 100, 16, _ADAM, part="backbone"),
     "words": Subject(_words, networks.dscnn, None, 300, 150, 64, _ADAM),
     "tokens": Subject(_tokens, networks.encoder, None, 300, 120, 16, _ADAM),
     "pictures": Subject(_pictures, networks.super_resolution, None, 400, 200, 32, _ADAM),
@@ -123,7 +130,8 @@ def run(name: str, folder: Path, cifar10: str, seed: int) -> dict[str, Any]:
     train_base(model, open_session(data, recipe, network=model))
     recipe = replace(recipe, base_epochs=0.0)
     seconds = {"base": round(time.process_time() - began)}
-    at_once = one_shot(model, example, data, replace(recipe, tune_epochs=subject.steps / epoch))
+    whole = replace(recipe, tune_epochs=subject.steps / epoch)
+    at_once = one_shot(model, example, data, whole, subject.part)
     seconds["one_shot"] = round(time.process_time() - began - seconds["base"])
     learned = dtp.prune_for_device(
         model,
@@ -134,14 +142,18 @@ def run(name: str, folder: Path, cifar10: str, seed: int) -> dict[str, Any]:
         recipe=recipe,
         seed=seed,
         depth=False,
+        part=subject.part,
     )
     seconds["learned_and_control"] = round(time.process_time() - began - sum(seconds.values()))
     return row_of(name, subject, learned.report, at_once) | {"seed": seed, "cpu_seconds": seconds}
 
 
-def one_shot(model: nn.Module, example: Any, data: DataSource, recipe: Recipe) -> dict[str, Any]:
+def one_shot(
+    model: nn.Module, example: Any, data: DataSource, recipe: Recipe, part: str | None
+) -> dict[str, Any]:
     """Cut at once by the weights, then train as long as the others; what it scores on the test set."""
-    cut = dtp.prune_for_device(model, example, device=DEVICE, budget=dtp.Budget(latency=LATENCY))
+    budget = dtp.Budget(latency=LATENCY)
+    cut = dtp.prune_for_device(model, example, device=DEVICE, budget=budget, part=part)
     session, teacher = open_session(data, recipe, network=model), copy.deepcopy(model).requires_grad_(False)
     module = cut.module
     recalibrate(module, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, feed=session.feed)
@@ -162,6 +174,43 @@ def row_of(name: str, subject: Subject, report: dict[str, Any], at_once: dict[st
         **at_once,
         "report": {key: found[key] for key in ("metric", "unit", "headline") if key in found},
     }
+
+
+def whole_page() -> str:
+    """Return the page of the rows that are there; of several runs of one task the last."""
+    about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")
+    rows = {(row["task"], row["seed"]): row for row in TASKS.read()}
+    lines = [
+        "# Tasks that are no classification of images",
+        "",
+        *about.splitlines(),
+        "",
+        f"Budget: {LATENCY} of the dense latency on {DEVICE}. Steps are those before and after the cut.",
+        "",
+        "| task | network | judged by | base | dense control | cut at once, then trained | masks learned |"
+        " steps | test samples | CPU s | date, machine, commit |",
+        "|" + "---|" * 11,
+        *(_line(row) for row in rows.values()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    said = row["report"]
+    factor, unit = (100.0, " %") if said.get("unit") == "%" else (1.0, f" {said.get('unit', '')}".rstrip())
+    values = [f"{factor * row[key]:.2f}{unit}" for key in ("base", "control", "one_shot", "pruned")]
+    cells = [
+        row["task"] if row["seed"] == 0 else f"{row['task']}, seed {row['seed']}",
+        row["network"].rstrip("."),
+        said["metric"],
+        *values,
+        " + ".join(map(str, row["steps"])),
+        row["n_test"],
+        sum(row["cpu_seconds"].values()),
+        f"{row['date']}, {row['machine']}, {row['commit']}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:

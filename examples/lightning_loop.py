@@ -35,6 +35,32 @@ class Pruning(L.LightningModule):
         return torch.optim.SGD(groups, lr=0.05, momentum=0.9)
 
 
+class Tuning(L.LightningModule):
+    """After the cut the compact network is trained as any other."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(self.network(x), y)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
+
+
+def trainer(steps: int) -> L.Trainer:
+    return L.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="rpi4-ncnn-fp32-1t")
@@ -55,18 +81,12 @@ def main() -> None:
         model, x[:1], device=options.device, budget=budget, total_steps=options.steps
     )
     pruner.train()  # the copy of a model that was evaluated is in eval mode
-    trainer = L.Trainer(
-        max_steps=options.steps,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     loader = DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True, drop_last=True)
-    trainer.fit(Pruning(pruner), loader)
+    trainer(options.steps).fit(Pruning(pruner), loader)
     result = pruner.finish(out=options.out)
     print(f"pruned accuracy {accuracy(result.module, x_test, y_test):.3f}")
+    trainer(options.steps // 4).fit(Tuning(result.module.train()), loader)
+    print(f"tuned accuracy {accuracy(result.module, x_test, y_test):.3f}")
     print(f"widths {result.widths}")
 
 

@@ -7,6 +7,8 @@ seen of each.
 `tests/test_format_guides.py` holds the pages to this.
 """
 
+# ruff: noqa: E501  # prose
+
 from __future__ import annotations
 
 import tomllib

@@ -70,7 +70,7 @@ def calibrate_and_cut(task: Task, options: Options, listener: Listener) -> Cut:
         sum(row.reason is None for row in rows),
         len(rows),
         time.monotonic() - began,
-        (*notes, *_verdict(error, agreement)),
+        (*notes, *chosen.notes, *_verdict(error, agreement)),
     )
     listener.begin("proving that the result is the same")
     return Cut.calibrated(task, keep, compacted, outcome, chosen.rises)

@@ -23,18 +23,15 @@ SHARE = 0.6  # of the trials that branches may take
 def errors_without(network: PrunableNetwork, trials: Trials) -> np.ndarray:
     """Return the rise of the error without each branch alone, `[branches]`; inf where it cannot go.
 
-    Branches for which there is no time are taken to cost as much as the worst.
+    Where there is no time to try them all, none can: nothing would say which.
     """
     found = np.full(len(network.branches), np.inf)
-    budget = SHARE * trials.left
-    whole = trials(np.ones(network.n_atoms, dtype=bool))
     possible = [i for i in range(len(found)) if network.depth.fault(_without(network, [i])) is None]
-    for i in possible[: max(0, int(budget))]:
-        found[i] = max(trials(_without(network, [i])) - whole, 1e-9)
-    known = found[np.isfinite(found)]
+    if len(possible) > SHARE * trials.left:
+        return found
+    whole = trials(np.ones(network.n_atoms, dtype=bool))
     for i in possible:
-        if not np.isfinite(found[i]) and len(known):
-            found[i] = known.max()
+        found[i] = max(trials(_without(network, [i])) - whole, 1e-9)
     return found
 
 

@@ -19,8 +19,8 @@ import torch
 
 from dtp_edge.graph import PrunableNetwork, masked_forward, mode_of
 from dtp_edge.run.calibrated_branches import errors_without, patterns_by_error
+from dtp_edge.run.calibration_samples import first_samples, samples_of
 from dtp_edge.run.output_error import compared, outputs_of
-from dtp_edge.run.samples import first_samples, samples_of
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import Trials
 from dtp_edge.surgery.error_curves import curves_of, repaired_without
@@ -29,7 +29,7 @@ from dtp_edge.surgery.obs import Curve
 from dtp_edge.transport import initial_scores
 from dtp_edge.transport.curves import rises_of, worths
 
-__all__ = ["Chosen", "keep_by_calibration", "worths_by_calibration"]
+__all__ = ["Chosen", "keep_by_calibration"]
 
 SHARES = (0.3, 0.6, 0.85)  # of a group's atoms gone, where the output is measured
 MEASURED = 64  # samples that measure it, fewer where that takes more than
@@ -48,10 +48,12 @@ Batch = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Chosen:
-    """`keep` bool `[n_atoms]`; `rises` of the outputs' error without each branch, by name."""
+    """`keep` bool `[n_atoms]`; `rises` of the outputs' error without each branch, by name; `notes` for a
+    person."""
 
     keep: np.ndarray
     rises: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> Chosen:
@@ -67,17 +69,7 @@ def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> 
         for trust in TRUST if trials.left > len(TRUST) else TRUST[:1]:
             rises = [rises_of(c.error, m, trust) for c, m in zip(curves, measured, strict=True)]
             keeps += search.keeps(rises)[:CANDIDATES]
-        return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises())
-
-
-def worths_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> np.ndarray:
-    """Return what keeping every channel is worth at the output, `[n_atoms]`, each group measured alone."""
-    network = task.network
-    with mode_of(network.module, training=False), torch.no_grad():
-        curves, measured = _curves(task, batches, seed)
-    rises = [rises_of(c.error, m, TRUST[0]) for c, m in zip(curves, measured, strict=True)]
-    starts, orders = [group.start for group in network.groups], [curve.order for curve in curves]
-    return worths(network.n_atoms, starts, orders, rises)
+        return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises(), search.notes())
 
 
 def _curves(task: Task, batches: Sequence[Batch], seed: int) -> tuple[list[Curve], list[Mapping[int, float]]]:
@@ -123,6 +115,14 @@ class _Search:
         values = self._values(scaled, np.where(gates, FIRM * self.alone, 0.0))
         more: dict[str, Any] = {"losses": values, "starts": [gates.astype(np.int64)]} if len(gates) else {}
         return self.task.choices(values, values=values, min_keep=MIN_KEEP, most=np.array(most), **more)[0]
+
+    def notes(self) -> tuple[str, ...]:
+        if len(self.alone) == 0 or np.isfinite(self.alone).any():
+            return ()
+        return (
+            f"This network is too large to try it without each of its {len(self.alone)} branches in time: "
+            "all stay. Training (--data) decides on them.",
+        )
 
     def _values(self, rises: Sequence[np.ndarray], alone: np.ndarray) -> np.ndarray:
         starts = [group.start for group in self.network.groups]

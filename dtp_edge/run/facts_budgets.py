@@ -92,16 +92,29 @@ def slack(budgets: list[dict[str, Any]]) -> list[str]:
     return [f"Nothing had to be pruned: {'; '.join(parts)}. A share is written with a percent sign: 50%."]
 
 
+def _judged_on_few(delivered: Delivered) -> list[str]:
+    """Say so where the int8 file could not read all that the network was judged on."""
+    count, training = delivered.int8.get("judged_on"), delivered.cut.training
+    if count is None or training is None:
+        return []
+    return [
+        f"int8 was judged on {count} of {training.accuracy['n_test']} test samples: the others have other "
+        "sizes than the file."
+    ]
+
+
 def warned(delivered: Delivered) -> list[str]:
     """Say so where no time could be taken, or one is above a budget that the prediction meets."""
+    notes = [*_judged_on_few(delivered)]
     if delivered.untimed:
-        return [f"The files were not timed: {delivered.untimed}"]
+        return [*notes, f"The files were not timed: {delivered.untimed}"]
     limit, measured = delivered.cut.task.limits.get("latency_ms"), delivered.measured.get("pruned_ms")
     if limit is None or measured is None or measured <= limit:
-        return []
+        return notes
     where = _where(delivered.measured, " on", " here")
     return [
+        *notes,
         f"Measured{where} just now: {measured:.3g} ms, above the budget of {limit:.3g} ms although the "
         "prediction fits. The profile errs or the machine is busy; measure it again with "
-        "`dtp-edge profile measure`."
+        "`dtp-edge profile measure`.",
     ]

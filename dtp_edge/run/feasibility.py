@@ -12,7 +12,8 @@ from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.graph.part import Whole
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import Profile
-from dtp_edge.run.task import Task, traced
+from dtp_edge.run.task import Task
+from dtp_edge.run.traced import traced
 from dtp_edge.transport import Budget, initial_scores
 
 __all__ = ["feasibility"]

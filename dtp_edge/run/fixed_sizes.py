@@ -16,9 +16,12 @@ __all__ = ["as_traced", "fits"]
 Batch = tuple[Any, ...]
 
 
-def fits(network: PrunableNetwork, batch: Batch) -> bool:
-    """Return whether the graph runs on a batch: its tensors have the example's sizes but for a free batch."""
-    first = 1 if network.dynamic_batch else 0
+def fits(network: PrunableNetwork, batch: Batch, *, rows: bool = True) -> bool:
+    """Return whether the graph runs on a batch: its tensors have the example's sizes but for a free batch.
+
+    Without `rows` the number of samples does not count.
+    """
+    first = 1 if network.dynamic_batch or not rows else 0
     got, want = tree_leaves(batch), tree_leaves(network.example_inputs)
     return len(got) == len(want) and all(
         not isinstance(wanted, Tensor)

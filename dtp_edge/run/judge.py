@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from dtp_edge.graph import PrunableNetwork, mode_of
 from dtp_edge.surgery import compact, refit
@@ -82,7 +83,7 @@ def _copied(module: torch.nn.Module) -> dict[str, Tensor]:
 
 def _joined(inputs: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     """One batch of several: tensors end to end, what else there is from the first."""
-    return tuple(
-        torch.cat(column) if all(isinstance(x, Tensor) for x in column) else column[0]
-        for column in zip(*inputs, strict=True)
-    )
+    flat = [tree_flatten(batch) for batch in inputs]
+    columns = zip(*(leaves for leaves, _ in flat), strict=True)
+    whole = [torch.cat(c) if all(isinstance(x, Tensor) and x.dim() for x in c) else c[0] for c in columns]
+    return tree_unflatten(whole, flat[0][1])

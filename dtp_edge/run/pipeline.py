@@ -138,6 +138,12 @@ def prune(
         raise InputError(
             "calibrate and data exclude each other", where="calibrate", hint="Give one of them: data trains."
         )
+    if options.calibrate is not None and options.part is not None:
+        raise InputError(
+            "calibration has no part yet",
+            where="part",
+            hint="Give data, which trains; or calibrate the part itself, on inputs as the whole gives them.",
+        )
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)
     inputs = example_arguments(model, example_inputs)

@@ -18,7 +18,8 @@ from dtp_edge.proof import (
     with_free_sizes,
 )
 from dtp_edge.proof.in_whole import check_put_back
-from dtp_edge.run.task import Task, refuse_nonfinite
+from dtp_edge.run.task import Task
+from dtp_edge.run.traced import refuse_nonfinite
 from dtp_edge.surgery import Compact, compact, put_back
 
 if TYPE_CHECKING:

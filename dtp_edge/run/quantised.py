@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from dtp_edge.errors import InputError
 from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of, call
@@ -19,13 +21,13 @@ from dtp_edge.graph.libraries.in_file import as_in_file
 from dtp_edge.int8 import quantize_onnx
 from dtp_edge.onnx import evaluate_onnx
 from dtp_edge.onnx.session import run_fixed_batch
-from dtp_edge.run.fixed_sizes import as_traced
+from dtp_edge.run.fixed_sizes import as_traced, fits
 
 if TYPE_CHECKING:
     from dtp_edge.run.options import Listener, Options
     from dtp_edge.run.proved import Cut
-    from dtp_edge.training import DataSource, Objective
-    from dtp_edge.training.data.source import Split
+    from dtp_edge.run.task import Task
+    from dtp_edge.training import DataSource, Objective, Split
     from dtp_edge.training.feed import Feed
 
 __all__ = ["AWARE", "CALIBRATION_SAMPLES", "OnnxNetwork", "calibration_rows", "quantise", "quantised"]
@@ -67,12 +69,18 @@ def quantise(
     plain = judged_by_top1(objective) and whole is None
     sign = 1.0 if objective.headline.higher_is_better else -1.0
 
-    def score(file: Path, split: Split) -> float:
+    judged: dict[str, int] = {}
+
+    def score(file: Path, split: Split) -> float | None:
         if plain:
             return evaluate_onnx(file, split.ordered(256))
         module = as_in_file(cut.compact.module, network.module).eval()
         example = call(module, network.example_inputs)
-        return _headline(OnnxNetwork(file, example), cut, split, feed)
+        readable = _Readable(network, split, feed)
+        found = _headline(OnnxNetwork(file, example), cut, readable, feed)
+        if split is data.test and readable.given < len(split):
+            judged["judged_on"] = readable.given
+        return found
 
     if whole is not None or cut.training is None:  # what is trained with roundings is a network of its own
         found = quantised(path, calibration_rows(cut, data, objective), options)
@@ -82,11 +90,26 @@ def quantise(
             options,
             path.parent,
             lambda: calibration_rows(cut, data, objective),
-            lambda file: sign * score(file, data.holdout),
+            lambda file: sign * (score(file, data.holdout) or 0.0),
             path.parent / AWARE,
             listener,
         )
-    return {**found, "accuracy": score(target, data.test), "fp32_accuracy": score(path, data.test)}
+    scores = {"accuracy": score(target, data.test), "fp32_accuracy": score(path, data.test)}
+    return {**found, **scores, **judged}
+
+
+def require_readable(task: Task, data: DataSource, objective: Objective) -> None:
+    """Raise `InputError`, before training, where no sample has the sizes that a file has for good."""
+    from dtp_edge.training.feed import Feed
+
+    feed = Feed(objective, task.network.module, task.whole)
+    if sum(1 for _ in itertools.islice(_rows(task.network, data, feed), 2)) < 2:
+        shapes = ", ".join(str(list(t.shape)) for t in tree_leaves(task.network.example_inputs))
+        raise InputError(
+            f"int8 is calibrated on inputs of the file's sizes, {shapes}, and the data has none",
+            where="--int8",
+            hint="Let the collate function fill up to the example input's sizes, or give another example.",
+        )
 
 
 def calibration_rows(cut: Cut, data: DataSource, objective: Objective) -> Iterable[Any]:
@@ -126,10 +149,33 @@ def _rows(network: PrunableNetwork, data: DataSource, feed: Feed) -> Iterator[tu
                 yield tuple(t[i : i + 1].cpu().numpy() for t in tensors)
 
 
-def _headline(file: OnnxNetwork, cut: Cut, split: Split, feed: Feed) -> float:
-    """Return how the file does on a split; of a part, in the network around it."""
+class _Readable:
+    """The batches of a split that a file can read: their sizes are those that it has for good."""
+
+    def __init__(self, network: PrunableNetwork, split: Split, feed: Feed) -> None:
+        self.network, self.split, self.feed, self.given = network, split, feed, 0
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def ordered(self, batch_size: int) -> Iterator[Any]:
+        """Batches that fit but for the number of samples, counted anew in `given`."""
+        self.given = 0
+        for batch in self.split.ordered(batch_size):
+            if self.feed.host is not None or fits(self.network, self.feed.arguments(batch).args, rows=False):
+                self.given += self.feed.objective.size(batch)
+                yield batch
+
+    def shuffled(self, batch_size: int, **_: Any) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+def _headline(file: OnnxNetwork, cut: Cut, split: Split, feed: Feed) -> float | None:
+    """Return how the file does on a split, a part in its network; None where it can read no batch."""
     from dtp_edge.training.evaluate import evaluate
 
+    if next(iter(split.ordered(_BATCH)), None) is None:
+        return None
     teacher = None if cut.training is None else cut.training.judge
     if feed.host is None:
         return evaluate(file, split, _BATCH, feed=feed, teacher=teacher)

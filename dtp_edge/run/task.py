@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,23 +13,19 @@ from torch import nn
 from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
-from dtp_edge.graph import PrunableNetwork, trace_network
-from dtp_edge.graph.libraries.library import library_of
+from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.own_copy import (
-    floats_in_float32,
-    in_float32,
     other_precisions,
-    own_copy,
     unwrapped,
 )
 from dtp_edge.graph.part import Whole
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
-from dtp_edge.proof import Check, check_traced_equals_own, require
+from dtp_edge.proof import Check
 from dtp_edge.proof.in_whole import whole_with_its_graph
-from dtp_edge.proof.precision import require_same_function
 from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.options import NOBODY, Listener, Options
+from dtp_edge.run.traced import traced, weights_sha256
 from dtp_edge.surgery import compact
 from dtp_edge.transport import (
     Budget,
@@ -47,7 +42,7 @@ from dtp_edge.transport.budget import KEPT, LAYER_KEEP
 from dtp_edge.transport.harden import choices
 from dtp_edge.transport.scores import importance, scores_of
 
-__all__ = ["Task", "weights_sha256"]
+__all__ = ["Task"]
 
 
 @dataclass(frozen=True)
@@ -131,25 +126,15 @@ class Task:
         precision = next(iter(others)) if len(others) == 1 else None
         return replace(task, precision=precision, whole=whole)
 
-    def learner(
-        self,
-        steps: int,
-        *,
-        batches: Iterable[Any] | None = None,
-        loss: LossFunction | None = None,
-        judged: Sequence[Any] = (),
-        scores: np.ndarray | None = None,
-        **options: Any,
-    ) -> MaskLearner:
+    def learner(self, steps: int, **options: Any) -> MaskLearner:
         """Return the masks that learn to meet the limits in `steps` steps, around the network as it is now.
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        by the loss on half of them and on those `judged`.
-        `options` are those of `MaskLearner`.
+        by the `loss` on half of them and on those `judged`. Other `options` are those of `MaskLearner`.
         """
-        given = self.learner_arguments(steps, batches=batches, loss=loss, judged=judged, scores=scores)
-        return MaskLearner(**given, **options)
+        own = {k: options.pop(k) for k in ("batches", "loss", "judged", "scores") if k in options}
+        return MaskLearner(**self.learner_arguments(steps, **own), **options)
 
     def learner_arguments(
         self,
@@ -232,19 +217,13 @@ class Task:
         return max(shares, default=(0.0, ""))
 
     def harden(self, scores: np.ndarray, **options: Any) -> np.ndarray:
-        """Return which atoms stay for these scores, bool `[n_atoms]`, within every limit and keep ratio.
-
-        `options` are those of `transport.harden`.
-        """
+        """Return which atoms stay for these scores, bool `[n_atoms]`: the best of `choices`."""
         return self.choices(scores, **options)[0]
 
-    def choices(
-        self, scores: np.ndarray, *, most: np.ndarray | None = None, **options: Any
-    ) -> list[np.ndarray]:
-        """Return the keep vectors of `transport.choices`; no group keeps more than `most` `[n_groups]`."""
+    def choices(self, scores: np.ndarray, most: np.ndarray | None = None, **options: Any) -> list[np.ndarray]:
+        """Return those of `transport.choices`, within keep ratios too, and of `most` `[n_groups]` atoms."""
         caps = caps_of(self.network, self.layer_keep)
-        if most is not None:
-            caps = most if caps is None else np.minimum(caps, most)
+        caps = caps if most is None else most if caps is None else np.minimum(caps, most)
         return choices(scores, self.network, self.cost, self.limits, caps=caps, **options)
 
     def check(self, keep: np.ndarray) -> Check:
@@ -258,47 +237,3 @@ class Task:
         worst = max(used.values(), default=0.0)
         detail = "; ".join(f"{text} {100 * share:.1f} % of its budget" for text, share in used.items())
         return Check("budget on the final widths", worst <= 1.0, float(worst), 1.0, detail)
-
-
-def traced(
-    model: nn.Module, example_inputs: tuple[Any, ...], exclude: Sequence[str] = (), *, depth: bool = False
-) -> tuple[PrunableNetwork, tuple[Check, ...]]:
-    """Trace a copy of the user's network, with `depth` its branches too; prove that the graph is it.
-
-    **Raises:** `UnsupportedError`, `InputError` (weights that are not finite too), `CheckError`.
-    """
-    own, notes = own_copy(model)
-    refuse_nonfinite(own)
-    if (library := library_of(own)) is not None:
-        library.prepare(own)
-        model, _ = own_copy(model)
-        library.prepare(model)
-    if other_precisions(model := unwrapped(model)):
-        plain = in_float32(model)
-        require_same_function(model, plain, example_inputs)
-        model, example_inputs = plain, floats_in_float32(example_inputs)
-    network = trace_network(own, example_inputs, exclude=exclude, depth=depth)
-    network.notes = (*notes, *network.notes)
-    checks = (check_traced_equals_own(model, network),)
-    require(checks)
-    return network, checks
-
-
-def refuse_nonfinite(model: nn.Module) -> None:
-    """Raise InputError if a weight is NaN or infinite: no score computed from it would mean anything."""
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InputError(
-                "holds NaN or infinite values",
-                where=name,
-                hint="Load a checkpoint whose training did not diverge.",
-            )
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """Checksum of a network's weights: names, shapes and bytes in the order of the state dict."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from dtp_edge.run.fixed_sizes import as_traced, fits
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
+from dtp_edge.run.quantised import require_readable
 from dtp_edge.run.task import Task
 from dtp_edge.surgery import Compact, refit
 from dtp_edge.training import (
@@ -47,6 +48,8 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     if task.whole is not None:
         called, inputs = task.whole.module, task.whole.example_inputs
     check_compatible(data, called, inputs, options.aim())
+    if options.int8:
+        require_readable(task, data, options.aim())
     outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
@@ -56,7 +59,7 @@ def _train(
     task: Task, data: DataSource, options: Options, progress: Progress | None
 ) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
-    network, cuts, keeps, learners = task.network, [], [], []
+    network, cuts, keeps, learners, unfit = task.network, [], [], [], []
     recipe = options.schedule(network)
     feed = Feed(options.aim(), network.module, task.whole)
 
@@ -77,6 +80,8 @@ def _train(
     def fit(dense: nn.Module, batches: list[tuple[Any, ...]]) -> None:
         if found := as_traced(network, batches):
             refit(network, cuts[-1], dense.state_dict(), found, seed=options.seed)
+        else:
+            unfit.append(True)
 
     def compare(teacher: nn.Module) -> BlockDistillation | None:
         compacted = cuts[-1]
@@ -109,6 +114,11 @@ def _train(
             **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
     )
+    if unfit:
+        outcome.warnings.append(
+            "No training batch has the sizes of the example input: nothing was fitted to the dense network "
+            "at the cut."
+        )
     return outcome, cuts[-1], learners[-1].branch_rises()
 
 
@@ -125,10 +135,11 @@ def scoring_batches(
     batches = itertools.islice(data.train.ordered(size), scored + judged)
     whole = network.module if feed.host is None else feed.host.module
     labelled = feed.objective.labelled
+    by_graph = bool(network.branches or network.node_sites)  # else the module itself runs, at any size
     parts: tuple[list[Given], list[Given]] = [], []
     for i, batch in enumerate(batches):
         given = Given(feed.part_inputs(whole, batch), batch if labelled else None)
-        if fits(network, given.inputs):
+        if not by_graph or fits(network, given.inputs):
             parts[i >= scored].append(given)
     return parts
 

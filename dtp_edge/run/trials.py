@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.run.calibration_samples import first_samples, samples_of
 from dtp_edge.run.output_error import compared, outputs_of
-from dtp_edge.run.samples import first_samples, samples_of
 from dtp_edge.surgery import compact
 from dtp_edge.surgery.least_squares import QuickFit
 
 __all__ = ["RIDGE", "Trials"]
 
 RIDGE = 0.01
-FITTED, JUDGED = 128, 128  # samples, fewer where the batches hold fewer
-FORWARDS = 3  # what a trial takes, in runs over its samples
+SAMPLES, LEAST = 128, 16  # fitted, and as many judged; fewer where that takes too long, or there are fewer
+FORWARDS = 4  # what a trial takes, in runs over its fitted samples
+WANTED = 40  # trials that samples are given up for
 WORK = 4e12  # multiply-accumulates that trials may take: a minute or so
 Batch = tuple[Any, ...]
 
@@ -30,13 +31,13 @@ class Trials:
 
     def __init__(self, network: PrunableNetwork, batches: Sequence[Batch], macs: float, seed: int) -> None:
         self.network = network
-        self.fitted = first_samples(batches, min(FITTED, samples_of(batches) // 2))
+        most = min(SAMPLES, max(LEAST, int(WORK / (FORWARDS * macs * WANTED))))
+        self.fitted = first_samples(batches, min(most, samples_of(batches) // 2))
         rest = list(batches[len(self.fitted) :]) or list(batches)
-        self.judges = first_samples(rest, JUDGED)
+        self.judges = first_samples(rest, most)
         self.fit = QuickFit(network, self.fitted, ridge=RIDGE, seed=seed)
         self.wanted = outputs_of(network.graph_module, self.judges)
-        samples = FORWARDS * samples_of(self.fitted) + samples_of(self.judges)
-        self.left = int(WORK / (macs * samples))
+        self.left = int(WORK / (FORWARDS * macs * samples_of(self.fitted)))
         self.known: dict[bytes, float] = {}
 
     def __call__(self, keep: np.ndarray) -> float:

@@ -35,10 +35,11 @@ from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compaction import Compact
 from dtp_edge.surgery.fitting import Fitting, Refit
 from dtp_edge.surgery.in_context import InContext
-from dtp_edge.surgery.reference import Reference
+from dtp_edge.surgery.reference import LEAST_ROWS, ROWS_PER_INPUT, Reference
 from dtp_edge.surgery.sequels import groups_of, weight_of
 
 MORE, LESS = 4.0, 1 / 3  # rows of a fit in context and of a quick one, times those of a plain one
+_BYTES = 2**30  # of the dense outputs and sums that a fit in context holds
 REMEMBERED = 3  # sets of branches whose dense outputs a quick fit keeps
 
 
@@ -64,7 +65,8 @@ def refit(
     batches = inputs if isinstance(inputs, list) else [inputs]
     module = compacted.graph_module
     layers = _layers(module.graph, grouped=streams)
-    context: dict[str, Any] = {"streams": True, "branches": compacted.branches, "effort": MORE}
+    context: dict[str, Any] = {"streams": True, "branches": compacted.branches}
+    context["effort"] = _effort(layers, dict(module.state_dict())) if streams else 1.0
     wanted = Reference(
         network.graph_module, dense, layers, compacted.kept, seed, **(context if streams else {})
     )
@@ -113,6 +115,14 @@ class QuickFit:
             found.run(self.batches)
             self._references = dict([*self._references.items()][-REMEMBERED:]) | {key: found}
         return self._references[key]
+
+
+def _effort(layers: Mapping[str, str | None], tensors: Mapping[str, Tensor]) -> float:
+    """How many times more rows than the least a fit in context reads: `MORE`, less where memory says so."""
+    fitted = [tensors[name] for name, reason in layers.items() if reason is None and name in tensors]
+    rows = [max(LEAST_ROWS, ROWS_PER_INPUT * weight[0].numel()) for weight in fitted]
+    held = sum(8 * count * len(weight) for count, weight in zip(rows, fitted, strict=True))
+    return min(MORE, max(1.0, _BYTES / max(held, 1)))
 
 
 def _distance(out: Any, target: Any) -> float:

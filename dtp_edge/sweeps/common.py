@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dtp_edge.cost import NetworkCost
-from dtp_edge.errors import DtpEdgeError, Interrupted
+from dtp_edge.errors import DtpEdgeError, Interrupted, UnsupportedError
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.measure import is_this_machine
@@ -25,7 +25,7 @@ from dtp_edge.run.delivery import export_dense
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.pipeline import prune_task, seeded
 from dtp_edge.run.result import PruneResult
-from dtp_edge.run.task import traced, weights_sha256
+from dtp_edge.run.traced import traced, weights_sha256
 from dtp_edge.run.warm_start import WarmStart
 from dtp_edge.sweeps.cell_folder import (
     CHECKPOINT,
@@ -75,6 +75,9 @@ class Common:
     def __init__(self, subject: Subject, grid: Grid, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
         self.options, self.grid, self.folder = subject.options, grid, folder
+        if self.options.part is not None:
+            hint = "Make the cells one by one, each with --part."
+            raise UnsupportedError("a sweep prunes whole networks", where="--part", hint=hint)
         inputs = example_arguments(subject.model, subject.example_inputs)
         with seeded(self.options.seed), as_in_a_plain_process(subject.model):
             network, checks = traced(

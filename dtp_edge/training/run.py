@@ -29,8 +29,8 @@ from dtp_edge.training.outcome import score_all
 from dtp_edge.training.phase import Phase, Progress, Row, Session
 from dtp_edge.training.recalibrate import recalibrate
 from dtp_edge.training.recipe import Recipe
+from dtp_edge.training.refit_inputs import refit_batches
 from dtp_edge.training.runtime import Runtime, move
-from dtp_edge.training.samples import refit_batches
 from dtp_edge.training.shared import PHASES, Shared
 
 

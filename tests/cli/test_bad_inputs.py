@@ -334,6 +334,32 @@ def test_folders_of_pictures(call: Call, tmp_path: Path, change: Callable[[Path]
     assert "Traceback" not in result[2]
 
 
+@pytest.mark.parametrize(
+    ("spec", "what"),
+    [
+        ("csv:t.csv", "t.csv: line 3: b is 'x', not a number"),
+        ("csv:absent.csv", "no such file"),
+        ("csv", "the file is missing"),
+        ("npz:a.npz", "a.npz: x has 12 samples, y 9"),
+        ("coco:pics,boxes.json", "boxes.json: annotations[0]: the box is empty: 0 x 4"),
+        ("segfolder:pics", "no folder images in it"),
+        ("segfolders:pics", "Did you mean segfolder, "),
+    ],
+)
+def test_data_by_name(call: Call, spec: str, what: str) -> None:
+    Path("t.csv").write_text("a,b,label\n1,2,0\n1,x,1\n")
+    np.savez("a.npz", x=np.zeros((12, 3, 8, 8), np.float32), y=np.zeros(9, np.int64))
+    Path("pics").mkdir()
+    Path("pics", "a.txt").write_text("")
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 0, 4]}
+    image = {"id": 1, "file_name": "a.png", "width": 8, "height": 8}
+    document = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "a"}]}
+    Path("boxes.json").write_text(json.dumps(document))
+    result = call("prune", "n.py:build", "--data", spec, *BUDGET, "--epochs", "1", "--out", "run")
+    assert not lacking(result, what)
+    assert not Path("run").exists()
+
+
 def test_a_folder_with_no_test_pictures_keeps_some_for_it(tmp_path: Path) -> None:
     from dtp_edge.training import load_data
 

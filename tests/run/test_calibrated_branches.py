@@ -151,3 +151,13 @@ def test_no_depth_keeps_every_block(trained) -> None:
     net, x = trained
     result = run(net, x, budget=dtp.Budget(latency="75%"), depth=False)
     assert "depth" not in result.report
+
+
+def test_where_there_is_no_time_to_try_them_all_branches_stay(
+    trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtp_edge.run.trials.WORK", 1e8)
+    net, x = trained
+    result = run(net, x, budget=dtp.Budget(macs="80%"))
+    assert not any(row["gone"] for row in result.report["depth"]["branches"])
+    assert any("too large to try it without each of its 4 branches" in text for text in result.warnings)

@@ -110,3 +110,31 @@ def test_tokens_by_keyword(tmp_path: Path) -> None:
     assert report["accuracy"]["metric"] == "macro F1"
     assert report["accuracy"]["control"] > report["accuracy"]["base"]
     assert report["pictures"] is None
+
+
+@pytest.mark.more
+def test_torchvisions_detector_by_its_backbone(tmp_path: Path) -> None:
+    """It cannot be traced as a whole: losses in training, boxes of any number else."""
+    torchvision = pytest.importorskip("torchvision", exc_type=Exception)
+    pytest.importorskip("pycocotools")
+    torch.manual_seed(0)
+    net = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=3
+    )
+    net.transform.fixed_size = (64, 64)  # in place of 320: a test has seconds
+    data = load_data(f"coco:{small_sets.coco(tmp_path / 'coco', count=40)}", 64, 0)
+    result = dtp.prune_for_device(
+        net,
+        ([torch.rand(3, 64, 64)],),
+        part="backbone",
+        device=DEVICE,
+        budget=dtp.Budget(params="80%"),
+        data=data,
+        recipe=Recipe(batch_size=8, mask_epochs=1, tune_epochs=1, recalibrate_batches=1, refit_images=8),
+        out=tmp_path / "out",
+        depth=False,
+    )
+    accuracy = result.report["accuracy"]
+    assert (accuracy["metric"], accuracy["n_test"]) == ("mAP 50-95", 8)
+    assert 0 <= accuracy["pruned"] <= 1
+    assert len(result.report["pictures"]["rows"]) >= 1

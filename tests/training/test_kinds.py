@@ -275,7 +275,7 @@ def torchvision() -> Any:
 @pytest.mark.more
 def test_pictures_with_boxes(tmp_path: Path, torchvision: Any) -> None:
     data = load_data(f"coco:{small_sets.coco(tmp_path)}", 64, 0)
-    assert (data.num_classes, data.input_shape, data.task) == (2, (3, 64, 64), "detection")
+    assert (data.num_classes, data.input_shape, data.task) == (2, (), "detection")
     (images, targets), *_ = data.test.ordered(4)
     assert tuple(images.shape) == (4, 3, 64, 64)
     assert type(images) is torch.Tensor
@@ -362,6 +362,16 @@ def test_a_wrong_mask_is_named(tmp_path: Path, fault: str) -> None:
         mask.write_bytes(b"\x89PNG no")
         words.append("cannot be read")
     refused(f"segfolder:{folder}", *words)
+
+
+@settings(max_examples=40, deadline=None)
+@given(content=st.binary(max_size=200), begin=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM"]))
+def test_any_bytes_are_no_mask(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, begin: bytes
+) -> None:
+    folder = small_sets.segfolder(tmp_path_factory.mktemp("seg"), count=2)
+    (folder / "masks" / "001.png").write_bytes(begin + content)
+    refused(f"segfolder:{folder}", "001.png")
 
 
 @pytest.mark.more

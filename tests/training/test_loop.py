@@ -289,7 +289,7 @@ def test_the_cut_network_is_fitted_before_it_is_scored_and_tuned() -> None:
     assert evaluate(dense, small_data().test) == outcome.accuracy["base"]
     small_run(None, small_recipe(ema=0.0, refit_images=0), refit=fit, control=False)
     assert len(seen) == 1
-    from dtp_edge.training.samples import refit_batches
+    from dtp_edge.training.refit_inputs import refit_batches
 
     large = dataclasses.replace(small_data(), input_shape=(1, 512, 512))
     ((images,),) = refit_batches(large, small_recipe())

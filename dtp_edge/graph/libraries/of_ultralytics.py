@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from dtp_edge.graph.libraries.library import Library, Sizes
 
 CARRIED = ("stride", "names", "nc", "args", "task", "yaml", "end2end")
-_HEAD = ("stride", "nc", "reg_max", "no", "nl", "end2end")
 
 
 def _head(module: nn.Module) -> Any:
@@ -67,15 +66,14 @@ def _carry(graph: nn.Module, module: nn.Module) -> None:
     for name in CARRIED:
         if hasattr(module, name):
             setattr(graph, name, getattr(module, name))
-    head = _head(module)
-    held = {name: getattr(head, name) for name in _HEAD if hasattr(head, name)}
-    vars(graph)["model"] = [types.SimpleNamespace(**held)]  # what its losses read of the head
+    graph.nc = _head(module).nc
+    if hasattr(module, "args"):
+        graph.criterion = module.init_criterion()  # type: ignore[operator]  # it reads the head's attributes
 
 
 def _in_file(outputs: Any) -> Any:
-    """Return the decoded boxes, and masks' prototypes where there are some."""
-    first = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
-    return first
+    """Return the decoded boxes, of a segmenter with the prototypes of its masks."""
+    return outputs[0] if isinstance(outputs, (tuple, list)) else outputs
 
 
 def _metadata(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, str]:

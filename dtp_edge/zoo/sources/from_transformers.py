@@ -37,7 +37,7 @@ def find(name: str, _channels: int | None, shape: tuple[int, ...] | None) -> Sou
         options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
         try:
             return kind.from_pretrained(folder, config=config, ignore_mismatched_sizes=True, **options)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # whatever a reader of damaged files raises
             raise InputError(
                 f"its weights cannot be read ({first_line(error)})",
                 where=str(folder),

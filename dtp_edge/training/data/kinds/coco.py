@@ -35,7 +35,7 @@ def coco(parts: list[tuple[Path, Path]], size: int, workers: int) -> DataSource:
         workers=workers,
         augments=True,
         num_classes=len(learn.classes),
-        input_shape=(3, size, size),
+        input_shape=(),  # detectors take a list of pictures and bring them to their own size
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
         task="detection",
