@@ -28,7 +28,9 @@ The runtime's plan over our prediction, in brackets both in bytes (the predictio
 rpi4-ncnn-fp32-1t; int8 is held against a quarter of it). ExecuTorch's is its memory plan with portable
 kernels, LiteRT's the arena of the reference kernels, inputs included. The profile is of ncnn, which fuses
 activations into convolutions and adds in place: portable kernels write both, and LiteRT pads strided
-convolutions in a step of its own, whose output is as large as their input.
+convolutions in a step of its own, whose output is as large as their input. ExecuTorch's rows of mobilenet_v2,
+efficientnet_b0 and resnet50 are older than the commit that keeps linear layers whole: their plans hold
+transposed weights as well.
 """
 
 
