@@ -36,6 +36,9 @@ class Depthwise(nn.Module):
         self.depth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, groups=width) for _ in range(blocks))
         self.point = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(blocks))
         self.head = nn.Linear(width, classes)
+        for part in (self.enter, *self.depth, *self.point):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            nn.init.zeros_(part.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.enter(x).relu()
@@ -69,7 +72,7 @@ def train(model: nn.Module, data: object, epochs: int) -> None:
 
 @click.command()
 @click.option("--octaves", default=5.0, help="Channels differ by up to twice as many.")
-@click.option("--epochs", default=20)
+@click.option("--epochs", default=40)
 @click.option("--tune", default=6.0, help="Epochs of fine-tuning, and of training with roundings.")
 @click.option("--rate", default=0.02)
 def main(octaves: float, epochs: int, tune: float, rate: float) -> None:
@@ -88,6 +91,7 @@ def main(octaves: float, epochs: int, tune: float, rate: float) -> None:
             recipe=recipe,
             out=Path(folder) / "run",
             int8=True,
+            int8_method="minmax",
             int8_per_tensor=True,
             depth=False,
         )

@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "formats").glob("*.md")),
     *sorted((ROOT / "examples").glob("*.md")),
 ]
 FENCE = re.compile(

@@ -54,13 +54,18 @@ def quantised(module, example, samples):
 
 
 def planned(module, example) -> dict:
-    """Return the bytes that ExecuTorch's planner sets aside for activations where no delegate takes any."""
-    from executorch.exir import to_edge
+    """Return the bytes that ExecuTorch's planner sets aside for activations where no delegate takes any.
+
+    Linear layers are kept whole: taken apart, their transposed weights would count as activations.
+    """
+    import torch
+    from executorch.exir import EdgeCompileConfig, to_edge
 
     from dtp_edge.runtimes.formats.stored_network import exported_program
 
     try:
-        program = to_edge(exported_program(module, example)).to_executorch()
+        kept = EdgeCompileConfig(preserve_ops=[torch.ops.aten.linear.default])
+        program = to_edge(exported_program(module, example), compile_config=kept).to_executorch()
     except Exception as error:  # no portable kernel for one: the plan is unknown, the file is not
         return {"memory_bytes": None, "memory_of": f"no plan: {type(error).__name__}: {error}"[:200]}
     (plan,) = [p for p in program.executorch_program.execution_plan if p.name == "forward"]
