@@ -38,11 +38,7 @@ EXPERIMENTS = {
         _PEERS,
     ),
     "calibration_networks": Experiment(
-        "benchmarks.calibration_networks",
-        "calibration_networks.jsonl",
-        "calibration_networks.md",
-        "benchmarks.calibration_networks:whole_page",
-        ("torch",),
+        "benchmarks.calibration_networks", "calibration_networks.jsonl", packages=("torch",)
     ),
     "accuracy_latency": Experiment(
         "benchmarks.accuracy.latency", "accuracy_latency.jsonl", packages=(*_PEERS, "onnxruntime")
@@ -123,7 +119,9 @@ EXPERIMENTS = {
     "yolo": Experiment(
         "benchmarks.yolo",
         "yolo.jsonl",
-        packages=("torch", "torchvision", "ultralytics", "torchmetrics", "onnxruntime"),
+        "yolo.md",
+        "benchmarks.yolo:whole_page",
+        ("torch", "torchvision", "ultralytics", "torchmetrics", "onnxruntime"),
     ),
     "tasks": Experiment(
         "benchmarks.tasks",

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,10 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
     print(f"{name} {seed}: base trained", flush=True)
     seconds = {"base": round(time.process_time() - began)}
     recipe = replace(recipe, base_epochs=0.0)
-    at_once = one_shot(copy.deepcopy(model), example, data, replace(recipe, tune_epochs=steps / epoch))
+    at_once = _once(
+        kept / f"one-shot-{steps}.json",
+        lambda: one_shot(copy.deepcopy(model), example, data, replace(recipe, tune_epochs=steps / epoch)),
+    )
     print(f"{name} {seed}: {at_once}", flush=True)
     seconds["one_shot"] = round(time.process_time() - began - seconds["base"])
     result = dtp.prune_for_device(
@@ -76,6 +81,7 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
         data=data,
         recipe=recipe,
         seed=seed,
+        depth=False,
         out=(out := folder / f"{name}-{seed}-{base}-{steps}"),
         resume=(out / "checkpoint").is_dir(),
         force=True,
@@ -94,6 +100,13 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
         "yolo_boxes": read_by_yolo(Path(str(result.onnx)), place),
         "cpu_seconds": seconds,
     }
+
+
+def _once(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what a stopped run wrote to `file`, or make and write it."""
+    if not file.is_file():
+        file.write_text(json.dumps(make()))
+    return json.loads(file.read_text())
 
 
 def read_by_yolo(file: Path, place: Path) -> dict[str, Any]:
@@ -119,6 +132,46 @@ def read_by_yolo(file: Path, place: Path) -> dict[str, Any]:
             alone[:, :4] = alone[:, :4].clamp(0, SIZE)
             worst = max(worst, float((alone - seen.boxes.data).abs().max()))
     return {"pictures": len(pictures), "boxes": boxes, "same": worst < 1e-3, "largest_difference": worst}
+
+
+def whole_page() -> str:
+    """Return the page of the rows that are there; of several runs of one network and seed the last."""
+    about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")
+    rows = {(row["network"], row["seed"], *row["steps"]): row for row in YOLO.read()}
+    lines = [
+        "# Ultralytics' detectors",
+        "",
+        *about.splitlines(),
+        "",
+        f"Budget: {LATENCY} of the dense latency on {DEVICE}, {SIZE} x {SIZE} pixels. mAP 50-95 in percent; "
+        "only channels go, no branches.",
+        "",
+        "| network | base | dense control | at once: cut, trained | learned: cut, trained | steps |"
+        " pictures | class kept | same boxes in YOLO(...) | CPU s | date, machine, commit |",
+        "|" + "---|" * 11,
+        *(_line(row) for row in rows.values()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    share = {key: f"{100 * row[key]:.1f}" for key in ("base", "control", "at_cut", "pruned", "one_shot")}
+    boxes = row["yolo_boxes"]
+    cells = [
+        f"{row['network']}, seed {row['seed']}",
+        share["base"],
+        share["control"],
+        f"{100 * row['one_shot_at_cut']:.1f}, {share['one_shot']}",
+        f"{share['at_cut']}, {share['pruned']}",
+        " + ".join(map(str, row["steps"])),
+        f"{row['pictures']}, {row['n_test']} to test",
+        row["class_kept"],
+        f"{boxes.get('boxes', 0)} boxes: {'yes' if boxes['same'] else 'no'}",
+        sum(row["cpu_seconds"].values()),
+        f"{row['date']}, {row['machine']}, {row['commit']}",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:

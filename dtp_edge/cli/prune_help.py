@@ -19,8 +19,8 @@ Network        --weights FILE  --input-shape C,H,W  --exclude NAME  --part NAME
 No labels      --calibrate SPEC  --images N: a few inputs in place of training
 Training       --data SPEC --objective NAME --epochs N --set KEY=VALUE --seed N
                --workers N --resume --tensorboard; none without --data
-Results        --out DIR --force --int8 --format pte,tflite --opset N --json -q -v
-               --depth/--no-depth whole blocks --on ssh://USER@HOST timed there
+Results        --out DIR --force --int8 --format pte,tflite --dynamic-batch
+               --opset N --depth/--no-depth --on ssh://USER@HOST --json -q -v
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
 Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
 

@@ -29,7 +29,7 @@ from dtp_edge.surgery.obs import Curve
 from dtp_edge.transport import initial_scores
 from dtp_edge.transport.curves import rises_of, worths
 
-__all__ = ["Chosen", "keep_by_calibration", "worths_by_calibration"]
+__all__ = ["Chosen", "keep_by_calibration"]
 
 SHARES = (0.3, 0.6, 0.85)  # of a group's atoms gone, where the output is measured
 MEASURED = 64  # samples that measure it, fewer where that takes more than
@@ -70,16 +70,6 @@ def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> 
             rises = [rises_of(c.error, m, trust) for c, m in zip(curves, measured, strict=True)]
             keeps += search.keeps(rises)[:CANDIDATES]
         return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises(), search.notes())
-
-
-def worths_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> np.ndarray:
-    """Return what keeping every channel is worth at the output, `[n_atoms]`, each group measured alone."""
-    network = task.network
-    with mode_of(network.module, training=False), torch.no_grad():
-        curves, measured = _curves(task, batches, seed)
-    rises = [rises_of(c.error, m, TRUST[0]) for c, m in zip(curves, measured, strict=True)]
-    starts, orders = [group.start for group in network.groups], [curve.order for curve in curves]
-    return worths(network.n_atoms, starts, orders, rises)
 
 
 def _curves(task: Task, batches: Sequence[Batch], seed: int) -> tuple[list[Curve], list[Mapping[int, float]]]:

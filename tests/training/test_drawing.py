@@ -6,6 +6,7 @@ import base64
 import io
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -73,3 +74,20 @@ def test_an_image_is_shown_as_it_is() -> None:
     wanted = torch.rand(2, 3, 16, 16)
     made = ImageToImage().pictures(wanted / 2, (None, wanted), DATA)[1]
     np.testing.assert_allclose(np.asarray(made).mean() / 255, float(wanted[1].mean()) / 2, atol=0.01)
+
+
+@pytest.mark.more
+def test_boxes_of_ultralytics_are_framed_where_they_are() -> None:
+    pytest.importorskip("ultralytics")
+    from dtp_edge.training.objectives.ultralytics import Ultralytics
+
+    box = torch.tensor([[0.375, 0.5, 0.5, 0.5]])  # of 64 pixels: 8, 16, 40, 48
+    batch = {"img": torch.zeros(1, 3, 64, 64), "bboxes": box, "cls": torch.tensor([[1.0]]),
+             "batch_idx": torch.zeros(1)}  # fmt: skip
+    one = torch.tensor([24.0, 32, 32, 32, 0.1, 0.9, 0.2])  # x, y, w, h, then three classes
+    outputs = (torch.stack([one, one * 0], 1)[None], None)
+    plain = np.asarray(as_pictures(batch["img"], DATA)[0]).astype(int)
+    for found in (None, outputs):
+        drawn = np.asarray(Ultralytics().pictures(found, batch, DATA)[0]).astype(int)
+        ys, xs = (np.abs(drawn - plain).sum(-1) > 0).nonzero()
+        assert (xs.min(), ys.min(), xs.max(), ys.max()) == (24, 48, 120, 144)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +16,7 @@ from dtp_edge.training.objectives.torch_metric import TorchMetric, torchmetrics
 if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
 
-__all__ = ["OBJECTIVE", "Detection", "mean_average_precision"]
+__all__ = ["OBJECTIVE", "Detection", "framed", "mean_average_precision"]
 
 _BACK_ENDS = ("pycocotools", "faster_coco_eval")
 
@@ -73,13 +73,9 @@ class Detection(Objective):
 
     def pictures(self, outputs: Any, batch: Any, data: DataSource) -> list[Any]:
         images, targets = batch
-        size, names = (images.shape[3], images.shape[2]), data.facts.get("classes", ())
-        first = int(self.background)
-        found = [(t["boxes"], t["labels"], None) for t in targets]
         if outputs is not None:
-            found = [(o["boxes"], o["labels"] - first, o["scores"]) for o in outputs]
-        drawn = zip(as_pictures(images, data), found, strict=True)
-        return [with_frames(picture, size, boxes, labels, names, s) for picture, (boxes, labels, s) in drawn]
+            targets = [o | {"labels": o["labels"] - int(self.background)} for o in outputs]
+        return framed(images, targets, data)
 
     def refuse(self, data: DataSource, outputs: Any) -> None:
         fits = isinstance(outputs, (list, tuple)) and all(
@@ -90,6 +86,15 @@ class Detection(Objective):
                 f"the network returns {type(outputs).__name__}, not a list of boxes, scores and labels",
                 "The objective `detection` is for torchvision's detectors; give one of your own for others.",
             )
+
+
+def framed(images: Tensor, found: Sequence[Mapping[str, Tensor]], data: DataSource) -> list[Any]:
+    """Return pictures with the boxes of each drawn in, and where they have `scores` those that are sure."""
+    size, names = (images.shape[3], images.shape[2]), data.facts.get("classes") or ()
+    return [
+        with_frames(picture, size, one["boxes"], one["labels"], names, one.get("scores"))
+        for picture, one in zip(as_pictures(images, data), found, strict=True)
+    ]
 
 
 def mean_average_precision() -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.objectives.base import Headline, Metric, Objective, unfit
-from dtp_edge.training.objectives.detection import mean_average_precision
+from dtp_edge.training.objectives.detection import framed, mean_average_precision
 from dtp_edge.training.objectives.torch_metric import TorchMetric
 
 if TYPE_CHECKING:
@@ -98,6 +98,11 @@ class Ultralytics(Objective):
     def metric(self) -> Metric:
         return TorchMetric(mean_average_precision(), _pairs, key="map")
 
+    def pictures(self, outputs: Any, batch: Any, data: DataSource) -> list[Any]:
+        if outputs is not None:
+            return framed(batch["img"], _seen(outputs), data)
+        return framed(batch["img"], _truth(batch), data)
+
     def refuse(self, data: DataSource, outputs: Any) -> None:
         first = outputs[0] if isinstance(outputs, (list, tuple)) and outputs else None
         if not isinstance(first, Tensor) or first.ndim != 3 or len(outputs) != 2:
@@ -145,12 +150,21 @@ def _moved(thing: Any, device: torch.device) -> Any:
 
 def _pairs(outputs: Any, batch: Any) -> tuple[Any, Any]:
     """Return detections and truth as torchmetrics reads them, in pixels."""
+    return _seen(outputs), _truth(batch)
+
+
+def _seen(outputs: Any) -> list[dict[str, Tensor]]:
+    """Return what is left of a network's boxes after suppression."""
     from ultralytics.utils.nms import non_max_suppression
 
     first = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
     found = non_max_suppression(
         first.clone(), _CONFIDENCE, _OVERLAP, max_det=_MOST, max_time_img=_PATIENCE, multi_label=True
     )
+    return [{"boxes": d[:, :4], "scores": d[:, 4], "labels": d[:, 5].long()} for d in found]
+
+
+def _truth(batch: Any) -> list[dict[str, Tensor]]:
     height, width = batch["img"].shape[2:]
     scale = torch.tensor([width, height, width, height])
     truth = []
@@ -159,8 +173,7 @@ def _pairs(outputs: Any, batch: Any) -> tuple[Any, Any]:
         x, y, w, h = (batch["bboxes"][own] * scale).unbind(1)
         boxes = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
         truth.append({"boxes": boxes, "labels": batch["cls"][own].flatten().long()})
-    seen = [{"boxes": d[:, :4], "scores": d[:, 4], "labels": d[:, 5].long()} for d in found]
-    return seen, truth
+    return truth
 
 
 OBJECTIVE = Ultralytics
