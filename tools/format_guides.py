@@ -7,7 +7,7 @@ seen of each.
 `tests/test_format_guides.py` holds the pages to this.
 """
 
-# ruff: noqa: E501  # prose
+# prose
 
 from __future__ import annotations
 

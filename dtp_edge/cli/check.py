@@ -35,17 +35,13 @@ COLOURS = {"ok": "green", "missing": "bright_black"}
     "--memory", "memory_mib", type=click.IntRange(64), default=4096, show_default=True, help="MiB each."
 )
 @click.option("--repeats", type=click.IntRange(0), default=0, help="Also time this many runs.")
-@click.option(
-    "--on", metavar="PLACE", help="Try the runtimes of that board: ssh://USER@HOST[:PORT], adb:SERIAL."
-)
+@click.option("--on", metavar="PLACE", help="On that board: ssh://USER@HOST, adb:SERIAL.")
 @click.option(
     "--device",
     metavar="NAME",
-    help="Of whose predicted time shares are  [default: report.json beside]",
+    help="Profile that shares of time are of.",
 )
-@click.option(
-    "--require-delegated", metavar="X", help="Fail unless each runtime's unit takes this share: 95%."
-)
+@click.option("--require-delegated", metavar="X", help="Least share of each unit, as in 95%.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(
     file: str,
