@@ -147,7 +147,7 @@ def whole_page() -> str:
         "only channels go, no branches.",
         "",
         "| network | base | dense control | at once: cut, trained | learned: cut, trained | steps |"
-        " pictures | class kept | same boxes in YOLO(...) | CPU s (learned, control) | date, machine, commit |",
+        " pictures | class kept | same boxes in YOLO | CPU s (learned, control) | date, machine, commit |",
         "|" + "---|" * 11,
         *(_line(row) for row in rows.values()),
         "",

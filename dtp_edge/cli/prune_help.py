@@ -19,14 +19,14 @@ Network        --weights FILE  --input-shape C,H,W  --exclude NAME  --part NAME
 No labels      --calibrate SPEC  --images N: a few inputs in place of training
 Training       --data SPEC --objective NAME --epochs N --set KEY=VALUE --seed N
                --workers N --resume --tensorboard --depth/--no-depth
-Results        --out DIR --force --dynamic-batch --opset N --on PLACE --json -qv
+Results        --out DIR --force --dynamic-batch --opset N --on PLACE -q -v
 Other files    --int8 --int8-loss 1% --int8-per-tensor --format pte,tflite
                --require-delegated 95% --ram-by executorch
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
-Instead        --plan: what can be had (--device a,b or all) --demo: two minutes
+Instead        --plan: what can be had (--device a,b, all) --json --demo
 
   {program} resnet20 --device rpi4-ncnn-fp32-1t --latency 50% --plan
-  {program} net.py:build --data imagefolder:DIR --device NAME --ram 256KiB
+  {program} net.py:build --data imagefolder:DIR --device NAME --ram 50%
 
 --help-all explains every option. Exit codes: 0 done, 2 bad input, 3 the budget
 cannot be reached, 4 a check failed, 130 stopped (go on with --resume)."""
