@@ -21,6 +21,7 @@ from dtp_edge.run.task import Task
 from dtp_edge.surgery import Compact, refit
 from dtp_edge.training import (
     DataSource,
+    Recipe,
     Several,
     TensorBoardLog,
     TrainingOutcome,
@@ -35,6 +36,11 @@ from dtp_edge.transport.batch_loss import Given
 
 SCORE_SAMPLES, SCORE_BATCH_SIZE = 256, 64  # training samples that Taylor scores start from
 JUDGE_SAMPLES = 512  # others, which cuts with and without branches are compared on
+LEAST_SAMPLES = 64  # fewer say little of a loss
+SCORE_SHARE = 0.6  # of the training's own work (three forwards a sample) that scoring and judging may take
+CUTS = (
+    28  # that are judged in the end, or so: each is fitted on the scored samples and measured on the others
+)
 
 
 def train_and_cut(task: Task, data: DataSource, options: Options, listener: Listener) -> Cut:
@@ -50,13 +56,13 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     check_compatible(data, called, inputs, options.aim())
     if options.int8:
         require_readable(task, data, options.aim())
-    outcome, compacted, rises = _train(task.require_storable(), data, options, _progress(options, listener))
+    outcome, compacted, rises = _train(task.require_storable(), data, options, listener)
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
 
 
 def _train(
-    task: Task, data: DataSource, options: Options, progress: Progress | None
+    task: Task, data: DataSource, options: Options, listener: Listener
 ) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
     network, cuts, keeps, learners, unfit = task.network, [], [], [], []
@@ -64,8 +70,10 @@ def _train(
     feed = Feed(options.aim(), network.module, task.whole)
 
     def make_learner(steps: int) -> MaskLearner:
-        scored, judged = scoring_batches(network, data, feed, recipe.batch_size)
+        scored, judged = scoring_batches(network, data, feed, recipe)
         given: dict[str, Any] = {"batches": scored or None, "judged": judged}
+        if network.branches:
+            listener.begin(f"measuring what {len(network.groups)} groups and branches are worth")
         if feed.objective.labelled:
             given["loss"] = feed.worth
         given |= {} if options.warm is None else options.warm.begin(task)
@@ -97,7 +105,7 @@ def _train(
         cut=cut,
         refit=fit,
         compare=compare,
-        progress=progress,
+        progress=_progress(options, listener),
         checkpoint_dir=options.out / "checkpoint" if options.out is not None else None,
         resume=options.resume,
         seed=options.seed,
@@ -123,15 +131,16 @@ def _train(
 
 
 def scoring_batches(
-    network: PrunableNetwork, data: DataSource, feed: Feed, batch_size: int
+    network: PrunableNetwork, data: DataSource, feed: Feed, recipe: Recipe
 ) -> tuple[list[Given], list[Given]]:
     """Return the training samples that channels and branches are scored on, and those that cuts are judged
     on, of the sizes that were traced."""
-    size = min(SCORE_BATCH_SIZE, feed.objective.score_batch or batch_size)
+    size = min(SCORE_BATCH_SIZE, feed.objective.score_batch or recipe.batch_size)
     if not network.dynamic_batch:
         size = batch_of(network.example_inputs) or 1
-    scored = max(1, SCORE_SAMPLES // size)
-    judged = JUDGE_SAMPLES // size if network.branches else 0
+    samples = scoring_samples(network, len(data.train), recipe)
+    scored = max(1, samples // size)
+    judged = JUDGE_SAMPLES * samples // SCORE_SAMPLES // size if network.branches else 0
     batches = itertools.islice(data.train.ordered(size), scored + judged)
     whole = network.module if feed.host is None else feed.host.module
     labelled = feed.objective.labelled
@@ -142,6 +151,20 @@ def scoring_batches(
         if not by_graph or fits(network, given.inputs):
             parts[i >= scored].append(given)
     return parts
+
+
+def scoring_samples(network: PrunableNetwork, samples: int, recipe: Recipe) -> int:
+    """Return how many training samples channels and branches are scored on.
+
+    Where branches can go, each group, each branch and each step of their greedy removal is a forward of them
+    all, and each cut in the end four: a network with many is scored on fewer, in a short training too.
+    """
+    if not network.branches:
+        return SCORE_SAMPLES
+    groups, branches = len(network.groups), len(network.branches)
+    forwards = 1 + groups + branches * (branches + 1) // 2 + 4 * CUTS
+    work = 3 * samples * (recipe.mask_epochs + recipe.tune_epochs)
+    return int(min(SCORE_SAMPLES, max(LEAST_SAMPLES, SCORE_SHARE * work / forwards)))
 
 
 def _progress(options: Options, listener: Listener) -> Progress | None:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 import dtp_edge as dtp
 from dtp_edge.errors import BudgetError, Interrupted
-from dtp_edge.graph import trace_network
+from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.run.feasibility import feasibility
 from dtp_edge.run.options import NOBODY, Listener, Options
 from dtp_edge.run.pipeline import prune
+from dtp_edge.run.trained import CUTS, LEAST_SAMPLES, SCORE_SAMPLES, SCORE_SHARE, scoring_samples
 from dtp_edge.training import Recipe, load_data
 
 DEVICE = "rpi4-ncnn-fp32-1t"
@@ -67,6 +68,22 @@ def run(out: Path | None, listener: Listener = NOBODY, **changes: Any) -> dtp.Pr
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dtp.PruneResult:
     return run(tmp_path_factory.mktemp("depth") / "run")
+
+
+def test_scoring_takes_a_bounded_share_of_the_training() -> None:
+    deep, plain = trace(network(12)), trace(network(), depth=False)
+    long, short = recipe(mask_epochs=40), recipe()
+    assert scoring_samples(plain, 1000, short) == SCORE_SAMPLES  # no branch, no search: as ever
+    assert scoring_samples(deep, 1000, long) == SCORE_SAMPLES
+    samples = scoring_samples(deep, 5000, short)
+    assert LEAST_SAMPLES < samples < SCORE_SAMPLES
+    forwards = samples * (len(deep.groups) + 12 * 13 / 2 + 4 * CUTS)  # greedily out; cuts fitted, measured
+    assert forwards <= SCORE_SHARE * 3 * 5000 * 2 < forwards * 1.05
+    assert scoring_samples(deep, 100, short) == LEAST_SAMPLES
+
+
+def trace(model: nn.Module, depth: bool = True) -> PrunableNetwork:
+    return trace_network(model, (torch.zeros(1, 1, 8, 8),), depth=depth)
 
 
 def test_with_data_branches_go_and_all_proofs_hold(finished: dtp.PruneResult) -> None:
