@@ -19,6 +19,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification, 
 import dtp_edge as dtp
 
 LENGTH = 40
+QUIET: Any = {"save_strategy": "no", "report_to": [], "disable_tqdm": True, "logging_strategy": "no"}
 Sample = dict[str, Any]
 
 
@@ -45,10 +46,7 @@ def trained(model: torch.nn.Module, samples: list[Sample], steps: int) -> float:
             per_device_train_batch_size=32,
             learning_rate=1e-3,
             use_cpu=True,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            logging_strategy="no",
+            **QUIET,
         )
         trainer = Trainer(model=model, args=arguments, train_dataset=samples)  # type: ignore[arg-type]
         return trainer.train().training_loss
@@ -74,17 +72,10 @@ def main() -> None:
     samples = comments + [s for s in samples if not s["labels"]][: len(comments)]
     order = torch.randperm(len(samples)).tolist()
     test, train = [samples[i] for i in order[:200]], [samples[i] for i in order[200:]]
-    model = DistilBertForSequenceClassification(
-        DistilBertConfig(
-            vocab_size=128,
-            dim=64,
-            n_layers=2,
-            n_heads=4,
-            hidden_dim=256,
-            max_position_embeddings=LENGTH,
-            num_labels=2,
-        )
+    config = DistilBertConfig(
+        vocab_size=128, dim=64, n_layers=2, n_heads=4, hidden_dim=256, max_position_embeddings=LENGTH
     )
+    model = DistilBertForSequenceClassification(config)
     trained(model, train, options.steps)
     print(f"dense {right(model, test):.3f}")
 

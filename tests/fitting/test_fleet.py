@@ -238,7 +238,7 @@ def test_networks_that_no_package_ships_are_counted(tmp_path, fleet):
     assert [(m.name, m.network, m.latency_ms) for m in boards["b"]] == [("known", "n1", 2.0)]
     assert left == ["strange"]
     path.write_text("board,model,ms\nb,known,0\n")
-    with pytest.raises(InputError, match="is no latency"):
+    with pytest.raises(InputError, match="is not a valid latency"):
         read_fleet_table(
             path, {"known": ["n1", "f"]}, "npu", lambda line: ("b", line["model"], float(line["ms"]))
         )

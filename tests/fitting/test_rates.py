@@ -248,8 +248,8 @@ def test_bad_layer_table_names_the_line(tmp_path):
     [
         ("board,ms\nmine,1\nmine,fast\n", "line 3: .*fast"),
         ("board\nmine\n", "line 2: .*ms"),
-        ("board,ms\nmine,-1\n", "line 2: .*no latency"),
-        ("board,ms\nmine,nan\n", "line 2: .*no latency"),
+        ("board,ms\nmine,-1\n", "line 2: .*not a valid latency"),
+        ("board,ms\nmine,nan\n", "line 2: .*not a valid latency"),
         ("board,ms\nother,1\n", "holds no measurement"),
     ],
 )

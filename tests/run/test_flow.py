@@ -16,6 +16,7 @@ import dtp_edge as dtp
 from dtp_edge.errors import UnsupportedError
 from dtp_edge.proof import Check
 from dtp_edge.run import task as task_module
+from dtp_edge.run import traced as traced_module
 from dtp_edge.run.delivery import Delivered, deliver
 from dtp_edge.run.options import NOBODY, Listener, Options, Origin
 from dtp_edge.run.pipeline import prune
@@ -54,11 +55,11 @@ def test_every_value_of_a_run_is_frozen_and_holds_the_one_before() -> None:
 
 def test_a_check_made_while_tracing_reaches_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Check("the user's own module == traced graph", True, 0.0, 1e-4)
-    monkeypatch.setattr(task_module, "check_traced_equals_own", lambda *_: made)
+    monkeypatch.setattr(traced_module, "check_traced_equals_own", lambda *_: made)
     report = prune(net(), INPUT, OPTIONS).report
     assert report["checks"][0]["name"] == made.name
     failed = Check("the user's own module == traced graph", False, 1.0, 1e-4)
-    monkeypatch.setattr(task_module, "check_traced_equals_own", lambda *_: failed)
+    monkeypatch.setattr(traced_module, "check_traced_equals_own", lambda *_: failed)
     with pytest.raises(dtp.CheckError, match="own module"):
         prune(net(), INPUT, OPTIONS)
 
