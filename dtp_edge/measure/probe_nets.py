@@ -251,6 +251,7 @@ def shuffling(b: Builder, style: Style, cout: int, stride: int) -> None:
 def _transformer(b: Builder, style: Style) -> None:
     """Patches of the image, then attention and linear layers in turns, then the mean of the tokens."""
     patch = int(b.rng.choice([8, 14, 16, 32], p=[0.1, 0.15, 0.55, 0.2]))
+    patch = min(patch, b.h // 2, b.w // 2)  # of a small image as well: no kernel is larger than its input
     c = _width(b, style, float(b.rng.choice([96, 128, 192, 256, 384])))
     weight, bias = b.constant(c, b.c, patch, patch), b.constant(c)
     b.x = b.add("Conv", b.x, weight, bias, kernel_shape=[patch] * 2, strides=[patch] * 2)

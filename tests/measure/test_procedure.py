@@ -251,3 +251,10 @@ def test_a_slower_machine_is_told_from_a_wrong_profile(monkeypatch):
     assert slow.rows[0].latency_ms == pytest.approx(2.0 / slow.slowdown)
     assert "of the profile's times" in slow.summary()
     assert "of the profile's times" not in plain.summary()
+
+
+@pytest.mark.parametrize("index", [88, *range(0, 240, 40)])
+def test_every_probe_runs(index: int) -> None:
+    """Probe 88 is a transformer of a small image: its patches were larger than that."""
+    session = make_session(probe_network(index), 1)
+    bind(session, random_feed(session))()
