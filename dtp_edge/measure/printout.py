@@ -6,10 +6,8 @@ of a file, bounded and decoded, says whether that is its own, and returns a `Pri
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +16,7 @@ from typing import Any
 
 from dtp_edge.errors import InputError
 from dtp_edge.files import LARGEST, Bounds, check_bounds, read_bytes
+from dtp_edge.files.found import modules_in
 
 MOST_BYTES = 64 * 1024 * 1024
 _BOUNDS = Bounds(values=2_000_000, keys=10_000)
@@ -157,9 +156,7 @@ def is_kit(content: Content) -> bool:
 
 def readers() -> dict[str, Reader]:
     """Return all readers by the name of their file."""
-    package = importlib.import_module("dtp_edge.measure.profilers")
-    names = sorted(found.name for found in pkgutil.iter_modules(package.__path__))
-    return {name: importlib.import_module(f"{package.__name__}.{name}").READER for name in names}
+    return {name: module.READER for name, module in modules_in("dtp_edge.measure.profilers").items()}
 
 
 def open_content(path: Path) -> Content:

@@ -8,9 +8,7 @@ afterwards. Both run around every pass, and tests call them alone.
 from __future__ import annotations
 
 import graphlib
-import importlib
 import logging
-import pkgutil
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -20,6 +18,7 @@ from onnx import ModelProto
 from onnx_ir.passes import InPlacePass, InvariantError, PassResult, PostconditionError, PreconditionError
 
 from dtp_edge.errors import REPORT, CheckError
+from dtp_edge.files.found import modules_in
 
 log = logging.getLogger(__name__)
 
@@ -157,13 +156,11 @@ def readers(value: ir.Value) -> int:
 
 def find_passes(package: str, kind: type[R]) -> list[type[R]]:
     """Return the passes of a kind in the files of a package, in the order in which they run."""
-    home = importlib.import_module(package)
     found: dict[str, type[R]] = {}
-    for file in pkgutil.iter_modules(home.__path__):
-        module = importlib.import_module(f"{package}.{file.name}")
+    for name, module in modules_in(package).items():
         for value in vars(module).values():
             if isinstance(value, type) and value.__module__ == module.__name__ and issubclass(value, kind):
-                found[file.name] = value
+                found[name] = value
     order = graphlib.TopologicalSorter({name: found[name].after for name in sorted(found)})
     return [found[name] for name in order.static_order() if name in found]
 

@@ -8,12 +8,12 @@ entry point `dtp_edge.operators`. CONTRIBUTING has the steps.
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
+
+from dtp_edge.files.found import modules_in
 
 ENTRY_POINT = "dtp_edge.operators"
 
@@ -144,8 +144,6 @@ def specifications() -> Mapping[str, Spec]:
 
 @functools.cache
 def _find() -> None:
-    families = importlib.import_module("dtp_edge.ops.families")
-    for module in pkgutil.iter_modules(families.__path__):
-        importlib.import_module(f"dtp_edge.ops.families.{module.name}")
+    modules_in("dtp_edge.ops.families")
     for point in metadata.entry_points(group=ENTRY_POINT):
         point.load()

@@ -6,12 +6,12 @@ by the entry point `dtp_edge.runtimes`, under the name of the runtime.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from dtp_edge.files.found import modules_in
 
 ENTRY_POINT = "dtp_edge.runtimes"
 
@@ -44,10 +44,8 @@ class Runtime:
 
 
 def _found() -> Iterator[Runtime]:
-    for module in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda m: m.name):
-        if module.name.startswith("on_"):
-            facts = importlib.import_module(f"dtp_edge.runtimes.{module.name}").RUNTIME
-            yield Runtime(module.name.removeprefix("on_"), **facts)
+    for name, module in modules_in("dtp_edge.runtimes", "on_").items():
+        yield Runtime(name, **module.RUNTIME)
     for point in metadata.entry_points(group=ENTRY_POINT):
         adapter = point.load()
         yield Runtime(point.name, **adapter.RUNTIME, file=Path(adapter.__file__))

@@ -4,9 +4,7 @@ itself.
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from dtp_edge.files.found import modules_in
 from dtp_edge.fitting.rates import HeldOut
 
 Recipe = dict[str, Any]
@@ -56,10 +55,8 @@ class Kind:
 @lru_cache(maxsize=1)
 def kinds() -> dict[str, Kind]:
     """Return every kind of this folder by its name."""
-    package = __name__.rpartition(".")[0]
     found: dict[str, Kind] = {}
-    for info in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda i: i.name):
-        module = importlib.import_module(f"{package}.{info.name}")
+    for module in modules_in("dtp_edge.fitting.recipes").values():
         for kind in getattr(module, "KINDS", ()):
             found[kind.name] = kind
     return found

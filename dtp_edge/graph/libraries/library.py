@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from dtp_edge.files.found import modules_in
 
 __all__ = ["Library", "library_of"]
 
@@ -57,9 +56,7 @@ class Library:
 
 @cache
 def _libraries() -> tuple[Library, ...]:
-    found = pkgutil.iter_modules([str(Path(__file__).parent)])
-    files = sorted(file.name for file in found if file.name.startswith("of_"))
-    return tuple(importlib.import_module(f"{__package__}.{name}").LIBRARY for name in files)
+    return tuple(module.LIBRARY for module in modules_in("dtp_edge.graph.libraries", "of_").values())
 
 
 def library_of(module: nn.Module) -> Library | None:

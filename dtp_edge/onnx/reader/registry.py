@@ -6,8 +6,6 @@ for, and that is not at its default, is refused by name.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dtp_edge.errors import UnsupportedError
+from dtp_edge.files.found import modules_in
 from dtp_edge.onnx.reader.values import Builder, Made, Size, Value
 
 Writer = Callable[["Context"], Made]
@@ -48,9 +47,7 @@ def supported_operators() -> list[str]:
 
 
 def _load_families() -> None:
-    families = importlib.import_module("dtp_edge.onnx.reader.ops")
-    for found in pkgutil.iter_modules(families.__path__):
-        importlib.import_module(f"{families.__name__}.{found.name}")
+    modules_in("dtp_edge.onnx.reader.ops")
 
 
 class Context:

@@ -8,14 +8,13 @@ that has the vendor's exporter, and writes `job["target"]` (and what stands besi
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from dtp_edge.errors import InputError, nearest
+from dtp_edge.files.found import modules_in
 
 ENTRY_POINT = "dtp_edge.formats"
 ONNX = "onnx"  # always written, by this package itself
@@ -46,10 +45,8 @@ class Format:
 
 
 def _found() -> Iterator[Format]:
-    for module in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda m: m.name):
-        if module.name.startswith("to_"):
-            facts = importlib.import_module(f"{__package__}.{module.name}").FORMAT
-            yield Format(module.name.removeprefix("to_"), **facts)
+    for name, module in modules_in("dtp_edge.runtimes.formats", "to_").items():
+        yield Format(name, **module.FORMAT)
     for point in metadata.entry_points(group=ENTRY_POINT):
         maker = point.load()
         yield Format(point.name, **maker.FORMAT, file=Path(maker.__file__))

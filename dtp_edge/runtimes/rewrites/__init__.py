@@ -8,9 +8,10 @@ rounding: a test holds each to that in float64, and every file is compared with 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from dataclasses import dataclass
 from typing import Any
+
+from dtp_edge.files.found import modules_in
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ class Rewrite:
 
 def all_rewrites() -> tuple[Rewrite, ...]:
     """Return every rewrite, in the order of their names."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(Rewrite(name, **importlib.import_module(f"{__name__}.{name}").REWRITE) for name in names)
+    return tuple(Rewrite(name, **module.REWRITE) for name, module in modules_in(__name__).items())
 
 
 def rewrites_of(format_name: str) -> tuple[Rewrite, ...]:

@@ -6,8 +6,6 @@ A module that holds `KIND`, a `Kind`, names one. A package of one's own adds one
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtp_edge.errors import InputError, nearest
+from dtp_edge.files.found import modules_in
 
 if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
@@ -92,11 +91,9 @@ class Kind:
 @cache
 def kinds() -> dict[str, Kind]:
     """Return every kind by its name."""
-    folder = Path(__file__).parent / "kinds"
     found: dict[str, Kind] = {}
-    for module in sorted(pkgutil.iter_modules([str(folder)]), key=lambda m: m.name):
-        kind = getattr(importlib.import_module(f"{__package__}.kinds.{module.name}"), "KIND", None)
-        if kind is not None:
+    for module in modules_in("dtp_edge.training.data.kinds").values():
+        if (kind := getattr(module, "KIND", None)) is not None:
             found[kind.name] = kind
     for point in metadata.entry_points(group=ENTRY_POINT):
         found[point.name] = point.load()

@@ -6,14 +6,13 @@ class by the entry point `dtp_edge.objectives`, under the objective's name; the 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtp_edge.errors import InputError, nearest
+from dtp_edge.files.found import modules_in
 from dtp_edge.graph.user_code import call_from_file
 from dtp_edge.training.objectives.base import Objective
 
@@ -29,9 +28,8 @@ ENTRY_POINT = "dtp_edge.objectives"
 def kinds() -> dict[str, type[Objective]]:
     """Return every objective by its name."""
     found: dict[str, type[Objective]] = {}
-    for module in sorted(pkgutil.iter_modules([str(Path(__file__).parent)]), key=lambda m: m.name):
-        kind = getattr(importlib.import_module(f"{__package__}.{module.name}"), "OBJECTIVE", None)
-        if kind is not None:
+    for module in modules_in("dtp_edge.training.objectives").values():
+        if (kind := getattr(module, "OBJECTIVE", None)) is not None:
             found[kind.name] = kind
     for point in metadata.entry_points(group=ENTRY_POINT):
         found[point.name] = point.load()

@@ -8,9 +8,8 @@ package is imported when a network is asked for.
 from __future__ import annotations
 
 import importlib
-import pkgutil
-from pathlib import Path
 
+from dtp_edge.files.found import names_in
 from dtp_edge.zoo.sources.network_source import Source
 
 __all__ = ["find", "prefixes"]
@@ -18,8 +17,7 @@ __all__ = ["find", "prefixes"]
 
 def prefixes() -> list[str]:
     """Return the names that may stand before the colon of MODEL."""
-    found = pkgutil.iter_modules([str(Path(__file__).parent)])
-    return sorted(m.name.removeprefix("from_") for m in found if m.name.startswith("from_"))
+    return names_in("dtp_edge.zoo.sources", "from_")
 
 
 def find(
