@@ -33,6 +33,15 @@ TOP1 = "top-1 accuracy"
 HELD_OUT = ("holdout_accuracy", "holdout_metric")  # of a step, by what is trained for: top-1, or another
 
 
+def fraction(text: str) -> float:
+    """Return what `95%` or `0.95` says; NaN where it is neither."""
+    text = text.strip()
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return math.nan
+
+
 @dataclass(frozen=True)
 class Headline:
     """The number that an objective is judged by.

@@ -74,12 +74,9 @@ def asked_formats(request: dict[str, Any]) -> Any:
 def int8_options(request: dict[str, Any]) -> dict[str, Any]:
     """Return the options of int8 files; 1% is a point of accuracy."""
     from dtp_edge.errors import InputError
+    from dtp_edge.metrics import fraction
 
-    text = request["int8_loss"]
-    try:
-        loss = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        loss = -1.0
+    loss = fraction(text := request["int8_loss"])
     if not 0 <= loss < 1:
         raise InputError(f"{text!r} is no loss", where="--int8-loss", hint="Write 1%, or 0.01.")
     return {"int8": request["int8"], "int8_loss": loss, "int8_per_tensor": request["int8_per_tensor"]}

@@ -24,12 +24,12 @@ def kernels_of(path: Path, device: str | None) -> list[tuple[str, float]] | None
     from dtp_edge.graph import trace_network
     from dtp_edge.measure import load_profile
     from dtp_edge.onnx.reader import load_onnx
+    from dtp_edge.run.further_formats import kernel_times
 
     module, example = load_onnx(path)
     network = trace_network(module.eval(), example)
     cost = NetworkCost(network.layers, load_profile(device))
-    rows = cost.by_layer(cost.dense_sizes())
-    return [(row.kernel, float(row.latency_ms)) for row in rows if row.fused_into is None]
+    return kernel_times(cost, cost.dense_sizes())
 
 
 def _reported(path: Path) -> list[tuple[str, float]] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from dtp_edge.graph.leaves import as_tuple, batch_one, in_float64, leaves, rando
 from dtp_edge.onnx.bounded import bounded_outputs, with_exact_ends
 from dtp_edge.onnx.selection import Pick, Picking, file_picks
 from dtp_edge.proof.check import Check
-from dtp_edge.proof.equality import convert_literals
+from dtp_edge.proof.equality import in_double
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT, relative_error
 
 FLOAT16_LIMIT = 2e-3  # outputs that the file rounds to 16 bits
@@ -128,9 +127,6 @@ def _in_float64(
 ) -> list[list[Any]]:
     """Return `_answers` of `module` in float64 on the same inputs, [] where it does not run in it."""
     try:
-        double = copy.deepcopy(module).double()
-        if isinstance(double, torch.fx.GraphModule):
-            convert_literals(double, torch.float64)
-        return _answers(double, [in_float64(x) for x in samples], picks)[0]
+        return _answers(in_double(module), [in_float64(x) for x in samples], picks)[0]
     except (RuntimeError, TypeError):
         return []

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from dtp_edge.errors import first_line
@@ -172,6 +172,14 @@ def _assign(root: nn.Module, name: str, value: torch.Tensor) -> None:
         if isinstance(current, nn.Parameter) and not isinstance(value, nn.Parameter):
             value = nn.Parameter(value, requires_grad=current.requires_grad)
         setattr(owner, last, value)
+
+
+def in_double(module: nn.Module) -> nn.Module:
+    """Return a copy that computes in float64, with the literals of its graph if it is one."""
+    double = copy.deepcopy(module).double()
+    if isinstance(double, fx.GraphModule):
+        convert_literals(double, torch.float64)
+    return double
 
 
 def convert_literals(graph_module: Any, dtype: torch.dtype) -> None:

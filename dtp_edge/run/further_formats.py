@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import mode_of
 from dtp_edge.graph.leaves import batch_one, in_float64, leaves, random_like
 from dtp_edge.graph.libraries.in_file import as_in_file
-from dtp_edge.metrics import quantity
+from dtp_edge.metrics import fraction, quantity
 from dtp_edge.onnx.session import as_batches, run
 from dtp_edge.proof import Check
+from dtp_edge.proof.equality import in_double
 from dtp_edge.run.options import Listener
 from dtp_edge.run.proved import Cut
 from dtp_edge.run.quantised import AWARE
@@ -30,6 +32,7 @@ from dtp_edge.runtimes import FormatRow, advice_for, make_file
 from dtp_edge.runtimes.apart import difference, relative_rms
 from dtp_edge.runtimes.formats.made_file import Limits, Port, Source, Truth
 from dtp_edge.runtimes.formats.registry import FORMATS, chosen_formats
+from dtp_edge.runtimes.placement import Placement
 
 __all__ = ["Wanted", "make_formats", "promises", "wanted_formats"]
 
@@ -71,11 +74,7 @@ def wanted_formats(
 
 
 def share_of(given: str | float) -> float:
-    text = str(given).strip()
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
+    share = fraction(text := str(given).strip())
     if not 0 < share <= 1:
         hint = "Write 95%, or 0.95."
         raise InputError(f"{text!r} is no share of the time", where="--require-delegated", hint=hint)
@@ -120,8 +119,7 @@ def _source(cut: Cut, folder: Path, calibration: Any) -> Source:
         fitted = [b for i, b in enumerate(batches) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
         samples = [np.stack(column) for column in zip(*fitted, strict=True)]
         truth["int8"] = int8_truth(module, held, int8)
-    rows = cut.task.cost.by_layer(network.layers.sizes(cut.keep.astype(float)))
-    kernels = [(row.kernel, float(row.latency_ms)) for row in rows if row.fused_into is None]
+    kernels = kernel_times(cut.task.cost, network.layers.sizes(cut.keep.astype(float)))
     aware = folder / AWARE
     return Source(
         pruned=folder,
@@ -135,28 +133,22 @@ def _source(cut: Cut, folder: Path, calibration: Any) -> Source:
     )
 
 
+def kernel_times(cost: NetworkCost, sizes: np.ndarray) -> list[tuple[str, float]]:
+    """Return the kernels that are launched at these sizes in running order: (kind, predicted ms)."""
+    return [(row.kernel, float(row.latency_ms)) for row in cost.by_layer(sizes) if row.fused_into is None]
+
+
 def truth_of(module: nn.Module, probes: Sequence[tuple[Any, ...]]) -> Truth:
     """Run the network in torch, and in float64 for what its own rounding is."""
     outputs = _outputs(module, probes)
     rounding = 0.0
     try:
-        exact = _outputs(_double(module), [in_float64(x) for x in probes])
+        exact = _outputs(in_double(module), [in_float64(x) for x in probes])
         rounding = difference(outputs, exact, quantized=False)[2]
     except (RuntimeError, TypeError):  # it does not run in float64: then float32 has to agree by itself
         pass
     inputs = [np.stack([x.numpy() for x in column]) for column in zip(*map(leaves, probes), strict=True)]
     return Truth(inputs, outputs, rounding)
-
-
-def _double(module: nn.Module) -> nn.Module:
-    import copy
-
-    from dtp_edge.proof.equality import convert_literals
-
-    double = copy.deepcopy(module).double()
-    if isinstance(double, torch.fx.GraphModule):
-        convert_literals(double, torch.float64)
-    return double
 
 
 def int8_truth(module: nn.Module, held: Sequence[list[np.ndarray]], int8: Path) -> Truth:
@@ -185,7 +177,7 @@ def promises(rows: Sequence[FormatRow], wanted: Wanted, ram_limit: float | None)
         if row.status != "ok":
             continue
         if wanted.delegated is not None and row.placement is not None:
-            checks.append(_delegated(row, wanted.delegated))
+            checks.append(_delegated(row, row.placement, wanted.delegated))
         if wanted.ram_by == row.runtime and row.memory_bytes is not None and ram_limit is not None:
             passed = row.memory_bytes <= ram_limit
             asked, had = (quantity("peak_ram_bytes", v) for v in (ram_limit, row.memory_bytes))
@@ -202,14 +194,7 @@ def promises(rows: Sequence[FormatRow], wanted: Wanted, ram_limit: float | None)
     return checks
 
 
-def _delegated(row: FormatRow, share: float) -> Check:
-    placement = row.placement
-    if placement is None:
-        raise InputError(
-            "nothing says where the operators of this file run",
-            where=row.format,
-            hint="Leave --require-delegated out, or name a device with a placement.",
-        )
+def _delegated(row: FormatRow, placement: Placement, share: float) -> Check:
     left = [f"{one.name} ({one.kind}, {100 * one.share:.1f} %)" for one in placement.left if one.share > 0]
     more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     behind = 1.0 - placement.delegated

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from dtp_edge.graph import PrunableNetwork, mode_of
 from dtp_edge.surgery import compact, refit
+from dtp_edge.training.objectives import nests
 from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
 
 __all__ = ["FittedJudge"]
@@ -59,7 +59,7 @@ class FittedJudge:
         device = next(iter(self.dense.values())).device
         cut = compact(self.network, keep, in_place=False)
         given = [on_device(split_batch(batch)[0], device) for batch in self.fitted]
-        given = [_joined(given)] if self.network.dynamic_batch else given
+        given = [nests.joined(given)] if self.network.dynamic_batch else given
         refit(self.network, cut, self.dense, given, streams=streams)
         total, judged = 0.0, [split_batch(batch) for batch in self.judged]
         with mode_of(cut.graph_module, training=False):
@@ -79,11 +79,3 @@ class FittedJudge:
 
 def _copied(module: torch.nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-
-
-def _joined(inputs: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-    """One batch of several: tensors end to end, what else there is from the first."""
-    flat = [tree_flatten(batch) for batch in inputs]
-    columns = zip(*(leaves for leaves, _ in flat), strict=True)
-    whole = [torch.cat(c) if all(isinstance(x, Tensor) and x.dim() for x in c) else c[0] for c in columns]
-    return tree_unflatten(whole, flat[0][1])

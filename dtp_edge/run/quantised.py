@@ -68,16 +68,16 @@ def quantise(
     feed = Feed(objective, network.module, whole)
     plain = judged_by_top1(objective) and whole is None
     sign = 1.0 if objective.headline.higher_is_better else -1.0
-
+    form: Any = None  # of the outputs
+    if not plain:
+        form = call(as_in_file(cut.compact.module, network.module).eval(), network.example_inputs)
     judged: dict[str, int] = {}
 
     def score(file: Path, split: Split) -> float | None:
         if plain:
             return evaluate_onnx(file, split.ordered(256))
-        module = as_in_file(cut.compact.module, network.module).eval()
-        example = call(module, network.example_inputs)
         readable = _Readable(network, split, feed)
-        found = _headline(OnnxNetwork(file, example), cut, readable, feed)
+        found = _headline(OnnxNetwork(file, form), cut, readable, feed)
         if split is data.test and readable.given < len(split):
             judged["judged_on"] = readable.given
         return found

@@ -14,10 +14,7 @@ from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.graph.own_copy import (
-    other_precisions,
-    unwrapped,
-)
+from dtp_edge.graph.own_copy import other_precisions, unwrapped
 from dtp_edge.graph.part import Whole
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile

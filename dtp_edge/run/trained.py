@@ -38,9 +38,7 @@ SCORE_SAMPLES, SCORE_BATCH_SIZE = 256, 64  # training samples that Taylor scores
 JUDGE_SAMPLES = 512  # others, which cuts with and without branches are compared on
 LEAST_SAMPLES = 64  # fewer say little of a loss
 SCORE_SHARE = 0.6  # of the training's own work (three forwards a sample) that scoring and judging may take
-CUTS = (
-    28  # that are judged in the end, or so: each is fitted on the scored samples and measured on the others
-)
+CUTS = 28  # that are judged in the end, or so: fitted on the scored samples, measured on the others
 
 
 def train_and_cut(task: Task, data: DataSource, options: Options, listener: Listener) -> Cut:
@@ -49,13 +47,14 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     **Raises:** `InputError` if data and network do not fit, `UnsupportedError` if the result could not be
     stored (before any training), `CheckError` if a proof fails.
     """
-    options = replace(options, objective=options.aim())
+    aim = options.aim()
+    options = replace(options, objective=aim)
     called, inputs = task.network.module, task.network.example_inputs
     if task.whole is not None:
         called, inputs = task.whole.module, task.whole.example_inputs
-    check_compatible(data, called, inputs, options.aim())
+    check_compatible(data, called, inputs, aim)
     if options.int8:
-        require_readable(task, data, options.aim())
+        require_readable(task, data, aim)
     outcome, compacted, rises = _train(task.require_storable(), data, options, listener)
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)

@@ -26,11 +26,10 @@ from dtp_edge.graph.block_outputs import BlockOutput, block_outputs
 from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.masking import Factors, masked_graph
 from dtp_edge.graph.network import TensorLabels, kept_indices
+from dtp_edge.training.relative import relative_square
 from dtp_edge.training.taps import Taps
 
 __all__ = ["BlockDistillation"]
-
-_SILENT = 1e-12  # mean square of a block that says nothing: no measure for another
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class BlockDistillation:
                     if id(atoms) not in indices:
                         indices[id(atoms)] = torch.as_tensor(kept_indices(atoms, keep), device=t.device)
                     t = t.index_select(dim, indices[id(atoms)])
-            return _relative(s, t) if s.shape == t.shape else None
+            return relative_square(s, t) if s.shape == t.shape else None
 
         points = _comparable(network, np.asarray(keep, dtype=bool))
         return _listening(network, points, student, [student] if in_graph else None, base, distance)
@@ -96,7 +95,7 @@ class BlockDistillation:
                     shape = [-1 if d == dim else 1 for d in range(t.dim())]
                     (factors,) = Factors([atoms], len(values), values.device)(values)
                     weight = weight * factors.reshape(shape)
-            return _relative(s, t, weight) if s.shape == t.shape else None
+            return relative_square(s, t, weight) if s.shape == t.shape else None
 
         # with masks on activations the traced graph runs, in either mode, in place of the module
         graphs = [masked_graph(network, mode) for mode in (True, False)] if network.node_sites else None
@@ -192,10 +191,3 @@ def _dense_graph(network: PrunableNetwork, base: nn.Module) -> fx.GraphModule:
                 tensor.data = source[name].detach().clone()
             tensor.requires_grad_(False)
     return teacher.eval()
-
-
-def _relative(s: Tensor, t: Tensor, weight: Tensor | None = None) -> Tensor:
-    gap, size = (s - t).square(), t.square()
-    if weight is not None:
-        gap, size = gap * weight, size * weight
-    return gap.sum() / size.sum().clamp_min(_SILENT * size.numel())

@@ -13,15 +13,13 @@ from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
 from dtp_edge.graph import mode_of
 from dtp_edge.training.checkpoint import rng_tensors, set_rng
 from dtp_edge.training.evaluate import fresh_metric, update
-from dtp_edge.training.feed import Feed, line_of, telling
+from dtp_edge.training.feed import HINT, Feed, line_of, telling
 from dtp_edge.training.loss import distance
 from dtp_edge.training.objectives import nests
 from dtp_edge.training.phase import Session
-from dtp_edge.training.runtime import move
+from dtp_edge.training.runtime import device_of, move
 
 __all__ = ["rehearse"]
-
-_HINT = "docs/tasks.md says what an objective gets and returns."
 
 
 def rehearse(network: nn.Module, session: Session) -> None:
@@ -40,7 +38,7 @@ def rehearse(network: nn.Module, session: Session) -> None:
 def _learn(network: nn.Module, session: Session) -> None:
     """A batch forth and back."""
     feed, recipe, data = session.feed, session.recipe, session.data
-    device = next((t.device for t in network.state_dict().values()), torch.device("cpu"))
+    device = device_of(network)
     batch = nests.moved(_first(data.train.shuffled(recipe.batch_size, seed=0, epoch=0), "training"), device)
     feed.arguments(batch)
     with telling("parts", feed.objective):
@@ -121,5 +119,5 @@ def _forward(feed: Feed, network: nn.Module, batch: Any) -> Any:
         raise InputError(
             f"the network cannot read a batch of the data ({shapes}): {first_line(error, kind=True)}",
             where=users_line(error) or "data",
-            hint=f"Its inputs are what `inputs` of the objective returns. {_HINT}",
+            hint=f"Its inputs are what `inputs` of the objective returns. {HINT}",
         ) from error

@@ -16,6 +16,7 @@ from dtp_edge.training.feed import Feed, line_of, telling
 from dtp_edge.training.objectives import nests
 from dtp_edge.training.objectives.base import Objective
 from dtp_edge.training.objectives.classification import class_logits as class_logits
+from dtp_edge.training.runtime import device_of
 
 HINT = "Train such a network in your own loop with TransportPruner, or leave --data out."
 
@@ -79,7 +80,7 @@ def fresh_metric(objective: Objective) -> Any:
 @torch.no_grad()
 def update(metric: Any, feed: Feed, module: nn.Module, batch: Any, teacher: nn.Module | None = None) -> Any:
     """Run a batch and show it to the metric; return the outputs, on the CPU in float32."""
-    device = next((t.device for t in module.state_dict().values()), torch.device("cpu"))
+    device = device_of(module)
     outputs = nests.in_float32(nests.moved(feed.run(module, batch, device), "cpu"))
     if not feed.objective.labelled:
         if teacher is None:

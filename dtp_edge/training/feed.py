@@ -19,10 +19,11 @@ from dtp_edge.training.layout import arranged
 from dtp_edge.training.objectives import nests
 from dtp_edge.training.objectives.base import Inputs, Objective
 from dtp_edge.training.objectives.classification import Classification
+from dtp_edge.training.runtime import device_of
 
-__all__ = ["Feed", "line_of", "telling"]
+__all__ = ["HINT", "Feed", "line_of", "telling"]
 
-_HINT = "docs/tasks.md says what an objective gets and returns."
+HINT = "docs/tasks.md says what an objective gets and returns."
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Feed:
         found = self.arguments(batch)
         if self.host is None:
             return found.args
-        device = next((t.device for t in whole.state_dict().values()), torch.device("cpu"))
+        device = device_of(whole)
         args, named = (nests.moved(x, device) for x in (found.args, dict(found.kwargs)))
         return self.host.recorded(whole, args, named)
 
@@ -112,7 +113,7 @@ def telling(what: str, owner: object) -> Iterator[None]:
         raise InputError(
             f"{what} of the objective {name} failed: {first_line(error, kind=True)}",
             where=users_line(error) or line_of(getattr(type(owner), what, None)),
-            hint=_HINT,
+            hint=HINT,
         ) from error
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.training.feed import Feed
@@ -53,10 +52,9 @@ def _affordable(shape: tuple[int, ...]) -> int:
 
 def _joined(batches: list[Arguments], most: int) -> list[Arguments]:
     """One batch of several, of `most` samples, where their sizes are alike; else the batches."""
-    flat = [tree_flatten(batch) for batch in batches]
-    shapes = {tuple(x.shape[1:] if isinstance(x, Tensor) else x for x in leaves) for leaves, _ in flat}
-    whole = all(isinstance(x, Tensor) and x.dim() for leaves, _ in flat for x in leaves)
+    flat = [tree_leaves(batch) for batch in batches]
+    shapes = {tuple(x.shape[1:] if isinstance(x, Tensor) else x for x in leaves) for leaves in flat}
+    whole = all(isinstance(x, Tensor) and x.dim() for leaves in flat for x in leaves)
     if not whole or len(shapes) != 1:
         return batches
-    columns = [torch.cat(column)[:most] for column in zip(*(leaves for leaves, _ in flat), strict=True)]
-    return [tree_unflatten(columns, flat[0][1])]
+    return [tree_map(lambda t: t[:most], nests.joined(batches))]

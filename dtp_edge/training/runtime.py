@@ -139,6 +139,11 @@ def running_statistics(module: nn.Module) -> list[Tensor]:
     return list({id(values): values for values in found}.values())
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return where a module's tensors are; the CPU if it has none."""
+    return next((t.device for t in module.state_dict().values()), torch.device("cpu"))
+
+
 def move(module: nn.Module, device: torch.device | str) -> nn.Module:
     """Move parameters and buffers in place.
 

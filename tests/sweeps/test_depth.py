@@ -57,17 +57,17 @@ def test_a_cell_without_branches_ends_as_a_run_of_its_own(tmp_path: Path) -> Non
         report = json.loads((folder / "cells" / cell.id / "report.json").read_text())
         assert {row["name"] for row in report["depth"]["branches"]} == {"blocks.0", "blocks.1"}
         gone[cell.id] = sum(row["gone"] for row in report["depth"]["branches"])
-    assert gone[cells[-1].id] >= 1
+    shallow = next(cell for cell in cells if gone[cell.id])
     one = residual_subject()
     dtp.prune_for_device(
         one.model,
         one.example_inputs,
-        device=cells[-1].device,
-        budget=cells[-1].budget,
+        device=shallow.device,
+        budget=shallow.budget,
         data=points(),
         recipe=one.options.recipe,
         out=tmp_path / "alone",
     )
     for name in ("model.onnx", "widths.json", "curve.csv"):
-        made_here = (folder / "cells" / cells[-1].id / name).read_bytes()
+        made_here = (folder / "cells" / shallow.id / name).read_bytes()
         assert made_here == (tmp_path / "alone" / name).read_bytes(), name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from dtp_edge.graph.leaves import in_float64, leaves, random_like
 from dtp_edge.onnx.reader.dtypes import HALF
 from dtp_edge.onnx.reader.source_file import Source
 from dtp_edge.proof import Check
-from dtp_edge.proof.equality import convert_literals
+from dtp_edge.proof.equality import in_double
 from dtp_edge.surgery.difference import FLOAT32_LIMIT, ROUNDING_LIMIT
 
 NAME = "source file == network as read"
@@ -119,8 +118,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 def _in_float64(module: nn.Module, batches: list[tuple[Any, ...]]) -> list[Arrays]:
     """Return the outputs in float64, [] where the network does not run in it."""
     try:
-        double = copy.deepcopy(module).double()
-        convert_literals(double, torch.float64)
+        double = in_double(module)
         with torch.no_grad():
             return [_arrays(double(*in_float64(b))) for b in batches]
     except (RuntimeError, TypeError):

@@ -18,14 +18,13 @@ from torch.utils._pytree import tree_leaves
 from dtp_edge.errors import InputError
 from dtp_edge.metrics import Headline
 from dtp_edge.training.objectives import nests
+from dtp_edge.training.relative import relative_square
 
 if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
     from dtp_edge.training.recipe import Recipe
 
 __all__ = ["Headline", "Inputs", "Metric", "Objective"]
-
-_SILENT = 1e-12  # mean square of an output that says nothing: no measure for another
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Objective(ABC):
         """
         pairs = zip(tree_leaves(ours), tree_leaves(theirs), strict=False)
         terms = [
-            (s - t).square().sum() / t.square().sum().clamp_min(_SILENT * t.numel())
+            relative_square(s, t)
             for s, t in pairs
             if isinstance(s, Tensor) and isinstance(t, Tensor) and s.shape == t.shape
         ]

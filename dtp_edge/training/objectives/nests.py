@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from dtp_edge.errors import InputError
 
-__all__ = ["chunks", "in_float32", "length", "mapped", "moved"]
+__all__ = ["chunks", "in_float32", "joined", "length", "mapped", "moved"]
 
 
 def mapped(change: Callable[[Any], Any], nest: Any) -> Any:
@@ -40,6 +40,14 @@ def length(nest: Any) -> int:
     """Return the length of the first tensor in `nest` that has a dimension; 0 where there is none."""
     found = tree_leaves((nest.args, dict(nest.kwargs)) if hasattr(nest, "kwargs") else nest)
     return next((len(t) for t in found if isinstance(t, Tensor) and t.dim()), 0)
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """Return one batch of several: tensors end to end, what else there is from the first."""
+    flat = [tree_flatten(batch) for batch in batches]
+    columns = zip(*(leaves for leaves, _ in flat), strict=True)
+    whole = [torch.cat(c) if all(isinstance(x, Tensor) and x.dim() for x in c) else c[0] for c in columns]
+    return tree_unflatten(whole, flat[0][1])
 
 
 def chunks(batch: Any, size: int, count: int) -> list[Any]:
