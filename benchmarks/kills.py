@@ -1,11 +1,12 @@
 """kill -9 of a run at random moments, resumed: does it end in the widths and the bytes of the run that lived?
 
-    python -m benchmarks.kills --moments 100 [--seed 0]
+    python -m benchmarks.kills --moments 100 [--seed 0] [--total-s 600]
 
 A small network learns scikit-learn's digits and is cut to half its MACs by `prune-for-device`, once whole,
 then `--moments` times killed at a moment drawn between its start and its end, and started again (with
 `--resume` where there is a checkpoint) until it is done. Equal means: model.onnx and model.safetensors byte
-for byte, the groups and the accuracies of report.json. Results: results/kills.jsonl, a row a moment.
+for byte, the groups and the accuracies of report.json. Results: results/kills.jsonl, a row a moment; moments
+that have a row of this seed are not tried again, so that the command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from benchmarks.experiments import EXPERIMENTS
@@ -74,32 +76,39 @@ def killed(folder: Path, moment_s: float) -> str:
     return ("checkpoint" if begun else "nothing") if code == 0 else f"exit {code}"
 
 
+def known(seed: int) -> set[int]:
+    """The moments of this seed that have a row."""
+    return {row["moment"] for row in KILLS.read() if row.get("seed") == seed}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--moments", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--total-s", type=float, default=1e9, help="begin no further moment after this long")
     given = parser.parse_args()
-    rng, equal = random.Random(given.seed), 0
+    rng, began = random.Random(given.seed), time.monotonic()
+    shares = [rng.random() for _ in range(given.moments)]
+    done = known(given.seed)
     with tempfile.TemporaryDirectory() as name:
         whole = Path(name, "whole")
         whole.mkdir()
-        began = time.monotonic()
         if start(whole).wait() != 0:
             raise SystemExit("the run that nobody kills failed")
         length_s, expected = time.monotonic() - began, result(whole)
-        for moment in range(given.moments):
+        for moment, share in enumerate(shares):
+            if moment in done or time.monotonic() - began > given.total_s:
+                continue
             folder = Path(name, str(moment))
             folder.mkdir()
-            at_s = rng.uniform(0, length_s)
-            there = killed(folder, at_s)
+            there = killed(folder, share * length_s)
             same = not there.startswith("exit") and result(folder) == expected
-            equal += same
-            KILLS.append({"moment": moment, "at": round(at_s / length_s, 3), "there": there, "equal": same})
-            print(
-                f"{moment}: killed at {at_s / length_s:.2f} of the run, left {there}, equal: {same}",
-                flush=True,
-            )
-    print(f"{equal} of {given.moments} equal")
+            row = {"seed": given.seed, "moment": moment, "at": round(share, 3), "there": there, "equal": same}
+            KILLS.append(row)
+            print(f"{moment}: killed at {share:.2f} of the run, left {there}, equal: {same}", flush=True)
+    rows = [row for row in KILLS.read() if row.get("seed") == given.seed]
+    left = dict(Counter(row["there"] for row in rows))
+    print(f"{sum(row['equal'] for row in rows)} of {len(rows)} equal; left at the kill: {left}")
 
 
 if __name__ == "__main__":
