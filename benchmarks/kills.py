@@ -13,20 +13,31 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 
 from benchmarks.experiments import EXPERIMENTS
+from dtp_edge.cli import prune_main
 
 KILLS = EXPERIMENTS["kills"]
-START = "from dtp_edge.cli import prune_main; import sys; sys.argv[0] = 'prune-for-device'; prune_main()"
+FORK = multiprocessing.get_context("fork")
+HEAVY = (
+    "dtp_edge.run.pipeline",
+    "dtp_edge.training",
+    "torch._dynamo",
+    "torch.onnx",
+    "onnxscript",
+    "onnxruntime",
+)
 NETWORK = """
 from torch import nn
 import torch
@@ -41,13 +52,26 @@ def build():
 """
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    """Start the command in `folder`, which gets the network's file."""
+def run(folder: str, words: list[str]) -> None:
+    """The command in a process of its own."""
+    os.chdir(folder)
+    sys.argv[:] = ["prune-for-device", *words]
+    prune_main()
+
+
+def start(folder: Path, *more: str) -> Process:
+    """Start the command in `folder`, which gets the network's file; what it imports is there already."""
     (folder / "net.py").write_text(NETWORK)
     words = ["net.py:build", "--data", "digits", "--device", "rpi4-ncnn-fp32-1t", "--macs", "50%", "-q"]
     words += ["--epochs", "2", "--set", "base_epochs=2", "--set", "batch_size=32", "--out", "run"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", START, *words, *more], cwd=folder, env=environment)
+    child = FORK.Process(target=run, args=(str(folder), [*words, *more]))
+    child.start()
+    return child
+
+
+def code_of(child: Process) -> int | None:
+    child.join()
+    return child.exitcode
 
 
 def result(folder: Path) -> dict[str, object]:
@@ -63,16 +87,14 @@ def result(folder: Path) -> dict[str, object]:
 def killed(folder: Path, moment_s: float) -> str:
     """Kill the run `moment_s` after its start, resume it to its end; return what there was at the kill."""
     child = start(folder)
-    try:
-        child.wait(timeout=moment_s)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    child.join(moment_s)
+    child.kill()  # SIGKILL; nothing where it has ended
+    child.join()
     run = folder / "run"
     if (run / "report.json").exists():
         return "whole"
     begun = any((run / "checkpoint").glob("*.safetensors"))
-    code = start(folder, *(["--resume"] if begun else [])).wait()
+    code = code_of(start(folder, *(["--resume"] if begun else [])))
     return ("checkpoint" if begun else "nothing") if code == 0 else f"exit {code}"
 
 
@@ -87,13 +109,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--total-s", type=float, default=1e9, help="begin no further moment after this long")
     given = parser.parse_args()
+    for name in HEAVY:
+        importlib.import_module(name)
     rng, began = random.Random(given.seed), time.monotonic()
     shares = [rng.random() for _ in range(given.moments)]
     done = known(given.seed)
     with tempfile.TemporaryDirectory() as name:
         whole = Path(name, "whole")
         whole.mkdir()
-        if start(whole).wait() != 0:
+        if code_of(start(whole)) != 0:
             raise SystemExit("the run that nobody kills failed")
         length_s, expected = time.monotonic() - began, result(whole)
         for moment, share in enumerate(shares):
