@@ -52,8 +52,8 @@ def main() -> None:
     row |= {"best": int((found >= 1 - 1e-9).sum()), "least": round(float(found.min()), 4)}
     EXPERIMENTS["branch_search"].document(row | {"cpu_seconds": round(time.process_time() - began)})
     print(
-        f"{good} of {args.count} cases ({100 * good / args.count:.1f} %) have at least {100 * GOOD:.0f} % of the "
-        f"best worth, {row['best']} the best itself; the least has {100 * found.min():.1f} %. "
+        f"{good} of {args.count} cases ({100 * good / args.count:.1f} %) have at least {100 * GOOD:.0f} % of "
+        f"the best worth, {row['best']} the best itself; the least has {100 * found.min():.1f} %. "
         f"Above a limit or without a network: {broken}."
     )
 

@@ -79,6 +79,7 @@ EXPERIMENTS = {
         (*_PEERS, "torchvision"),
     ),
     "host_accuracy": Experiment("benchmarks.host_accuracy", packages=_ONNX),
+    "depth_prediction": Experiment("benchmarks.pruned_prediction", "depth_prediction.csv", packages=_ONNX),
     "pruned_prediction": Experiment("benchmarks.pruned_prediction", "pruned_prediction.csv", packages=_ONNX),
     "budget_precision": Experiment(
         "benchmarks.budget_precision",
