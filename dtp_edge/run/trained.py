@@ -13,6 +13,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of
 from dtp_edge.run.fixed_sizes import as_traced, fits
+from dtp_edge.run.known_scores import KnownScores
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
@@ -76,7 +77,9 @@ def _train(
         if feed.objective.labelled:
             given["loss"] = feed.worth
         given |= {} if options.warm is None else options.warm.begin(task)
-        learners.append(task.learner(steps, **given))
+        known = KnownScores.of(options.shared, network, data, feed, scored)
+        learners.append(task.learner(steps, **given, known=known.losses))
+        known.keep()
         return learners[-1]
 
     def cut(keep: np.ndarray) -> nn.Module:
