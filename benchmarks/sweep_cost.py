@@ -245,11 +245,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.child is not None:
         folder = Path(options.child[0])
-        found = (
-            separately(options, *options.child[1:], folder)
-            if options.child[1:]
-            else as_sweep(options, folder)
-        )
+        if cell := options.child[1:]:
+            found = separately(options, cell[0], cell[1], folder)
+        else:
+            found = as_sweep(options, folder)
         print(json.dumps(found))
         return
     with tempfile.TemporaryDirectory() as temporary:

@@ -106,6 +106,7 @@ def _run(cut: Cut, options: Options, seconds: float) -> dict[str, Any]:
         "seed": options.seed,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "duration_s": seconds,
+        "parts_s": {} if cut.training is None else cut.training.seconds,
         "mode": _mode(cut),
         "data": cut.calibration.inputs.name
         if cut.calibration
