@@ -53,6 +53,7 @@ def refit(
     ridge: float = 0.1,
     seed: int = 0,
     streams: bool = False,
+    effort: float = 1.0,
 ) -> list[Refit]:
     """Fit the compact network's layers in place to the dense network's outputs on `inputs`.
 
@@ -60,16 +61,17 @@ def refit(
     taken from `network`. `inputs` is one batch, as large as memory allows (512 small images do), or a list of
     batches. `ridge` pulls towards the weights as cut: 0.1 keeps what training under the masks has taught
     them, 0.01 suits weights that were cut without it. With `streams` a layer is fitted to what follows it,
-    see above, on more rows. Layers that cannot be fitted keep their weights, with the reason in the result.
+    see above, on more rows. Of these the share `effort` is read: less than 1 will do to choose between cuts.
+    Layers that cannot be fitted keep their weights, with the reason in the result.
     """
     batches = inputs if isinstance(inputs, list) else [inputs]
     module = compacted.graph_module
     layers = _layers(module.graph, grouped=streams)
-    context: dict[str, Any] = {"streams": True, "branches": compacted.branches}
-    context["effort"] = _effort(layers, dict(module.state_dict())) if streams else 1.0
-    wanted = Reference(
-        network.graph_module, dense, layers, compacted.kept, seed, **(context if streams else {})
-    )
+    context: dict[str, Any] = {"effort": effort}
+    if streams:
+        effort *= _effort(layers, dict(module.state_dict()))
+        context = {"streams": True, "branches": compacted.branches, "effort": effort}
+    wanted = Reference(network.graph_module, dense, layers, compacted.kept, seed, **context)
     target = wanted.run(batches)
     tensors = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}
     before = {name: t.clone() for name, t in tensors.items()}
