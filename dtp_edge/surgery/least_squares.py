@@ -35,6 +35,7 @@ from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compaction import Compact
 from dtp_edge.surgery.fitting import Fitting, Refit
 from dtp_edge.surgery.in_context import InContext
+from dtp_edge.surgery.norm_statistics import restate_norms
 from dtp_edge.surgery.reference import LEAST_ROWS, ROWS_PER_INPUT, Reference
 from dtp_edge.surgery.sequels import groups_of, weight_of
 
@@ -86,6 +87,26 @@ def refit(
         tensor.copy_(before[name])
     reason = "the network's output did not come nearer to the dense one's"
     return [Refit(r.name, r.before, r.after, r.reason or reason) for r in fitting.rows]
+
+
+def refit_to_train(
+    network: PrunableNetwork,
+    compacted: Compact,
+    dense: Mapping[str, Tensor],
+    inputs: list[tuple[Any, ...]],
+    *,
+    ridge: float = 0.1,
+    seed: int = 0,
+) -> list[Refit]:
+    """`refit` a cut that is trained next; where branches may go, with `streams`, in a form that training keeps.
+
+    A layer then makes up for a block that went in front of it, as when cuts were judged.
+    """
+    streams = bool(network.branches)
+    rows = refit(network, compacted, dense, inputs, ridge=ridge, seed=seed, streams=streams)
+    if streams:
+        restate_norms(compacted.graph_module, inputs)
+    return rows
 
 
 class QuickFit:
