@@ -98,10 +98,7 @@ def refit_to_train(
     ridge: float = 0.1,
     seed: int = 0,
 ) -> list[Refit]:
-    """`refit` a cut that is trained next; where branches may go, with `streams`, in a form that training keeps.
-
-    A layer then makes up for a block that went in front of it, as when cuts were judged.
-    """
+    """`refit` a cut that is trained next: where branches may go with `streams`, in a form that lasts."""
     streams = bool(network.branches)
     rows = refit(network, compacted, dense, inputs, ridge=ridge, seed=seed, streams=streams)
     if streams:

@@ -6,8 +6,8 @@ so undoes it. Here gain and offset take over what the statistics held,
 
 $$g' = g \sqrt{\frac{v' + \epsilon}{v + \epsilon}}, \qquad o' = o + g\,\frac{m' - m}{\sqrt{v + \epsilon}},$$
 
-with $m'$, $v'$ the mean and the variance of the inputs: the same function in evaluation, and nearly the same in
-training.
+with $m'$, $v'$ the mean and the variance of the inputs: the same function in evaluation, and nearly the same
+in training.
 """
 
 from __future__ import annotations
