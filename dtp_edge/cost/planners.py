@@ -161,7 +161,7 @@ def buckets(tensors: Sequence[tuple[int, int, int]]) -> int:
     """ExecuTorch's `greedy`: the largest first (of equal ones the last), each into the first bucket that is
     free or has room behind what is alive there; the arena is all buckets one after the other."""
     found: list[tuple[int, list[tuple[int, int, int, int]]]] = []  # size, (offset, bytes, first, last)
-    for size, first, last in sorted(reversed(tensors), key=lambda t: -t[0]):
+    for size, first, last in sorted(tensors, key=lambda t: t[0])[::-1]:
         alive = [[(o, s) for o, s, a, b in held if a <= last and first <= b] for _, held in found]
         ends = [max((o + s for o, s in parts), default=0) for parts in alive]
         free = [i for i, parts in enumerate(alive) if not parts]
