@@ -12,6 +12,7 @@ from torch import nn
 
 from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
+from dtp_edge.cost.planners import Planner, planner_of
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.own_copy import other_precisions, unwrapped
@@ -70,12 +71,16 @@ class Task:
         *,
         checks: tuple[Check, ...] = (),
         dense_sha256: str = "",
+        planner: Planner | None = None,
     ) -> Task:
         """Price the network on a device and read the budget in its terms; whether it can be had is not asked.
 
+        RAM is what the `planner` of another runtime sets aside, if one is given.
+
         **Raises:** `InputError` where the profile cannot cost a layer, or a share names no group.
         """
-        return cls(network, NetworkCost(network.layers, profile), {}, {}, checks, dense_sha256).within(budget)
+        cost = NetworkCost(network.layers, profile, planner=planner)
+        return cls(network, cost, {}, {}, checks, dense_sha256).within(budget)
 
     def within(self, budget: Budget) -> Task:
         """Return this task for another budget.
@@ -118,7 +123,11 @@ class Task:
             network.notes = (*whole.notes, whole.note(), *network.notes)
             whole.put(network.module)
         dense_sha256 = weights_sha256(model)
-        task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
+        wanted = options.formats
+        planner = None if wanted is None or wanted.ram_by is None else planner_of(wanted.ram_by)
+        task = cls.of(
+            network, profile, options.budget, checks=checks, dense_sha256=dense_sha256, planner=planner
+        )
         require_feasible(task.network, task.cost, task.limits)
         others = other_precisions(unwrapped(model))
         precision = next(iter(others)) if len(others) == 1 else None
