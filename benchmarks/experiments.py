@@ -68,7 +68,7 @@ EXPERIMENTS = {
         (*_ONNX, "torchvision", "timm"),
     ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
-    "branch_search": Experiment("benchmarks.branch_search", "branch_search.json"),
+    "branch_search": Experiment("benchmarks.branch_search", "branch_search.csv", key=("first_seed",)),
     "random_branches": Experiment("benchmarks.random_branches", "random_branches.json", packages=_ONNX),
     "kills": Experiment("benchmarks.kills", "kills.jsonl", packages=_ONNX),
     "peer_speed": Experiment(
