@@ -1,6 +1,7 @@
 """How much of a latency budget the hardened widths use: networks x shipped devices x 30, 50, 70 %.
 
     python -m benchmarks.budget_precision [--networks resnet20 torchvision:resnet18 ...] [--devices NAME ...]
+    python -m benchmarks.budget_precision --depth --networks resnet20      # whole branches may go too
 
 `used` must never be above 1, and must be 0.98 or more wherever one step of channels costs less than 2 % of
 the budget (`step`: the cheapest addition that is left, as a share of the budget; it did not fit).
@@ -58,6 +59,8 @@ def next_step(network: PrunableNetwork, cost: NetworkCost, keep: np.ndarray, lim
     for group, step in zip(network.groups, steps_of(network, cost), strict=True):
         dropped = np.flatnonzero(~keep[group.start : group.stop]) + group.start
         kept = group.stop - group.start - len(dropped)
+        if not kept:
+            continue  # a branch that went, or what lies in it
         for count in {1, int(step - kept % step), len(dropped)}:
             if 0 < count <= len(dropped):
                 more = keep.astype(float)
@@ -94,19 +97,21 @@ def main() -> None:
     )
     parser.add_argument("--networks", nargs="*", default=NETWORKS)
     parser.add_argument("--devices", nargs="*", default=None)
+    parser.add_argument("--depth", action="store_true", help="whole branches may go too")
     parser.add_argument("--out", type=Path, default=PRECISION.path)
     options = parser.parse_args()
     for name in options.networks:
-        rows = measure(name, options.devices or list_profiles())
+        rows = measure(name, options.devices or list_profiles(), options.depth)
         PRECISION.merge(rows, options.out)
     print("\n".join(summary(PRECISION.read(options.out))))
 
 
-def measure(name: str, devices: list[str]) -> list[Row]:
+def measure(name: str, devices: list[str], depth: bool) -> list[Row]:
     """One network on all devices; a device that refuses it is a row with the reason."""
     torch.manual_seed(0)
     module, inputs, _ = zoo.resolve_model(name)
-    network = trace_network(module.eval(), inputs)
+    network = trace_network(module.eval(), inputs, depth=depth)
+    name = f"{name}, branches" if depth else name
     scores = initial_scores(network)
     rows: list[Row] = []
     for device in devices:

@@ -68,6 +68,7 @@ EXPERIMENTS = {
         (*_ONNX, "torchvision", "timm"),
     ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
+    "branch_search": Experiment("benchmarks.branch_search", "branch_search.json"),
     "random_branches": Experiment("benchmarks.random_branches", "random_branches.json", packages=_ONNX),
     "kills": Experiment("benchmarks.kills", "kills.jsonl", packages=_ONNX),
     "peer_speed": Experiment(
@@ -78,6 +79,7 @@ EXPERIMENTS = {
         (*_PEERS, "torchvision"),
     ),
     "host_accuracy": Experiment("benchmarks.host_accuracy", packages=_ONNX),
+    "depth_prediction": Experiment("benchmarks.pruned_prediction", "depth_prediction.csv", packages=_ONNX),
     "pruned_prediction": Experiment("benchmarks.pruned_prediction", "pruned_prediction.csv", packages=_ONNX),
     "budget_precision": Experiment(
         "benchmarks.budget_precision",

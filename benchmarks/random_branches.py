@@ -1,12 +1,12 @@
 """Random networks with branches within branches, half of them taken away: how many are wrong? (None may be.)
 
     python -m benchmarks.random_branches                     # 10,000 networks
-    python -m benchmarks.random_branches --count 500 --first 20000 --seconds 600
+    python -m benchmarks.random_branches --count 500 --cuts 10 --first 20000 --seconds 600
 
-As `benchmarks.random_networks`, with gates closed at random besides the widths. Every 10th network is also
-compared with what node removal finds of its branches and with the costs of the compact network traced anew;
-every 50th is cut in the user's own module, written as ONNX and compared with ONNX Runtime. Networks without a
-branch are counted apart.
+As `benchmarks.random_networks`, with gates closed at random besides the widths. Tracing takes most of the
+time, so a traced network may be cut several times, other gates and widths each time (`--cuts`); networks
+and cuts are counted apart. Every 50th is also cut in the user's own module, written as ONNX and compared
+with ONNX Runtime. Networks without a branch are counted apart.
 """
 
 from __future__ import annotations
@@ -38,23 +38,29 @@ from dtp_edge.surgery.difference import relative_error
 
 BRANCHES = EXPERIMENTS["random_branches"]
 SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.0)
+OTHER = 10_000_019  # from the seed of one cut to that of the next
 
 
-def examine(seed: int) -> tuple[str, str]:
-    """Return (outcome, detail) for the random network of this seed."""
+def examine(seed: int, cuts: int = 1) -> list[tuple[str, str]]:
+    """Return (outcome, detail) for every cut of the random network of this seed."""
+    found: list[tuple[str, str]] = []
     try:
         network = trace_quickly(BranchedNetwork(seed).eval(), dynamic_batch=seed % 10 == 0, depth=True)
         if not network.branches:
-            return "no branch", ""
+            return [("no branch", "")]
         randomise_tensors(network, seed)
-        keep = random_depth(network, SHARES[seed % len(SHARES)], seed)
-        if seed % 50 == 0 and (fault := in_product(network, keep, seed)):
-            return "wrong", fault
-        return exact(copied_network(network, dtype=torch.float64), keep, seed)
+        keeps = [
+            random_depth(network, SHARES[(seed + i) % len(SHARES)], seed + i * OTHER) for i in range(cuts)
+        ]
+        if seed % 50 == 0 and (fault := in_product(network, keeps[0], seed)):
+            return [("wrong", fault)]
+        twin = copied_network(network, dtype=torch.float64)
+        found.extend(exact(twin, keep, seed) for keep in keeps)
     except DtpEdgeError as error:
-        return "wrong" if error.exit_code == 4 else "refused", error.message()[:200]
+        found.append(("wrong" if error.exit_code == 4 else "refused", error.message()[:200]))
     except Exception as error:
-        return "failed", f"{type(error).__name__}: {str(error)[:200]}"
+        found.append(("failed", f"{type(error).__name__}: {str(error)[:200]}"))
+    return found
 
 
 def exact(network: PrunableNetwork, keep: np.ndarray, seed: int) -> tuple[str, str]:
@@ -85,6 +91,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--cuts", type=int, default=1, help="of every network")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
     args = parser.parse_args()
@@ -92,30 +99,33 @@ def main() -> None:
     warnings.simplefilter("ignore")
     counts: collections.Counter[str] = collections.Counter()
     bad: list[list[Any]] = []
+    networks = 0
     start = time.perf_counter()
     for seed in range(args.first, args.first + args.count):
         if seed % 25 == 0:
             gc.collect()
         gc.disable()  # symbolic tracing makes so many objects that collecting takes half of the time
-        outcome, detail = examine(seed)
-        counts[outcome] += 1
-        if outcome in ("wrong", "failed", "refused"):
-            bad.append([seed, outcome, detail])
-            print(seed, outcome, detail, flush=True)
+        networks += 1
+        for outcome, detail in examine(seed, args.cuts):
+            counts[outcome] += 1
+            if outcome in ("wrong", "failed", "refused"):
+                bad.append([seed, outcome, detail])
+                print(seed, outcome, detail, flush=True)
         if time.perf_counter() - start > args.seconds:
             break
         if (seed - args.first + 1) % 100 == 0:
-            print(dict(counts), f"{time.perf_counter() - start:.0f} s", flush=True)
+            seconds = time.perf_counter() - start
+            print(f"{networks} networks, cuts {dict(counts)}, {seconds:.0f} s", flush=True)
     BRANCHES.document(
         {
-            "networks": sum(counts.values()),
+            "networks": networks,
             "first_seed": args.first,
             "counts": dict(counts),
             "seconds": round(time.perf_counter() - start),
             "not_exact": bad,
         }
     )
-    print(dict(counts))
+    print(f"{networks} networks, cuts {dict(counts)}")
 
 
 if __name__ == "__main__":

@@ -61,3 +61,12 @@ def test_page_without_depth_has_no_such_section(report: dict[str, Any]) -> None:
     assert 'id="branches"' not in render_page(report)
     page = render_page({**report, "depth": {"branches": [], "refused": []}})
     assert "No branches" in page
+
+
+def test_the_waterfall_marks_what_went(report: dict[str, Any]) -> None:
+    went = [row for row in report["layers"] if row["dense_latency_ms"] and not row["pruned_latency_ms"]]
+    assert went
+    assert "gone with its branch" in render_page(report)
+    for row in went:
+        row["pruned_latency_ms"] = 0.1
+    assert "gone with its branch" not in render_page(report)

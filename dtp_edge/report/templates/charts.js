@@ -58,7 +58,8 @@
     });
     return { rows, dense, pruned };
   }
-  const layerText = (r) => `${r.name}\n${r.kernel}\n${ms(r.dense)} → ${ms(r.pruned)}\noutput ${r.shapes}\nMACs ${r.macs}`;
+  const gone = (r) => r.dense > 0 && r.pruned === 0; // with its branch
+  const layerText = (r) => `${r.name}\n${r.kernel}\n${ms(r.dense)} → ${gone(r) ? "gone" : ms(r.pruned)}\noutput ${r.shapes}\nMACs ${r.macs}`;
   const spoken = (r) => layerText(r).replaceAll("\n", ", ");
 
   function kernelColours(rows) {
@@ -105,6 +106,7 @@
         marks: [
           Plot.barX(rows, { y: "i", x1: waterfall ? "denseStart" : 0, x2: waterfall ? "denseEnd" : "dense", fill: "var(--dense)", insetBottom: waterfall ? band * 0.35 : 0 }),
           Plot.barX(rows, { y: "i", x1: waterfall ? "prunedStart" : 0, x2: waterfall ? "prunedEnd" : "pruned", fill: "var(--pruned)", insetTop: waterfall ? band * 0.35 : 5, insetBottom: waterfall ? 0 : 5 }),
+          Plot.text(rows.filter(gone), { y: "i", x: waterfall ? "prunedStart" : 0, text: () => "✕", dx: waterfall ? 0 : 6, fontSize: Math.min(10, band), fill: "var(--c2)" }),
           Plot.tip(rows, Plot.pointerY({ y: "i", x: waterfall ? "prunedEnd" : "pruned", title: layerText, ...tip })),
         ],
       };
