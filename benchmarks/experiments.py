@@ -40,6 +40,13 @@ EXPERIMENTS = {
     "calibration_networks": Experiment(
         "benchmarks.calibration_networks", "calibration_networks.jsonl", packages=("torch",)
     ),
+    "calibration_start": Experiment(
+        "benchmarks.calibration_start",
+        "calibration_start.jsonl",
+        "calibration_start.md",
+        "benchmarks.calibration_start:whole_page",
+        _PEERS,
+    ),
     "accuracy_latency": Experiment(
         "benchmarks.accuracy.latency", "accuracy_latency.jsonl", packages=(*_PEERS, "onnxruntime")
     ),
