@@ -38,7 +38,11 @@ EXPERIMENTS = {
         _PEERS,
     ),
     "calibration_networks": Experiment(
-        "benchmarks.calibration_networks", "calibration_networks.jsonl", packages=("torch",)
+        "benchmarks.calibration_networks",
+        "calibration_networks.jsonl",
+        "calibration_networks.md",
+        "benchmarks.calibration_networks:whole_page",
+        ("torch", "torchvision", "timm"),
     ),
     "calibration_start": Experiment(
         "benchmarks.calibration_start",
