@@ -106,6 +106,7 @@ def _run(cut: Cut, options: Options, seconds: float) -> dict[str, Any]:
         "seed": options.seed,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "duration_s": seconds,
+        "parts_s": {} if cut.training is None else cut.training.seconds,
         "mode": _mode(cut),
         "data": cut.calibration.inputs.name
         if cut.calibration
@@ -209,5 +210,6 @@ def _accuracy(delivered: Delivered) -> dict[str, Any] | None:
         **training.accuracy,
         "int8": delivered.int8.get("accuracy"),
         "intervals": {name: list(ends) for name, ends in training.intervals.items()},
+        "why_no_interval": None if training.intervals else training.why_no_interval or None,
         "split": "test set, read once; decisions were taken on a held-out part of the training data",
     }

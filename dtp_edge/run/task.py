@@ -37,6 +37,7 @@ from dtp_edge.transport.batch_loss import LossFunction
 from dtp_edge.transport.branch_losses import greedy_removals
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
 from dtp_edge.transport.harden import choices
+from dtp_edge.transport.known_losses import KnownLosses
 from dtp_edge.transport.scores import importance, scores_of
 
 __all__ = ["Task"]
@@ -128,9 +129,10 @@ class Task:
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        by the `loss` on half of them and on those `judged`. Other `options` are those of `MaskLearner`.
+        by the `loss` on half of them and on those `judged`. What is `known` of these weights and batches is
+        not measured again. Other `options` are those of `MaskLearner`.
         """
-        own = {k: options.pop(k) for k in ("batches", "loss", "judged", "scores") if k in options}
+        own = {k: options.pop(k) for k in ("batches", "loss", "judged", "scores", "known") if k in options}
         return MaskLearner(**self.learner_arguments(steps, **own), **options)
 
     def learner_arguments(
@@ -141,18 +143,23 @@ class Task:
         loss: LossFunction | None = None,
         judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
+        known: KnownLosses | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
         judge = worth = None
         starts: list[np.ndarray] = []
         if batches is not None and (scores is None or self.network.branches):
             seen, network = list(batches), self.network
-            worth = importance(network, "taylor", seen, loss)
+            known = KnownLosses() if known is None else known
+            if known.worth is None:
+                known.worth = importance(network, "taylor", seen, loss)
+            worth = known.worth
             if scores is None:
                 scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
                 judge = FittedJudge(network, seen, loss, judged)
-                starts = greedy_removals(network, Meter(network, self.cost, self.limits), seen, loss)
+                meter = Meter(network, self.cost, self.limits)
+                starts = greedy_removals(network, meter, seen, loss, known)
         return {
             "network": self.network,
             "cost": self.cost,

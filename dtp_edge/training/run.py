@@ -205,8 +205,8 @@ def run_training(
         move(network, "cpu").eval()
     return TrainingOutcome(
         keep, compact, dense, scores.test, scores.holdout, session.curves, session.seconds, recipe.to_json(),
-        session.warnings, scores.intervals, None if host is None else whole, feed.objective,
-        session.judge,
+        session.warnings, scores.intervals, scores.why_no_interval, None if host is None else whole,
+        feed.objective, session.judge,
     )  # fmt: skip
 
 
