@@ -38,7 +38,18 @@ EXPERIMENTS = {
         _PEERS,
     ),
     "calibration_networks": Experiment(
-        "benchmarks.calibration_networks", "calibration_networks.jsonl", packages=("torch",)
+        "benchmarks.calibration_networks",
+        "calibration_networks.jsonl",
+        "calibration_networks.md",
+        "benchmarks.calibration_networks:whole_page",
+        ("torch", "torchvision", "timm"),
+    ),
+    "calibration_start": Experiment(
+        "benchmarks.calibration_start",
+        "calibration_start.jsonl",
+        "calibration_start.md",
+        "benchmarks.calibration_start:whole_page",
+        _PEERS,
     ),
     "accuracy_latency": Experiment(
         "benchmarks.accuracy.latency", "accuracy_latency.jsonl", packages=(*_PEERS, "onnxruntime")
