@@ -11,7 +11,7 @@ import numpy as np
 
 from dtp_edge.errors import InputError
 from dtp_edge.files.sessions import open_session
-from dtp_edge.onnx.session import Batch, as_batches, run, run_fixed_batch
+from dtp_edge.onnx.session import Batch, as_batches, run, run_fixed_batch, samples_of
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,4 @@ def measure_agreement(
                 same.append(got.argmax(axis=1) == want.argmax(axis=1))
     relative = float(np.sqrt(error / norm)) if norm > 0 else float(np.sqrt(error))
     top1 = float(np.concatenate(same).mean()) if same else None
-    return Agreement(method, relative, top1, sum(len(next(iter(b.values()))) for b in batches))
+    return Agreement(method, relative, top1, sum(map(samples_of, batches)))

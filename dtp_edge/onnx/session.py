@@ -22,23 +22,33 @@ def batch_size(session: ort.InferenceSession) -> int:
 
 
 def as_batches(session: ort.InferenceSession, batches: Iterable[Any], max_samples: int) -> list[Batch]:
-    """Re-cut batches to the file's batch size, at most `max_samples` samples; a short rest is left out."""
+    """Re-cut batches to the file's batch size, at most `max_samples` samples; a short rest is left out.
+
+    An input that is one number is the same for all samples: that of the first batch.
+    """
     parts: list[Batch] = []
     held = 0
     for batch in batches:
         parts.append(_named(session, batch))
-        held += len(next(iter(parts[-1].values())))
+        held += samples_of(parts[-1])
         if held >= max_samples:
             break
     if not parts:
         return []
-    names = list(parts[0])
+    numbers = {name: value for name, value in parts[0].items() if value.ndim == 0}
+    names = [name for name in parts[0] if name not in numbers]
     whole = {name: np.concatenate([p[name] for p in parts])[:max_samples] for name in names}
     size = min(batch_size(session), min(held, max_samples)) if _open_batch(session) else batch_size(session)
     count = len(whole[names[0]]) // size
     return [
-        {n: np.ascontiguousarray(whole[n][i * size : (i + 1) * size]) for n in names} for i in range(count)
+        numbers | {n: np.ascontiguousarray(whole[n][i * size : (i + 1) * size]) for n in names}
+        for i in range(count)
     ]
+
+
+def samples_of(batch: Batch) -> int:
+    """Return how many samples a batch holds: the length of its first input that is no single number."""
+    return next((len(value) for value in batch.values() if value.ndim), 1)
 
 
 def run(session: ort.InferenceSession, batch: Batch) -> list[np.ndarray]:

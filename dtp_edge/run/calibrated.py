@@ -51,7 +51,7 @@ def calibrate_and_cut(task: Task, options: Options, listener: Listener) -> Cut:
     """
     network, began = task.require_storable().network, time.monotonic()
     listener.begin("reading the calibration inputs")
-    inputs = calibration_set(options.calibrate, network, images=options.images, seed=options.seed)
+    inputs = calibration_set(options.calibrate, network, task.whole, images=options.images, seed=options.seed)
     notes = [*inputs.warnings, *odd_scale(network, inputs.fitted[0])]
     wanted = outputs_of(network.graph_module, inputs.held_out)
     listener.begin("measuring what every width costs")
@@ -63,6 +63,7 @@ def calibrate_and_cut(task: Task, options: Options, listener: Listener) -> Cut:
     given = affordable(inputs.fitted)
     rows = refit(network, compacted, dense, given, ridge=RIDGE, seed=options.seed, streams=True)
     error, agreement = compared(outputs_of(compacted.graph_module, inputs.held_out), wanted)
+    agreement = agreement if task.whole is None else None  # a part puts out no classes
     outcome = Calibrated(
         inputs,
         error,

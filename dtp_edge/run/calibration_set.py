@@ -4,18 +4,19 @@ them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.graph.arguments import in_order
+from dtp_edge.graph.leaves import batch_of, carries_batch
+from dtp_edge.graph.part import Whole
+from dtp_edge.run.calibration_source import Batch, read_batches
 
 if TYPE_CHECKING:
     from dtp_edge.training import DataSource
@@ -25,10 +26,8 @@ __all__ = ["CalibrationSet", "calibration_set"]
 IMAGES = 512  # asked for by default
 LEAST, FEW = 16, 128  # samples: fewer are refused, fewer than FEW are warned of
 HELD_OUT = 5  # every fifth batch judges the result
-_BATCH = 32  # samples of a data source that are run at once
 _PIXELS = 2**22  # input numbers of one channel that all batches hold together: 83 images of 224 x 224
 _HINT = "Give a few hundred inputs as the network reads them when it is used; labels are not needed."
-Batch = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -53,29 +52,33 @@ class CalibrationSet:
     def arrays(self, most: int) -> Iterator[Any]:
         """Single samples for int8: float32 arrays of a network with one input, else tuples of them."""
         for batch in self.fitted:
-            for i in range(_count([batch])):
+            size = _count([batch])
+            for i in range(size):
                 if most == 0:
                     return
                 most -= 1
-                row = [t[i : i + 1].numpy() for t in tree_leaves(batch) if isinstance(t, Tensor)]
+                rows = [t for t in tree_leaves(batch) if isinstance(t, Tensor)]
+                row = [(t[i : i + 1] if carries_batch(t, size) else t).numpy() for t in rows]
                 yield row[0] if len(row) == 1 else tuple(row)
 
 
 def calibration_set(
-    given: DataSource | Iterable[Any], network: PrunableNetwork, *, images: int = IMAGES, seed: int = 0
+    given: DataSource | Iterable[Any],
+    network: PrunableNetwork,
+    whole: Whole | None = None,
+    *,
+    images: int = IMAGES,
+    seed: int = 0,
 ) -> CalibrationSet:
     """Read up to `images` samples of a data source's training inputs, or of batches as the network takes
-    them.
+    them; with a `whole` as that takes them, and the network gets what it hands on.
 
     A batch is a tensor, a tuple, or a dict of inputs by keyword; what stands behind the inputs in a tuple
     (labels) is left away. **Raises:** `InputError` for inputs that do not fit the network, are not finite,
     all alike, or too few.
     """
-    name, found = "batches", given
-    if hasattr(given, "train") and hasattr(given, "input_shape"):
-        name, found = given.name, _of_source(given, network, images, seed)  # type: ignore[union-attr]
-    batches = [_arguments(b, network) for b in _up_to(found, images)]  # type: ignore[arg-type]
-    count = _count(batches)
+    read = read_batches(given, network, whole, images=images, seed=seed)
+    batches, count = read.batches, _count(read.batches)
     if count < LEAST:
         raise InputError(
             f"too few calibration inputs: {count}",
@@ -85,44 +88,19 @@ def calibration_set(
     for batch in batches:
         _refuse_misfit(batch, network)
     _refuse_values(batches)
-    few = f"Only {count} samples to calibrate on: {IMAGES} give a better network."
     fitted, held = _split(batches)
-    return CalibrationSet(name, fitted, held, (few,) if count < FEW else ())
+    return CalibrationSet(read.name, fitted, held, tuple(_warnings(count, read.lost)))
+
+
+def _warnings(count: int, lost: int) -> Iterator[str]:
+    if count < FEW:
+        yield f"Only {count} samples to calibrate on: {IMAGES} give a better network."
+    if lost:
+        yield f"{lost} of {count + lost} calibration inputs have other sizes than the example: left away."
 
 
 def _count(batches: list[Batch]) -> int:
-    first = (next((t for t in tree_leaves(b) if isinstance(t, Tensor)), None) for b in batches)
-    return sum(0 if t is None or t.dim() == 0 else len(t) for t in first)
-
-
-def _of_source(data: DataSource, network: PrunableNetwork, images: int, seed: int) -> Iterator[Batch]:
-    """Training inputs in a random order, not augmented."""
-    data.check_fits(None, tuple(network.example_inputs[0].shape[1:]))
-    size = _BATCH if network.dynamic_batch else len(network.example_inputs[0])
-    if hasattr(data.train, "subset"):
-        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
-        split = data.train.subset(order[:images])  # type: ignore[attr-defined]
-    else:
-        split = data.train
-    yield from ((x,) for x, _ in split.ordered(size) if network.dynamic_batch or len(x) == size)
-
-
-def _up_to(batches: Iterable[Any], images: int) -> Iterator[Any]:
-    seen = 0
-    for batch in batches:
-        seen += _count([batch if isinstance(batch, tuple) else (batch,)]) or 1
-        yield batch
-        if seen >= images:
-            return
-
-
-def _arguments(batch: Any, network: PrunableNetwork) -> Batch:
-    if isinstance(batch, Mapping):
-        return in_order(network.module, **batch)
-    if isinstance(batch, np.ndarray):
-        batch = torch.from_numpy(batch)
-    inputs = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-    return inputs[: len(network.example_inputs)]
+    return sum(batch_of(batch) or 0 for batch in batches)
 
 
 def _refuse_misfit(batch: Batch, network: PrunableNetwork) -> None:
@@ -149,7 +127,7 @@ def _refuse_misfit(batch: Batch, network: PrunableNetwork) -> None:
 
 
 def _refuse_values(batches: list[Batch]) -> None:
-    leaves = [[t for t in tree_leaves(b) if isinstance(t, Tensor)] for b in batches]
+    leaves = [[t for t in tree_leaves(b) if isinstance(t, Tensor) and t.dim()] for b in batches]
     real = [t for ts in leaves for t in ts if t.is_floating_point()]
     if not all(bool(torch.isfinite(t).all()) for t in real):
         raise InputError(
@@ -181,9 +159,7 @@ def _cut(batch: Batch) -> tuple[Batch, Batch | None]:
         return batch, None
 
     def part(rows: slice) -> Batch:
-        return tree_map(
-            lambda t: t[rows] if isinstance(t, Tensor) and t.dim() and len(t) == count else t, batch
-        )
+        return tree_map(lambda t: t[rows] if carries_batch(t, count) else t, batch)
 
     return part(slice(0, count - held)), part(slice(count - held, count))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dtp_edge.training import DataSource, Objective, Recipe
     from dtp_edge.training.phase import Progress
 
-__all__ = ["NOBODY", "Listener", "Options", "Origin", "inputs_of", "source_of"]
+__all__ = ["NOBODY", "Listener", "Options", "Origin", "inputs_of", "is_source", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,11 @@ def inputs_of(calibrate: Any) -> Any:
     from dtp_edge.training import load_inputs
 
     return load_inputs(calibrate)
+
+
+def is_source(calibrate: Any) -> bool:
+    """Whether calibration inputs are a data source's, and not batches."""
+    return hasattr(calibrate, "train") and hasattr(calibrate, "input_shape")
 
 
 def refuse_int8(profile: Profile, data: object) -> None:

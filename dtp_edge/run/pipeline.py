@@ -89,7 +89,8 @@ def prune_for_device(
     - `exclude`: names of modules to leave whole; a branch with one of them stays as well.
     - `depth`: whether whole residual branches may go; None: where there is data, or inputs to calibrate on.
     - `part`: name of the submodule to prune, where the whole cannot be traced: it alone is traced, priced,
-      cut and exported, with the inputs that the whole gives it; the whole is trained and judged.
+      cut and exported, with the inputs that the whole gives it; the whole is trained and judged. With
+      `calibrate` the inputs are the whole's, and the part's outputs are compared.
     - `int8`: write `model.int8.onnx` as well, calibrated on `data`; the profile must be an int8 one.
     - `dynamic_batch`: export with a free batch size.
     - `formats`: further formats, such as "pte,tflite", each made and proved in its own runtime; what could
@@ -137,12 +138,6 @@ def prune(
     if options.calibrate is not None and options.data is not None:
         raise InputError(
             "calibrate and data exclude each other", where="calibrate", hint="Give one of them: data trains."
-        )
-    if options.calibrate is not None and options.part is not None:
-        raise InputError(
-            "calibration has no part yet",
-            where="part",
-            hint="Give data, which trains; or calibrate the part itself, on inputs as the whole gives them.",
         )
     if options.out is not None:
         refuse_finished(options.out, force=options.force or options.resume)

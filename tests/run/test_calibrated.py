@@ -16,6 +16,7 @@ from dtp_edge.graph import trace_network
 from dtp_edge.run.calibration_range import odd_scale
 from dtp_edge.run.calibration_set import LEAST, affordable, calibration_set
 from dtp_edge.run.output_error import compared
+from dtp_edge.surgery.in_context import GROWTH
 
 DEVICE = "rpi4-ncnn-fp32-1t"
 
@@ -142,6 +143,43 @@ def test_the_wrong_range_is_refused_and_an_odd_one_warned_of(trained) -> None:
     assert "normalised" in warning
     with pytest.raises(InputError, match="another range"):
         odd_scale(network, (127.5 + 60 * x,))
+
+
+def hard(kind: str, x: Tensor) -> Tensor:
+    """Inputs that are let through and whose second moments are singular or nearly so."""
+    if kind == "one direction":
+        return x[:1] * torch.linspace(0.2, 2.0, len(x)).view(-1, 1, 1, 1)
+    if kind == "a dead channel":
+        return torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:]], 1)
+    if kind == "nearly alike":
+        return x[:1] + 1e-6 * x
+    return x[:LEAST]  # fewer samples than a layer has inputs
+
+
+@pytest.mark.parametrize("kind", ["one direction", "a dead channel", "nearly alike", "few"])
+def test_singular_moments_end_in_a_sound_network_whose_weights_did_not_grow(kind: str, trained) -> None:
+    net, x = trained
+    result = dtp.prune_for_device(
+        net, x[:1], device=DEVICE, budget=dtp.Budget(macs="60%"), calibrate=list(hard(kind, x).split(16))
+    )
+    dense, kept = net.state_dict(), result.kept
+    for name, tensor in result.module.state_dict().items():
+        assert torch.isfinite(tensor).all(), name
+        if name in dense and name.endswith("weight") and tensor.dim() > 1:
+            rows = list(kept.get(name, {}).get(0, range(len(tensor))))
+            norms = dense[name].flatten(1).norm(dim=1)[rows]
+            assert (tensor.flatten(1).norm(dim=1) <= (GROWTH + 1e-3) * norms).all(), name
+    assert torch.isfinite(result.module(torch.randn(4, 3, 12, 12))).all()
+
+
+def test_a_run_refuses_the_wrong_range_and_warns_of_few(trained) -> None:
+    net, x = trained
+    given = {"device": DEVICE, "budget": dtp.Budget(macs="60%")}
+    with pytest.raises(InputError, match="another range") as caught:
+        dtp.prune_for_device(net, x[:1], calibrate=[127.5 + 60 * x], **given)
+    assert "0..1 instead of 0..255" in str(caught.value.hint)
+    result = dtp.prune_for_device(net, x[:1], calibrate=[x[:20]], **given)
+    assert any("Only 20 samples" in text for text in result.report["warnings"])
 
 
 def test_few_inputs_are_warned_of_and_split(trained) -> None:

@@ -181,11 +181,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_what_a_part_is_not_for_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from dtp_edge.cli import prune_main
 
-    budget = dtp.Budget(latency="60%")
-    with pytest.raises(InputError, match="calibration has no part yet"):
-        dtp.prune_for_device(
-            Detector(), IMAGES, device=DEVICE, budget=budget, part="body", calibrate=[IMAGES]
-        )
     given = ["resnet8", "--device", DEVICE, "--latency", "80%,60%", "--part", "blocks"]
     with pytest.raises(SystemExit) as stop:
         prune_main([*given, "--out", str(tmp_path / "many")])

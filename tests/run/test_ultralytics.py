@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -157,6 +158,38 @@ def test_a_sample_is_a_function_of_row_and_seed(tmp_path: Path) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["img"], other["img"])
     assert not list(tmp_path.rglob("*.cache")), "its cache is a pickle"
+
+
+def test_a_row_alone_is_read_as_it_is(tmp_path: Path) -> None:
+    from PIL import Image
+
+    data = _data(tmp_path / "set")
+    file, row = data.train.dataset.own.im_files[3], data.train.dataset[3]
+    x = np.asarray(Image.open(file)).transpose(2, 0, 1).astype(np.float32) / 255
+    torch.testing.assert_close(row["img"], torch.from_numpy(x))
+    assert not torch.equal(data.train.dataset[(3, 5)]["img"], row["img"])
+    torch.testing.assert_close(data.train.dataset[3]["img"], row["img"])
+
+
+def test_it_is_calibrated_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dtp_edge.cli import prune_main
+
+    data, file = pictures(tmp_path / "set", {"train": 48, "val": 16}), tmp_path / "net.py"
+    file.write_text(
+        "import sys, torch\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        "from helpers.small_yolo import detector\n"
+        "def net(): return detector(), torch.rand(1, 3, 64, 64)\n"
+    )
+    with pytest.raises(SystemExit) as stop:
+        prune_main(
+            [f"{file}:net", "--device", DEVICE, "--latency", "80%", "--calibrate", f"yolo:{data}",
+             "--workers", "0", "--input-shape", "3,64,64", "--no-depth", "--out", str(tmp_path / "run")]
+        )  # fmt: skip
+    assert stop.value.code == 0, capsys.readouterr()
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report["run"]["data"] == "yolo"
+    assert report["calibration"]["output_error"] < 1
 
 
 def test_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:

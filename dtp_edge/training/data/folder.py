@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,9 @@ class DatasetSplit:
             rows = order[batch * batch_size : (batch + 1) * batch_size][rank::world]
             plan.append([(r, _mix(seed, epoch, r)) for r in rows] if self.augments else rows)
         yield from self._load(plan)
+
+    def subset(self, rows: Tensor) -> DatasetSplit:
+        return replace(self, rows=self.rows[rows])
 
     def _load(self, plan: list[list[Any]]) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(0)  # else the loader draws its seed from the global one

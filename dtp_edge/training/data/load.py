@@ -42,13 +42,14 @@ def load_inputs(spec: str, image_size: int | None = None, workers: int = 2) -> D
     labels.
 
     Those are `images:DIR` (pictures in one folder), `npz:FILE` (arrays in the order of the network's
-    arguments) and `file.py:callable` that returns batches. Raises `InputError`.
+    arguments, if they are not named as `--data` has them) and `file.py:callable` that returns batches.
+    Raises `InputError`.
     """
     kind, _, rest = spec.partition(":")
     if kind == "images":
         return unlabelled.pictures(existing(rest, spec), image_size or 224, workers)
     if kind == "npz":
-        return unlabelled.arrays(existing(rest, spec))
+        return unlabelled.arrays(existing(rest, spec), Ask(spec, rest, image_size, workers))
     path, colon, attribute = spec.rpartition(":")
     if colon and path.endswith(".py"):
         made = call_from_file(Path(path), attribute)

@@ -7,6 +7,7 @@ augmentation is as it is by default.
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def _ultralytics() -> Any:
 class YoloSet(Dataset):
     """Dicts of `img` float32 `[3, size, size]` in 0..1, `cls` `[n, 1]`, `bboxes` `[n, 4]` (shares, xywh).
 
-    An index `(row, seed)` augments by that seed.
+    An index `(row, seed)` augments by that seed; a row alone is read as it is.
     """
 
     def __init__(self, pictures: list[Path], names: list[str], size: int, *, augments: bool) -> None:
@@ -63,12 +64,13 @@ class YoloSet(Dataset):
     def _open(self) -> None:
         pictures, names, size, augments = self.given
         get_cfg, reader = _ultralytics()
+        self.hyp = get_cfg(overrides=_AS_IT_IS)
         with hushed():
             self.own = reader(
                 [str(path) for path in pictures],
                 imgsz=size,
                 augment=augments,
-                hyp=get_cfg(overrides=_AS_IT_IS),
+                hyp=copy.copy(self.hyp),
                 data={"names": dict(enumerate(names)), "nc": len(names), "channels": 3},
                 task="detect",
             )
@@ -78,6 +80,8 @@ class YoloSet(Dataset):
                 where=str(pictures[0].parent),
                 hint="Look at what `yolo val` says of this data.",
             )
+        self.changed, self.own.augment = self.own.transforms, False
+        self.plain = self.own.build_transforms(self.hyp)
 
     def __getstate__(self) -> dict[str, Any]:  # its reader is a class of this function: made anew
         return {"given": self.given}
@@ -91,6 +95,7 @@ class YoloSet(Dataset):
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Tensor]:
         row, seed = index if isinstance(index, tuple) else (index, 0)
+        self.own.transforms = self.changed if isinstance(index, tuple) else self.plain
         states = random.getstate(), np.random.get_state()
         try:
             with torch.random.fork_rng(devices=[]):
