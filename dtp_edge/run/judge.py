@@ -25,6 +25,7 @@ from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, s
 
 __all__ = ["FittedJudge"]
 
+EFFORT = 1 / 3  # of a fit's rows: enough to tell cuts apart
 SHARE = 3  # one cut in so many is fitted both ways: those of the lowest losses after the first
 FEWEST = 4
 
@@ -62,7 +63,7 @@ class FittedJudge:
         cut = compact(self.network, keep, in_place=False)
         given = [on_device(split_batch(batch)[0], device) for batch in self.fitted]
         given = [nests.joined(given)] if self.network.dynamic_batch else given
-        refit(self.network, cut, self.dense, given, streams=streams)
+        refit(self.network, cut, self.dense, given, streams=streams, effort=EFFORT)
         total, judged = 0.0, [split_batch(batch) for batch in self.judged]
         with mode_of(cut.graph_module, training=False):
             for inputs, targets in judged:

@@ -21,7 +21,7 @@ from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
 from dtp_edge.run.quantised import require_readable
 from dtp_edge.run.task import Task
-from dtp_edge.surgery import Compact, refit
+from dtp_edge.surgery import Compact, refit_to_train
 from dtp_edge.training import (
     DataSource,
     Recipe,
@@ -93,7 +93,7 @@ def _train(
 
     def fit(dense: nn.Module, batches: list[tuple[Any, ...]]) -> None:
         if found := as_traced(network, batches):
-            refit(network, cuts[-1], dense.state_dict(), found, seed=options.seed)
+            refit_to_train(network, cuts[-1], dense.state_dict(), found, seed=options.seed)
         else:
             unfit.append(True)
 
