@@ -28,8 +28,8 @@ if __name__ == "__main__":
     recipe = Recipe(base_epochs=2, mask_epochs=8, tune_epochs=8, batch_size=32)
     budgets = [Budget(macs=share) for share in ("70%", "55%", "40%")]
     how = {{"ray": "local"}} if sys.argv[2] == "ray" else {{"jobs": 2}}
-    sweep(PointNet(), torch.zeros(1, 1, 2, 3), devices=DEVICES[:1], budgets=budgets, data=points(), recipe=recipe,
-          out=sys.argv[1], cores=1, resume=True, **how)
+    sweep(PointNet(), torch.zeros(1, 1, 2, 3), devices=DEVICES[:1], budgets=budgets, data=points(),
+          recipe=recipe, out=sys.argv[1], cores=1, resume=True, **how)
 """
 
 
