@@ -1,11 +1,11 @@
 """Warm starts along a budget line against starting anew: is half of the masks' steps as good?
 
-    python -m benchmarks.sweep_warm --data cifar10:DIR --weights benchmarks/results/accuracy_base.safetensors \\
-        --seeds 0,1 --out runs/warm
+    python -m benchmarks.sweep_warm --data cifar10:DIR --seeds 0,1 --out runs/warm \\
+        --weights benchmarks/results/accuracy_base.safetensors
 
-ResNet-20, one device, three latencies, the data and the schedule of `benchmarks.sweep_cost`; only channels go.
-Every cell is run anew, and those with a looser one on their line begin with its weights and half of its masks'
-log-odds too, in half of the steps for masks (`--warm`). What is done in `--out` is not done again.
+ResNet-20, one device, three latencies, the data and the schedule of `benchmarks.sweep_cost`; only channels
+go. Every cell is run anew, and those with a looser one on their line begin with its weights and half of its
+masks' log-odds too, in half of the steps for masks (`--warm`). What is done in `--out` is not done again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WAYS = ("anew", "warm")
 def swept(options: argparse.Namespace, seed: int, folder: Path, *, warm: bool) -> SweepResult:
     model, inputs, data, recipe = problem(options)
     return sweep(
-        model, inputs, devices=[DEVICE], budgets=[Budget(latency=latency) for latency in LATENCIES], out=folder,
+        model, inputs, devices=[DEVICE], budgets=[Budget(latency=one) for one in LATENCIES], out=folder,
         data=data, recipe=recipe, seed=seed, depth=False, cores=1, warm=warm, resume=True,
     )  # fmt: skip
 
@@ -72,8 +72,8 @@ def whole_page() -> str:
     latencies, last = next(iter(rows.values()))["latencies"], list(rows.values())[-1]
     masks, tune = last["steps"]
     lines += [
-        f"{masks} steps of masks ({masks // 2} warm), {tune} of fine-tune, {last['n_test']} test images; top-1 "
-        f"in percent, anew and warm. {last['date']}, {last['machine']}, {last['commit']}.",
+        f"{masks} steps of masks ({masks // 2} warm), {tune} of fine-tune, {last['n_test']} test images; "
+        f"top-1 in percent, anew and warm. {last['date']}, {last['machine']}, {last['commit']}.",
         "",
         "| seed | control | " + " | ".join(latencies) + " |",
         "|" + "---|" * (2 + len(latencies)),
