@@ -178,6 +178,12 @@ EXPERIMENTS = {
         "sweep_cost.md",
         "benchmarks.sweep_cost:whole_page",
     ),
+    "sweep_warm": Experiment(
+        "benchmarks.sweep_warm",
+        "sweep_warm.jsonl",
+        "sweep_warm.md",
+        "benchmarks.sweep_warm:whole_page",
+    ),
     "two_processes": Experiment(
         "benchmarks.two_processes",
         "two_processes.json",
