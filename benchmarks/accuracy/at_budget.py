@@ -13,7 +13,9 @@ the chosen one. `--distill 0` is the table without the dense network's logits. M
     ours-depth-macs, ours-depth-latency   the same with whole branches in the same transport
     greedy-depth-macs, greedy-depth-latency  branches only, widths full: one after the other the one without
                                      which the loss is lowest (training batches, batch statistics renewed,
-                                     measured anew after each), until the budget holds
+                                     measured anew after each), until the budget holds; each layer is then
+                                     fitted to its own output (`greedy-context-...`: to the sum it is added
+                                     to, as ours)
     tp-{l2,taylor,group}-{global,local}   Torch-Pruning, inside the blocks only where a shortcut pads
                                      channels (there it changes the function), all channels elsewhere
     uniform, random                  the same share of every group: the largest by L2, or any
@@ -48,7 +50,7 @@ from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.run.task import Task
-from dtp_edge.surgery import compact, refit
+from dtp_edge.surgery import compact, refit, refit_to_train
 from dtp_edge.training import (
     DataSource,
     Recipe,
@@ -70,8 +72,9 @@ from dtp_edge.transport.harden import MIN_KEEP
 from dtp_edge.zoo import resolve_model
 
 PEERS = [f"tp-{setting}" for setting in PEER_SETTINGS]
+METRICS = ("macs", "latency")
 OURS = ["ours-macs", "ours-macs-inside", "ours-latency", "ours-latency-inside"]
-DEPTH = ["ours-depth-macs", "ours-depth-latency", "greedy-depth-macs", "greedy-depth-latency"]
+DEPTH = [f"{how}-{metric}" for how in ("ours-depth", "greedy-depth", "greedy-context") for metric in METRICS]
 METHODS = [*OURS, *DEPTH, *PEERS, "uniform", "random", "control"]
 
 
@@ -136,7 +139,7 @@ class Bench:
         """Learn masks for a share of the steps, cut; the tuned rest is left to the caller."""
         o, recipe = self.options, session.recipe
         model = copy.deepcopy(self.model)
-        inside, depth = method.endswith("inside"), "depth" in method
+        inside, depth = method.endswith("inside"), method in DEPTH
         # a norm behind a block carries the residual stream: excluding it leaves the stream whole
         exclude = [n for n, _ in model.named_modules() if n == "bn1" or n.endswith("bn2")] if inside else []
         network = trace_network(model, (self.x,), exclude=exclude, depth=depth)
@@ -151,7 +154,8 @@ class Bench:
         if o.refit:
             images = torch.cat([x for x, _ in self.gradient_batches(recipe.seed, 4)])
             images = images.to(session.runtime.device)
-            refit(network, compacted, teacher.state_dict(), (images,), ridge=o.ridge)
+            fit = refit if method.startswith("greedy-depth") else refit_to_train
+            fit(network, compacted, teacher.state_dict(), [(images,)], ridge=o.ridge)
         blocks = None
         if o.block_distill:
             in_graph = compacted.kind == "graph"
@@ -241,7 +245,7 @@ class Bench:
             module, widths = copy.deepcopy(self.model), {}
         else:
             module, widths = self.peer(method, seed)
-        if method != "control":
+        if method not in ("control", "calibrated"):  # a calibration leaves its norms as they should be
             recalibrate(module, self.data, recipe.recalibrate_batches, o.batch_size, seed)
         row: dict[str, Any] = {"at_cut_holdout": evaluate(module, self.data.holdout)}
         curve = fine_tune(

@@ -58,6 +58,7 @@ LINES = {
     "ours-latency-inside": "ours, widths",
     "ours-depth-latency": "ours, blocks and widths",
     "greedy-depth-latency": "blocks one by one",
+    "greedy-context-latency": "blocks one by one, fitted as ours",
 }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dtp_edge.surgery.difference import relative_error as relative_error
     from dtp_edge.surgery.fitting import Refit as Refit
     from dtp_edge.surgery.least_squares import refit as refit
+    from dtp_edge.surgery.least_squares import refit_to_train as refit_to_train
 
 _HOMES = {
     "Compact": "compaction",
@@ -20,6 +21,7 @@ _HOMES = {
     "compact": "compaction",
     "put_back": "compaction",
     "refit": "least_squares",
+    "refit_to_train": "least_squares",
     "relative_error": "difference",
 }
 

@@ -35,6 +35,7 @@ from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compaction import Compact
 from dtp_edge.surgery.fitting import Fitting, Refit
 from dtp_edge.surgery.in_context import InContext
+from dtp_edge.surgery.norm_statistics import restate_norms
 from dtp_edge.surgery.reference import LEAST_ROWS, ROWS_PER_INPUT, Reference
 from dtp_edge.surgery.sequels import groups_of, weight_of
 
@@ -53,6 +54,7 @@ def refit(
     ridge: float = 0.1,
     seed: int = 0,
     streams: bool = False,
+    effort: float = 1.0,
 ) -> list[Refit]:
     """Fit the compact network's layers in place to the dense network's outputs on `inputs`.
 
@@ -60,16 +62,17 @@ def refit(
     taken from `network`. `inputs` is one batch, as large as memory allows (512 small images do), or a list of
     batches. `ridge` pulls towards the weights as cut: 0.1 keeps what training under the masks has taught
     them, 0.01 suits weights that were cut without it. With `streams` a layer is fitted to what follows it,
-    see above, on more rows. Layers that cannot be fitted keep their weights, with the reason in the result.
+    see above, on more rows. Of these the share `effort` is read: less than 1 will do to choose between cuts.
+    Layers that cannot be fitted keep their weights, with the reason in the result.
     """
     batches = inputs if isinstance(inputs, list) else [inputs]
     module = compacted.graph_module
     layers = _layers(module.graph, grouped=streams)
-    context: dict[str, Any] = {"streams": True, "branches": compacted.branches}
-    context["effort"] = _effort(layers, dict(module.state_dict())) if streams else 1.0
-    wanted = Reference(
-        network.graph_module, dense, layers, compacted.kept, seed, **(context if streams else {})
-    )
+    context: dict[str, Any] = {"effort": effort}
+    if streams:
+        effort *= _effort(layers, dict(module.state_dict()))
+        context = {"streams": True, "branches": compacted.branches, "effort": effort}
+    wanted = Reference(network.graph_module, dense, layers, compacted.kept, seed, **context)
     target = wanted.run(batches)
     tensors = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}
     before = {name: t.clone() for name, t in tensors.items()}
@@ -84,6 +87,23 @@ def refit(
         tensor.copy_(before[name])
     reason = "the network's output did not come nearer to the dense one's"
     return [Refit(r.name, r.before, r.after, r.reason or reason) for r in fitting.rows]
+
+
+def refit_to_train(
+    network: PrunableNetwork,
+    compacted: Compact,
+    dense: Mapping[str, Tensor],
+    inputs: list[tuple[Any, ...]],
+    *,
+    ridge: float = 0.1,
+    seed: int = 0,
+) -> list[Refit]:
+    """`refit` a cut that is trained next: where branches may go with `streams`, in a form that lasts."""
+    streams = bool(network.branches)
+    rows = refit(network, compacted, dense, inputs, ridge=ridge, seed=seed, streams=streams)
+    if streams:
+        restate_norms(compacted.graph_module, inputs)
+    return rows
 
 
 class QuickFit:

@@ -120,8 +120,7 @@ def choices(
     search.left = max_evaluations
     start = search.threshold() if widths is None else search.rounded(widths)
     found: list[np.ndarray] = []
-    wide = np.minimum(floors_of(network.groups, WIDE, meter), most)
-    for least in [floors] if (wide <= floors).all() else [floors, np.maximum(floors, wide)]:
+    for least in _floors_tried(floors, most, network, meter):
         branches = BranchSearch(search, _lower(least), max_evaluations)
         found += branches.run(start[branches.gates], starts)
     found.sort(key=search.value, reverse=True)
@@ -133,6 +132,18 @@ def judged(found: Sequence[np.ndarray], network: PrunableNetwork, judge: Judge |
     if judge is None or len(found) == 1:
         return found[0]
     return found[int(np.argmin(judge(np.stack([network.opened(keep) for keep in found]).astype(np.float64))))]
+
+
+def _floors_tried(
+    floors: np.ndarray, most: np.ndarray, network: PrunableNetwork, meter: Meter
+) -> list[np.ndarray]:
+    """The floors, wider ones, and those that leave whole what lies in no branch: the streams."""
+    wide = np.maximum(floors, np.minimum(floors_of(network.groups, WIDE, meter), most))
+    whole = floors.copy()
+    inside = {g for branch in network.branches for g in (*branch.groups, branch.group)}
+    outside = [g for g in range(len(floors)) if g not in inside]
+    whole[outside] = most[outside]
+    return list({f.tobytes(): f for f in (floors, wide, whole)}.values())
 
 
 def _lower(floors: np.ndarray) -> list[np.ndarray]:

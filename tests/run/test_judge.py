@@ -37,7 +37,14 @@ def without(network: PrunableNetwork, index: int) -> np.ndarray:
 def loss_of(network: PrunableNetwork, keep: np.ndarray, fitted: Any, judged: Any, *, streams: bool) -> float:
     cut = compact(network, keep)
     images = torch.cat([x for x, _ in fitted])
-    refit(network, cut, copy.deepcopy(network.module.state_dict()), (images,), streams=streams)
+    refit(
+        network,
+        cut,
+        copy.deepcopy(network.module.state_dict()),
+        (images,),
+        streams=streams,
+        effort=judging.EFFORT,
+    )
     with torch.no_grad():
         losses = [float(nn.functional.cross_entropy(cut.graph_module.eval()(x), y)) for x, y in judged]
     return sum(losses) / len(losses)

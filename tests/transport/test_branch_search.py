@@ -110,6 +110,18 @@ def test_a_judge_has_the_last_word() -> None:
     assert judged(found, network, None) is found[0]
 
 
+def test_cuts_that_leave_the_stream_whole_are_among_those_judged() -> None:
+    network, cost, limits = case(0.6)
+    stream, inners = network.groups[0], network.groups[1:4]
+    values = np.random.default_rng(2).uniform(0.4, 0.6, network.n_atoms)
+    values[stream.start : stream.stop] = 1e-3  # worth little to the first order, as streams look
+    found = choices(values, network, cost, limits, values=values)
+    kept = [
+        [int(keep[g.start : g.stop].sum()) for g in inners] for keep in found if keep[: stream.stop].all()
+    ]
+    assert any(0 < min(widths) < 8 for widths in kept), "with narrower branches, not only fewer"
+
+
 def test_one_of_two_twins_stays_however_small_the_budget() -> None:
     network = residual_network(4, [4, 4], [None, None], [1, 0])
     cost = ResidualCost(2, overhead=2.0)
