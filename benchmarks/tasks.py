@@ -14,31 +14,19 @@ chooses, the test set is read once.
 from __future__ import annotations
 
 import argparse
-import copy
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-import dtp_edge as dtp
 from benchmarks import task_networks as networks
+from benchmarks.common.two_ways import Trial
 from benchmarks.composed import code_tokens, scenes, small_pictures, words
 from benchmarks.experiments import EXPERIMENTS
-from dtp_edge.training import (
-    DataSource,
-    Recipe,
-    evaluate,
-    fine_tune,
-    load_data,
-    open_session,
-    recalibrate,
-    train_base,
-    with_seed,
-)
+from dtp_edge.training import DataSource, Recipe, load_data
 
 TASKS = EXPERIMENTS["tasks"]
 DEVICE, LATENCY = "rpi4-ncnn-fp32-1t", "60%"
@@ -112,68 +100,18 @@ SUBJECTS = {
 
 
 def run(name: str, folder: Path, cifar10: str, seed: int) -> dict[str, Any]:
-    """Return the row of one subject; nothing is written."""
-    subject, began = SUBJECTS[name], time.process_time()
-    spec = subject.data(folder, cifar10)
-    data = load_data(spec, subject.size, workers=0)
+    """Return the row of one subject; what it wrote lies in `folder`, and a stopped run goes on from there."""
+    subject = SUBJECTS[name]
+    data = load_data(subject.data(folder, cifar10), subject.size, workers=0)
     torch.manual_seed(seed)
     model, example = subject.network(data)
-    epoch = max(1, len(data.train) // subject.batch_size)
-    recipe = Recipe(
-        batch_size=subject.batch_size,
-        base_epochs=subject.base / epoch,
-        mask_epochs=0.4 * subject.steps / epoch,
-        tune_epochs=0.6 * subject.steps / epoch,
-        **subject.recipe,
-    )
-    recipe = with_seed(recipe, seed)
-    train_base(model, open_session(data, recipe, network=model))
-    recipe = replace(recipe, base_epochs=0.0)
-    seconds = {"base": round(time.process_time() - began)}
-    whole = replace(recipe, tune_epochs=subject.steps / epoch)
-    at_once = one_shot(model, example, data, whole, subject.part)
-    seconds["one_shot"] = round(time.process_time() - began - seconds["base"])
-    learned = dtp.prune_for_device(
-        model,
-        example,
-        device=DEVICE,
-        budget=dtp.Budget(latency=LATENCY),
-        data=data,
-        recipe=recipe,
-        seed=seed,
-        depth=False,
-        part=subject.part,
-    )
-    seconds["learned_and_control"] = round(time.process_time() - began - sum(seconds.values()))
-    return row_of(name, subject, learned.report, at_once) | {"seed": seed, "cpu_seconds": seconds}
-
-
-def one_shot(
-    model: nn.Module, example: Any, data: DataSource, recipe: Recipe, part: str | None
-) -> dict[str, Any]:
-    """Cut at once by the weights, then train as long as the others; what it scores on the test set."""
-    budget = dtp.Budget(latency=LATENCY)
-    cut = dtp.prune_for_device(model, example, device=DEVICE, budget=budget, part=part)
-    session, teacher = open_session(data, recipe, network=model), copy.deepcopy(model).requires_grad_(False)
-    module = cut.module
-    recalibrate(module, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, feed=session.feed)
-    before = evaluate(module, data.test, recipe.batch_size, feed=session.feed)
-    fine_tune(module, session, teacher if recipe.distill else None)
-    after = evaluate(module, data.test, recipe.batch_size, feed=session.feed)
-    return {"one_shot_at_cut": before, "one_shot": after}
-
-
-def row_of(name: str, subject: Subject, report: dict[str, Any], at_once: dict[str, Any]) -> dict[str, Any]:
-    """Return what a row holds."""
-    found = report["accuracy"]
-    return {
-        "task": name,
-        "network": (subject.network.__doc__ or "").strip().split("\n")[0],
-        "steps": [subject.base, subject.steps],
-        **{key: found.get(key) for key in ("base", "control", "at_cut", "pruned", "n_test")},
-        **at_once,
-        "report": {key: found[key] for key in ("metric", "unit", "headline") if key in found},
-    }
+    recipe = Recipe(batch_size=subject.batch_size, **subject.recipe)
+    trial = Trial(
+        model, example, data, recipe, subject.base, subject.steps, DEVICE, LATENCY,
+        folder / "runs" / f"{name}-{seed}", seed=seed, part=subject.part,
+    )  # fmt: skip
+    about = (subject.network.__doc__ or "").strip().split("\n")[0]
+    return {"task": name, "network": about} | trial.run()[1]
 
 
 def whole_page() -> str:

@@ -1,7 +1,7 @@
 """Ultralytics' detectors at a latency budget: base, dense control, one-shot cut, learned cut. One command.
 
     python -m benchmarks.yolo --cifar10 DIR                     # YOLO11n, seed 0; composes the data itself
-    python -m benchmarks.yolo --cifar10 DIR --networks yolo11n,yolov8n --seeds 0,1
+    python -m benchmarks.yolo --cifar10 DIR --networks yolo11n,yolov8n --seeds 0,1 --no-depth
 
 The pictures are composed (`benchmarks.composed.scenes`: clothes placed on photographs, boxes exact). A
 network is trained from random weights with Ultralytics' own loss and augmentation (no mosaic): the base. From
@@ -14,11 +14,6 @@ Runtime alone. Latency is as the profile of a Raspberry Pi 4 predicts it.
 from __future__ import annotations
 
 import argparse
-import copy
-import json
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +21,10 @@ import numpy as np
 import onnxruntime
 import torch
 
-import dtp_edge as dtp
+from benchmarks.common.two_ways import Trial
 from benchmarks.composed import scenes
 from benchmarks.experiments import EXPERIMENTS
-from benchmarks.tasks import one_shot
-from dtp_edge.training import Recipe, load_data, open_session, train_base
+from dtp_edge.training import Recipe, load_data
 from dtp_edge.zoo import resolve_model
 
 YOLO = EXPERIMENTS["yolo"]
@@ -49,9 +43,11 @@ RECIPE = Recipe(
 )
 
 
-def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int) -> dict[str, Any]:
-    """Return the row of one network; what it wrote lies in `folder`."""
-    began, place = time.process_time(), folder / "scenes"
+def run(
+    name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int, *, depth: bool
+) -> dict[str, Any]:
+    """Return the row of one network; what it wrote lies in `folder`, and a stopped run goes on from there."""
+    place = folder / "scenes"
     if not (place / "data.yaml").is_file():
         scenes.write(place, cifar10, COUNTS, size=SIZE)
     data = load_data(f"yolo:{place / 'data.yaml'}", SIZE, workers=0)
@@ -59,54 +55,19 @@ def run(name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int)
     model, example, _ = resolve_model(
         f"ultralytics:{name}", num_classes=data.num_classes, input_shape=(3, SIZE, SIZE)
     )
-    epoch = len(data.train) / RECIPE.batch_size
-    lengths = {"mask_epochs": 0.4 * steps / epoch, "tune_epochs": 0.6 * steps / epoch}
-    recipe = replace(RECIPE, seed=seed, base_epochs=base / epoch, **lengths)
-    kept = folder / f"base-{name}-{seed}-{base}"  # a stopped run goes on from here
-    train_base(model, open_session(data, recipe, network=model, checkpoint_dir=kept, resume=kept.is_dir()))
-    print(f"{name} {seed}: base trained", flush=True)
-    seconds = {"base": round(time.process_time() - began)}
-    recipe = replace(recipe, base_epochs=0.0)
-    at_once = _once(
-        kept / f"one-shot-{steps}.json",
-        lambda: one_shot(copy.deepcopy(model), example, data, replace(recipe, tune_epochs=steps / epoch)),
+    trial = Trial(
+        model, example, data, RECIPE, base, steps, DEVICE, LATENCY, folder / f"{name}-{seed}",
+        seed=seed, depth=depth,
+    )  # fmt: skip
+    learned, row = trial.run()
+    return (
+        {"network": name, "pictures": len(data.train), "size": SIZE}
+        | row
+        | {
+            "class_kept": type(learned.module).__name__,
+            "yolo_boxes": read_by_yolo(Path(str(learned.onnx)), place),
+        }
     )
-    print(f"{name} {seed}: {at_once}", flush=True)
-    seconds["one_shot"] = round(time.process_time() - began - seconds["base"])
-    result = dtp.prune_for_device(
-        model,
-        example,
-        device=DEVICE,
-        budget=dtp.Budget(latency=LATENCY),
-        data=data,
-        recipe=recipe,
-        seed=seed,
-        depth=False,
-        out=(out := folder / f"{name}-{seed}-{base}-{steps}"),
-        resume=(out / "checkpoint").is_dir(),
-        force=True,
-    )
-    seconds["learned_and_control"] = round(time.process_time() - began - sum(seconds.values()))
-    found = result.report["accuracy"]
-    return {
-        "network": name,
-        "seed": seed,
-        "steps": [base, steps],
-        "pictures": len(data.train),
-        "size": SIZE,
-        **{key: found.get(key) for key in ("base", "control", "at_cut", "pruned", "n_test")},
-        **at_once,
-        "class_kept": type(result.module).__name__,
-        "yolo_boxes": read_by_yolo(Path(str(result.onnx)), place),
-        "cpu_seconds": seconds,
-    }
-
-
-def _once(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what a stopped run wrote to `file`, or make and write it."""
-    if not file.is_file():
-        file.write_text(json.dumps(make()))
-    return json.loads(file.read_text())
 
 
 def read_by_yolo(file: Path, place: Path) -> dict[str, Any]:
@@ -137,18 +98,18 @@ def read_by_yolo(file: Path, place: Path) -> dict[str, Any]:
 def whole_page() -> str:
     """Return the page of the rows that are there; of several runs of one network and seed the last."""
     about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")
-    rows = {(row["network"], row["seed"], *row["steps"]): row for row in YOLO.read()}
+    rows = {(row["network"], row["seed"], *row["steps"], row.get("depth", False)): row for row in YOLO.read()}
     lines = [
         "# Ultralytics' detectors",
         "",
         *about.splitlines(),
         "",
-        f"Budget: {LATENCY} of the dense latency on {DEVICE}, {SIZE} x {SIZE} pixels. mAP 50-95 in percent; "
-        "only channels go, no branches.",
+        f"Budget: {LATENCY} of the dense latency on {DEVICE}, {SIZE} x {SIZE} pixels. mAP 50-95 in percent.",
         "",
-        "| network | base | dense control | at once: cut, trained | learned: cut, trained | steps |"
-        " pictures | class kept | same boxes in YOLO | CPU s (learned, control) | date, machine, commit |",
-        "|" + "---|" * 11,
+        "| network | what may go | base | dense control | at once: cut, trained | learned: cut, trained |"
+        " steps | pictures | class kept | same boxes in YOLO |"
+        " CPU s (learned, control; of it scores, choice of the cut) | date, machine, commit |",
+        "|" + "---|" * 12,
         *(_line(row) for row in rows.values()),
         "",
     ]
@@ -160,6 +121,9 @@ def _line(row: dict[str, Any]) -> str:
     boxes = row["yolo_boxes"]
     cells = [
         f"{row['network']}, seed {row['seed']}",
+        f"channels and branches: {row['branches'][0]} of {row['branches'][1]} went"
+        if row.get("depth")
+        else "channels",
         share["base"],
         share["control"],
         f"{100 * row['one_shot_at_cut']:.1f}, {share['one_shot']}",
@@ -168,10 +132,17 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['pictures']}, {row['n_test']} to test",
         row["class_kept"],
         f"{boxes.get('boxes', 0)} boxes: {'yes' if boxes['same'] else 'no'}",
-        row["cpu_seconds"]["learned_and_control"],
+        f"{row['cpu_seconds']['learned_and_control']}{_of_it(row)}",
         f"{row['date']}, {row['machine']}, {row['commit']}",
     ]
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _of_it(row: dict[str, Any]) -> str:
+    """Return the times, by the clock, of what comes besides training steps."""
+    parts = row.get("phase_seconds", {})
+    found = [f"{parts[name]:.0f} s" for name in ("scores", "choice of the cut") if name in parts]
+    return f" ({', '.join(found)} by the clock)" if found else ""
 
 
 def main() -> None:
@@ -184,10 +155,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--base", type=int, default=400, help="optimiser steps before the cut")
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps after it, or for masks")
+    parser.add_argument("--no-depth", action="store_true", help="only channels may go, no branches")
     args = parser.parse_args()
     for name in args.networks.split(","):
         for seed in map(int, args.seeds.split(",")):
-            row = run(name, args.folder, args.cifar10, seed, args.base, args.steps)
+            row = run(name, args.folder, args.cifar10, seed, args.base, args.steps, depth=not args.no_depth)
             YOLO.append(row)
             print(row, flush=True)
 

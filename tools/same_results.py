@@ -135,7 +135,9 @@ def results() -> dict[str, Any]:
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted({*before, *after} - {"/run/duration_s"}):
+        for key in sorted({*before, *after}):
+            if key.startswith(("/run/duration_s", "/run/parts_s")):
+                continue
             yield from differences(
                 before.get(key), after.get(key), f"{path}{key}" if path == "" else f"{path} {key}"
             )

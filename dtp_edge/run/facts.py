@@ -85,7 +85,8 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
 
 def _int8(found: dict[str, Any]) -> dict[str, Any]:
     """How the int8 file came to be, and what each layer's rounding costs alone where that was looked at."""
-    kept = ("method", "how", "float_layers", "trials", "wanted_holdout", "training", "sensitivity")
+    kept = ("method", "how", "float_layers", "left_in_float", "trials", "wanted_holdout", "training")
+    kept = (*kept, "sensitivity")
     return {"accuracy": found["accuracy"], "fp32_accuracy": found["fp32_accuracy"]} | {
         k: found[k] for k in kept
     }
@@ -106,6 +107,7 @@ def _run(cut: Cut, options: Options, seconds: float) -> dict[str, Any]:
         "seed": options.seed,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "duration_s": seconds,
+        "parts_s": {} if cut.training is None else cut.training.seconds,
         "mode": _mode(cut),
         "data": cut.calibration.inputs.name
         if cut.calibration
@@ -209,5 +211,6 @@ def _accuracy(delivered: Delivered) -> dict[str, Any] | None:
         **training.accuracy,
         "int8": delivered.int8.get("accuracy"),
         "intervals": {name: list(ends) for name, ends in training.intervals.items()},
+        "why_no_interval": None if training.intervals else training.why_no_interval or None,
         "split": "test set, read once; decisions were taken on a held-out part of the training data",
     }

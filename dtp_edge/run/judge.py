@@ -10,6 +10,7 @@ makes up for the block that went before it; the lower of both losses counts.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ class FittedJudge:
     """Called with masks `[k, n_atoms]` it returns the loss `[k]` of each cut of the network as it then is.
 
     Cuts are fitted on the first half of `batches`, and measured on the rest and on those `judged`. They
-    imitate the network as it is now, which is kept.
+    imitate the network as it is now, which is kept. `seconds` is how long it took so far.
     """
 
     def __init__(
@@ -44,16 +45,17 @@ class FittedJudge:
         judged: Sequence[Any] = (),
     ) -> None:
         half = max(1, len(batches) // 2)
-        self.network, self.loss = network, loss
+        self.network, self.loss, self.seconds = network, loss, 0.0
         self.fitted, self.judged = batches[:half], [*batches[half:], *judged] or batches
         self.dense = _copied(network.module)
 
     @torch.no_grad()
     def __call__(self, masks: np.ndarray) -> np.ndarray:
-        keeps = [self.network.settled(mask > 0.5) for mask in masks]
+        began, keeps = time.monotonic(), [self.network.settled(mask > 0.5) for mask in masks]
         losses = np.array([self._loss(keep) for keep in keeps])
         for i in np.argsort(losses, kind="stable")[: max(FEWEST, len(keeps) // SHARE)]:
             losses[i] = min(losses[i], self._loss(keeps[i], streams=True))
+        self.seconds += time.monotonic() - began
         return losses
 
     def _loss(self, keep: np.ndarray, *, streams: bool = False) -> float:

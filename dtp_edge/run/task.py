@@ -12,17 +12,16 @@ from torch import nn
 
 from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
+from dtp_edge.cost.planners import Planner
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.graph.own_copy import other_precisions, unwrapped
 from dtp_edge.graph.part import Whole
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
 from dtp_edge.proof import Check
-from dtp_edge.proof.in_whole import whole_with_its_graph
 from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.options import NOBODY, Listener, Options
-from dtp_edge.run.traced import traced, weights_sha256
+from dtp_edge.run.traced import Traced, traced_for
 from dtp_edge.surgery import compact
 from dtp_edge.transport import (
     Budget,
@@ -37,6 +36,7 @@ from dtp_edge.transport.batch_loss import LossFunction
 from dtp_edge.transport.branch_losses import greedy_removals
 from dtp_edge.transport.budget import KEPT, LAYER_KEEP
 from dtp_edge.transport.harden import choices
+from dtp_edge.transport.known_losses import KnownLosses
 from dtp_edge.transport.scores import importance, scores_of
 
 __all__ = ["Task"]
@@ -69,12 +69,25 @@ class Task:
         *,
         checks: tuple[Check, ...] = (),
         dense_sha256: str = "",
+        planner: Planner | None = None,
     ) -> Task:
         """Price the network on a device and read the budget in its terms; whether it can be had is not asked.
 
+        RAM is what the `planner` of another runtime sets aside, if one is given.
+
         **Raises:** `InputError` where the profile cannot cost a layer, or a share names no group.
         """
-        return cls(network, NetworkCost(network.layers, profile), {}, {}, checks, dense_sha256).within(budget)
+        cost = NetworkCost(network.layers, profile, planner=planner)
+        return cls(network, cost, {}, {}, checks, dense_sha256).within(budget)
+
+    @classmethod
+    def of_traced(
+        cls, found: Traced, profile: Profile, budget: Budget, planner: Planner | None = None
+    ) -> Task:
+        """Return what `of` does, of a network that was traced for it or for others."""
+        checks, sha256 = found.checks, found.sha256
+        task = cls.of(found.network, profile, budget, checks=checks, dense_sha256=sha256, planner=planner)
+        return replace(task, precision=found.precision, whole=found.whole)
 
     def within(self, budget: Budget) -> Task:
         """Return this task for another budget.
@@ -107,30 +120,22 @@ class Task:
         """
         profile = options.profile()
         listener.begin("tracing the network")
-        whole = None
-        if options.part is not None:
-            whole = Whole.of(model, options.part, example_inputs)
-            model, example_inputs = whole.part, whole.inputs
-        network, checks = traced(model, example_inputs, options.exclude, depth=options.drops_branches)
-        if whole is not None:
-            checks = (*checks, whole_with_its_graph(whole, network))
-            network.notes = (*whole.notes, whole.note(), *network.notes)
-            whole.put(network.module)
-        dense_sha256 = weights_sha256(model)
-        task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
+        found = traced_for(
+            model, example_inputs, options.exclude, depth=options.drops_branches, part=options.part
+        )
+        task = cls.of_traced(found, profile, options.budget, options.planner())
         require_feasible(task.network, task.cost, task.limits)
-        others = other_precisions(unwrapped(model))
-        precision = next(iter(others)) if len(others) == 1 else None
-        return replace(task, precision=precision, whole=whole)
+        return task
 
     def learner(self, steps: int, **options: Any) -> MaskLearner:
         """Return the masks that learn to meet the limits in `steps` steps, around the network as it is now.
 
         They start from `scores` `[n_atoms]`, else from those of training `batches` (Taylor, by price), else
         from those of the weights. With batches and branches these also judge what the masks may harden to,
-        by the `loss` on half of them and on those `judged`. Other `options` are those of `MaskLearner`.
+        by the `loss` on half of them and on those `judged`. What is `known` of these weights and batches is
+        not measured again. Other `options` are those of `MaskLearner`.
         """
-        own = {k: options.pop(k) for k in ("batches", "loss", "judged", "scores") if k in options}
+        own = {k: options.pop(k) for k in ("batches", "loss", "judged", "scores", "known") if k in options}
         return MaskLearner(**self.learner_arguments(steps, **own), **options)
 
     def learner_arguments(
@@ -141,18 +146,23 @@ class Task:
         loss: LossFunction | None = None,
         judged: Sequence[Any] = (),
         scores: np.ndarray | None = None,
+        known: KnownLosses | None = None,
     ) -> dict[str, Any]:
         """Return what `learner` is made of, for a class of its own kind (`TransportPruner`)."""
         judge = worth = None
         starts: list[np.ndarray] = []
         if batches is not None and (scores is None or self.network.branches):
             seen, network = list(batches), self.network
-            worth = importance(network, "taylor", seen, loss)
+            known = KnownLosses() if known is None else known
+            if known.worth is None:
+                known.worth = importance(network, "taylor", seen, loss)
+            worth = known.worth
             if scores is None:
                 scores = scores_of(worth, prices(network, self.cost, self.limits))
             if network.branches:
                 judge = FittedJudge(network, seen, loss, judged)
-                starts = greedy_removals(network, Meter(network, self.cost, self.limits), seen, loss)
+                meter = Meter(network, self.cost, self.limits)
+                starts = greedy_removals(network, meter, seen, loss, known)
         return {
             "network": self.network,
             "cost": self.cost,

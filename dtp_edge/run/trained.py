@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of
 from dtp_edge.run.fixed_sizes import as_traced, fits
+from dtp_edge.run.judge import FittedJudge
+from dtp_edge.run.known_scores import KnownScores
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
@@ -64,11 +67,12 @@ def _train(
     task: Task, data: DataSource, options: Options, listener: Listener
 ) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
-    network, cuts, keeps, learners, unfit = task.network, [], [], [], []
+    network, cuts, keeps, learners, unfit, seconds = task.network, [], [], [], [], {}
     recipe = options.schedule(network)
     feed = Feed(options.aim(), network.module, task.whole)
 
     def make_learner(steps: int) -> MaskLearner:
+        began = time.monotonic()
         scored, judged = scoring_batches(network, data, feed, recipe)
         given: dict[str, Any] = {"batches": scored or None, "judged": judged}
         if network.branches:
@@ -76,7 +80,10 @@ def _train(
         if feed.objective.labelled:
             given["loss"] = feed.worth
         given |= {} if options.warm is None else options.warm.begin(task)
-        learners.append(task.learner(steps, **given))
+        known = KnownScores.of(options.shared, network, data, feed, scored)
+        learners.append(task.learner(steps, **given, known=known.losses))
+        known.keep()
+        seconds["scores"] = time.monotonic() - began
         return learners[-1]
 
     def cut(keep: np.ndarray) -> nn.Module:
@@ -126,6 +133,10 @@ def _train(
             "No training batch has the sizes of the example input: nothing was fitted to the dense network "
             "at the cut."
         )
+    if isinstance(judge := learners[-1].judge, FittedJudge) and judge.seconds:
+        seconds["choice of the cut"] = judge.seconds
+        outcome.seconds["masks"] -= judge.seconds  # it is their last step
+    outcome.seconds |= seconds
     return outcome, cuts[-1], learners[-1].branch_rises()
 
 

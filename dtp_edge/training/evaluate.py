@@ -18,15 +18,17 @@ from dtp_edge.training.objectives.base import Objective
 from dtp_edge.training.objectives.classification import class_logits as class_logits
 from dtp_edge.training.runtime import device_of
 
+NO_INTERVAL = "the metric does not say how sure its number is"
 HINT = "Train such a network in your own loop with TransportPruner, or leave --data out."
 
 
 @dataclass(frozen=True)
 class Score:
-    """The headline on a split, and its 95 % interval where one can be had."""
+    """The headline on a split, and its 95 % interval; `why_none` says why there is none."""
 
     value: float
     interval: tuple[float, float] | None = None
+    why_none: str = ""
 
 
 def evaluate(
@@ -38,7 +40,7 @@ def evaluate(
     teacher: nn.Module | None = None,
 ) -> float:
     """Return the headline of `module` on a split: of a classifier the share that is right, in 0..1."""
-    return score(module, split, batch_size, runtime, feed, teacher).value
+    return score(module, split, batch_size, runtime, feed, teacher, sure=False).value
 
 
 @torch.no_grad()
@@ -49,8 +51,12 @@ def score(
     runtime: Any = None,
     feed: Feed | None = None,
     teacher: nn.Module | None = None,
+    *,
+    sure: bool = True,
 ) -> Score:
-    """Return how `module` does on a split by the objective's metric. The module's mode is restored.
+    """Return how `module` does on a split by the objective's metric, `sure` with its interval.
+
+    The module's mode is restored.
 
     With a `runtime` of several processes each scores its part, if the metric can be merged; all get the
     whole's answer. Without labels, what `teacher` puts out is what is wanted.
@@ -68,7 +74,7 @@ def score(
         states, metric = several.gathered(metric.state()), fresh_metric(feed.objective)
         with telling("metric", feed.objective):
             metric.merge(states)
-    return result(metric, feed.objective)
+    return result(metric, feed.objective, sure=sure)
 
 
 def fresh_metric(objective: Objective) -> Any:
@@ -96,18 +102,19 @@ def update(metric: Any, feed: Feed, module: nn.Module, batch: Any, teacher: nn.M
     return outputs
 
 
-def result(metric: Any, objective: Objective) -> Score:
-    """Return what a metric amounts to; `InputError` where it is no number."""
+def result(metric: Any, objective: Objective, *, sure: bool = True) -> Score:
+    """Return what a metric amounts to, `sure` with its interval; `InputError` where it is no number."""
     with telling("metric", objective):
         value = float(metric.compute())
-        interval = metric.interval() if hasattr(metric, "interval") else None
+        interval = metric.interval() if sure and hasattr(metric, "interval") else None
     if math.isnan(value):
         raise InputError(
             f"the metric ({objective.headline.name}) is not a number",
             where=line_of(type(metric).compute),
             hint="Let the metric be finite whatever the network puts out.",
         )
-    return Score(value, interval)
+    why = getattr(metric, "why_no_interval", NO_INTERVAL) if interval is None else ""
+    return Score(value, interval, why)
 
 
 def check_compatible(

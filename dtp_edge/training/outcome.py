@@ -25,9 +25,10 @@ class TrainingOutcome:
     `accuracy` holds the objective's headline on the test set (shares, 0..1, of a classifier): of `base`,
     `at_cut` (compact, not yet fine-tuned), `pruned`, `control` (dense, trained as long; None if it was not
     asked for), and `n_test`. `holdout_accuracy` holds the same of the hold-out, which chose, `intervals` the
-    95 % intervals on the test set. `curves` has a row a step, `seconds` the time of each phase, `warnings` a
-    sentence for what a person should know. `whole` is the larger network around `module`, if there is
-    one, `judge` the dense network where there are no labels and that is what scores compare with.
+    95 % intervals on the test set, or why there are none. `curves` has a row a step, `seconds` the time of
+    each phase, `warnings` a sentence for what a person should know. `whole` is the larger network around
+    `module`, if there is one, `judge` the dense network where there are no labels and that is what scores
+    compare with.
     """
 
     keep: np.ndarray
@@ -40,6 +41,7 @@ class TrainingOutcome:
     recipe: dict[str, Any]
     warnings: list[str]
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    why_no_interval: str = ""
     whole: nn.Module | None = None
     objective: Objective = field(default_factory=Classification)
     judge: nn.Module | None = None
@@ -47,11 +49,12 @@ class TrainingOutcome:
 
 @dataclass
 class Scores:
-    """The headline of each network, by its name, and the 95 % intervals on the test set."""
+    """The headline of each network, by its name, and the 95 % intervals on the test set, or why none."""
 
     test: dict[str, float | int | None] = field(default_factory=dict)
     holdout: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    why_no_interval: str = ""
 
 
 def score_all(networks: Mapping[str, nn.Module | None], session: Session) -> Scores:
@@ -71,6 +74,7 @@ def score_all(networks: Mapping[str, nn.Module | None], session: Session) -> Sco
         how = (session.score_batch, session.runtime, session.feed, session.judge)
         test = score(network, data.test, *how)
         found.test[name], found.holdout[name] = test.value, evaluate(network, data.holdout, *how)
+        found.why_no_interval = test.why_none
         if test.interval is not None:
             found.intervals[name] = test.interval
     found.test["n_test"] = len(data.test)

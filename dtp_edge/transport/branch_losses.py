@@ -24,6 +24,7 @@ from dtp_edge.graph.masking import masked_forward
 from dtp_edge.graph.modes import mode_of
 from dtp_edge.graph.network import Group, PrunableNetwork
 from dtp_edge.transport.batch_loss import LossFunction, batch_loss, on_device, split_batch
+from dtp_edge.transport.known_losses import KnownLosses
 from dtp_edge.transport.meter import Meter
 
 __all__ = ["greedy_removals", "losses_of", "measured"]
@@ -56,13 +57,20 @@ def measured(
 
 
 def greedy_removals(
-    network: PrunableNetwork, meter: Meter, batches: Sequence[Any], loss: LossFunction | None = None
+    network: PrunableNetwork,
+    meter: Meter,
+    batches: Sequence[Any],
+    loss: LossFunction | None = None,
+    known: KnownLosses | None = None,
 ) -> list[np.ndarray]:
     """Return which gates are open, `[branches]` each, without one branch more from one to the next.
 
     Always the one goes without which the loss is lowest now, measured anew after each, until the limits hold
-    or no other can go. It is what depth alone can do, and a start of the search over both.
+    or no other can go. It is what depth alone can do, and a start of the search over both. Losses that are
+    `known` are not measured again, and those that are measured become known.
     """
+    known = KnownLosses() if known is None else known
+    dense = np.ones((1, network.n_atoms))  # first: without labels it is what the others are compared with
     gates = np.array([branch.atom for branch in network.branches], dtype=np.int64)
     keep, found = np.ones(network.n_atoms, dtype=bool), []
     while len(gates) and not meter.fits(network.opened(keep).astype(np.float64)):
@@ -75,7 +83,10 @@ def greedy_removals(
         if not tried:
             break
         masks = np.stack([network.opened(less) for less in tried]).astype(np.float64)
-        keep = tried[int(np.argmin(losses_of(network, masks, batches, loss)))]
+        if missing := known.missing(masks):
+            asked = np.concatenate([dense, masks[missing]])
+            known.note(asked, losses_of(network, asked, batches, loss))
+        keep = tried[int(np.argmin(known.of(masks)))]
         found.append(network.settled(keep)[gates].astype(np.int64))
     return found
 

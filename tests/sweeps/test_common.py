@@ -68,7 +68,8 @@ def test_a_cell_ends_as_a_run_of_its_own(swept: Any, tmp_path: Path) -> None:
 def test_base_and_control_are_trained_once(swept: Any) -> None:
     made, ended = swept
     shared = made.folder / SHARED
-    assert sorted(p.name.split("-")[0] for p in shared.iterdir()) == ["base", "control", "devices"]
+    found = sorted(p.name.split("-")[0] for p in shared.iterdir())
+    assert found == ["base", "control", "devices", "scores"]
     for name in ended:
         phases = {p.stem for p in (made.folder / "cells" / name / "checkpoint").glob("*.safetensors")}
         assert phases == {"masks", "fine-tune"}

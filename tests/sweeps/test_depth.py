@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from helpers.small_sweep import DEVICES, points, small_grid, subject
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ import dtp_edge as dtp
 from dtp_edge.measure import load_profile
 from dtp_edge.run.options import NOBODY
 from dtp_edge.sweeps.common import SHARED, Common, Subject, profile_path
+from dtp_edge.transport import branch_losses
 
 
 class Residual(nn.Module):
@@ -39,7 +41,12 @@ def residual_subject() -> Subject:
     return replace(usual, model=Residual())
 
 
-def test_a_cell_without_branches_ends_as_a_run_of_its_own(tmp_path: Path) -> None:
+def test_a_cell_without_branches_ends_as_a_run_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    real = branch_losses.losses_of
+    monkeypatch.setattr(branch_losses, "losses_of", lambda *a, **k: measured.append(1) or real(*a, **k))
     grid, folder = small_grid("70%", "30%"), tmp_path / "sweep"
     for name in DEVICES:
         path = profile_path(folder, name)
@@ -51,7 +58,12 @@ def test_a_cell_without_branches_ends_as_a_run_of_its_own(tmp_path: Path) -> Non
     cells = [cell for cell in grid.cells() if cell.device == DEVICES[0]]
     ended = {cell.id: made.run(cell) for cell in cells}
     assert {outcome["state"] for outcome in ended.values()} == {"done"}
-    assert sorted(p.name.split("-")[0] for p in (folder / SHARED).iterdir()) == ["base", "control", "devices"]
+    shared = sorted(p.name.split("-")[0] for p in (folder / SHARED).iterdir())
+    assert shared == ["base", "control", "devices", "scores"]
+    by_then = len(measured)
+    other = next(cell for cell in grid.cells() if cell.device == DEVICES[1])
+    assert made.run(other)["state"] == "done"
+    assert len(measured) == by_then  # another device measures nothing
     gone = {}
     for cell in cells:
         report = json.loads((folder / "cells" / cell.id / "report.json").read_text())

@@ -14,6 +14,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.transport.branch_losses import greedy_removals, losses_of, measured
+from dtp_edge.transport.known_losses import KnownLosses
 from dtp_edge.transport.meter import Meter
 from dtp_edge.transport.scores import importance, initial_scores
 
@@ -147,3 +148,46 @@ def test_greedy_removal_is_measured_anew_after_each(world) -> None:  # type: ign
     path = greedy_removals(network, Meter(network, cost, {"macs": 0.05 * dense["macs"]}), batches)
     assert [int(p.sum()) for p in path] == [1, 0]
     assert greedy_removals(network, Meter(network, cost, {"macs": dense["macs"]}), batches) == []
+
+
+def test_without_labels_the_branch_that_moves_the_outputs_least_goes_first(world) -> None:  # type: ignore[no-untyped-def]
+    net, batches = world
+    network = trace_network(net, (batches[0][0],), depth=True)
+    inputs = [x for x, _ in batches]
+    masks = np.ones((3, network.n_atoms))
+    for i, branch in enumerate(network.branches):
+        masks[1 + i, branch.atom] = 0
+    moved = losses_of(network, masks, inputs)[1:]
+    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
+    meter = Meter(network, cost, {"macs": 0.999 * cost.evaluate(cost.dense_sizes())["macs"]})
+    (one,) = greedy_removals(network, meter, inputs)
+    assert np.flatnonzero(one == 0).tolist() == [int(np.argmin(moved))]
+    with torch.no_grad():  # now the other one moves them least
+        for name in "ab":
+            last = getattr(net, name)[3]
+            last.weight *= 0.01 if one[ord(name) - ord("a")] else 1.0
+            last.bias *= 0.01 if one[ord(name) - ord("a")] else 1.0
+    network = trace_network(net, (batches[0][0],), depth=True)
+    (other,) = greedy_removals(network, meter, inputs)
+    assert other.tolist() != one.tolist()
+
+
+def test_losses_that_are_known_are_not_measured_again(world) -> None:  # type: ignore[no-untyped-def]
+    net, batches = world
+    network = trace_network(net, (batches[0][0],), depth=True)
+    cost = NetworkCost(network.layers, load_profile("rpi4-ncnn-fp32-1t"))
+    dense, known, calls = cost.evaluate(cost.dense_sizes()), KnownLosses(), []
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        calls.append(1)
+        return nn.functional.cross_entropy(output, target)
+
+    tight = Meter(network, cost, {"macs": 0.05 * dense["macs"]})
+    path = greedy_removals(network, tight, batches, loss, known)
+    assert calls
+    calls.clear()
+    for share in (0.05, 0.999):  # another budget, or another device, goes the same way
+        meter = Meter(network, cost, {"macs": share * dense["macs"]})
+        again = greedy_removals(network, meter, batches, loss, known)
+        assert [p.tolist() for p in again] == [p.tolist() for p in path[: len(again)]]
+    assert calls == []

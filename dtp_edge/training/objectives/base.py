@@ -38,9 +38,9 @@ class Inputs:
 class Metric(Protocol):
     """Accumulates the headline over a split; outputs and batches come on the CPU, outputs in float32.
 
-    It may also have `interval()`, the 95 % interval of the value or None; and `state()`, what it has seen as
-    a value that can be pickled, with `merge(states)`, which takes in those of other processes. Without these
-    two every process scores the whole split.
+    It may also have `interval()`, the 95 % interval of the value or None, of which `why_no_interval` tells
+    the reason; and `state()`, what it has seen as a value that can be pickled, with `merge(states)`, which
+    takes in those of other processes. Without these two every process scores the whole split.
     """
 
     def update(self, outputs: Any, batch: Any) -> None:

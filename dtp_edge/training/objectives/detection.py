@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.objectives.base import Headline, Inputs, Metric, Objective, unfit
+from dtp_edge.training.objectives.box_metric import BoxMetric
 from dtp_edge.training.objectives.drawing import as_pictures, with_frames
-from dtp_edge.training.objectives.torch_metric import TorchMetric, torchmetrics
+from dtp_edge.training.objectives.torch_metric import torchmetrics
 
 if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
@@ -66,7 +67,7 @@ class Detection(Objective):
         return None
 
     def metric(self) -> Metric:
-        return TorchMetric(mean_average_precision(), self._pairs, key="map")
+        return BoxMetric(mean_average_precision(), self._pairs)
 
     def _pairs(self, outputs: Any, batch: Any) -> tuple[Any, Any]:
         return list(outputs), self._numbered(batch[1])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["of_mean", "of_resampling", "wilson"]
+__all__ = ["bounds_of", "of_mean", "of_resampling", "wilson"]
 
 _Z = 1.96  # 95 %
 
@@ -46,5 +47,10 @@ def of_resampling(
     weights = torch.zeros(draws, count, dtype=torch.float64)
     weights.scatter_add_(1, often.view(draws, count), torch.ones(draws, count, dtype=torch.float64))
     found = value((weights @ flat).view(draws, *rows.shape[1:]))
-    low, high = torch.quantile(found, torch.tensor([0.025, 0.975], dtype=found.dtype)).tolist()
+    return bounds_of(found.numpy())
+
+
+def bounds_of(drawn: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of values that were drawn anew."""
+    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
     return low, high

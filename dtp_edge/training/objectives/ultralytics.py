@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.training.objectives.base import Headline, Metric, Objective, unfit
+from dtp_edge.training.objectives.box_metric import BoxMetric
 from dtp_edge.training.objectives.detection import framed, mean_average_precision
-from dtp_edge.training.objectives.torch_metric import TorchMetric
 
 if TYPE_CHECKING:
     from dtp_edge.training.data.source import DataSource
@@ -96,7 +96,7 @@ class Ultralytics(Objective):
         return float(getattr(criterion.hyp, name, 1.0))
 
     def metric(self) -> Metric:
-        return TorchMetric(mean_average_precision(), _pairs, key="map")
+        return BoxMetric(mean_average_precision(), _pairs)
 
     def pictures(self, outputs: Any, batch: Any, data: DataSource) -> list[Any]:
         if outputs is not None:

@@ -1,0 +1,83 @@
+"""A sweep's measured scores on disk: the first cell measures them, the others read them.
+
+They are named by all that they depend on: the weights that the masks begin with, the samples, what is trained
+for, and the threads that add up. A cell ends, bit for bit, as one that measures them itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_leaves
+
+from dtp_edge.errors import DtpEdgeError
+from dtp_edge.files import read_json, write_text
+from dtp_edge.graph import PrunableNetwork
+from dtp_edge.run.traced import weights_sha256
+from dtp_edge.training import DataSource
+from dtp_edge.training.feed import Feed
+from dtp_edge.transport.known_losses import KnownLosses
+
+__all__ = ["KnownScores"]
+
+_MOST_BYTES = 2**28
+_HINT = "Remove the file: it is measured again."
+
+
+class KnownScores:
+    """`losses` are those of `file`, where a cell wrote one; `keep` writes what this one added."""
+
+    def __init__(self, file: Path | None, network: PrunableNetwork) -> None:
+        self.file, self.losses = file, KnownLosses()
+        if file is None or not file.is_file():
+            return
+        with suppress(DtpEdgeError):  # of a machine that stopped: as if it were not there
+            found = read_json(file, most_bytes=_MOST_BYTES, hint=_HINT)
+            worth = np.array(found["worth"], dtype=np.float64)
+            if worth.shape == (network.n_atoms,):
+                self.losses = KnownLosses(worth, {k: float(v) for k, v in found["losses"].items()})
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path | None,
+        network: PrunableNetwork,
+        data: DataSource,
+        feed: Feed,
+        scored: Sequence[Any],
+    ) -> KnownScores:
+        """Open those for `network` as it is now, in what a sweep's cells share; None: of one run alone."""
+        if folder is None:
+            return cls(None, network)
+        objective = feed.objective
+        run = {
+            "weights": weights_sha256(network.module if feed.host is None else feed.host.module),
+            "device": str(next(network.module.parameters()).device.type),
+            "threads": torch.get_num_threads(),
+            "data": [data.name, len(data.train)],
+            "scored": [len(scored), sum(_samples(batch) for batch in scored)],
+            "objective": [objective.name or type(objective).__name__, objective.settings()],
+            "atoms": network.n_atoms,
+        }
+        name = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+        return cls(folder / f"scores-{name}.json", network)
+
+    def keep(self) -> None:
+        """Write what is known now. Several cells at once may write: what one lacks is measured again."""
+        if self.file is None or self.losses.worth is None:
+            return
+        known = {"worth": self.losses.worth.tolist(), "losses": self.losses.losses}
+        with suppress(DtpEdgeError):  # a full disk costs time, no cell
+            write_text(self.file, json.dumps(known))
+
+
+def _samples(batch: Any) -> int:
+    leaves = [leaf for leaf in tree_leaves(batch.inputs) if hasattr(leaf, "shape")]
+    return max((int(leaf.shape[0]) for leaf in leaves if leaf.dim()), default=1)
