@@ -2,6 +2,7 @@
 
     python -m benchmarks.calibration_networks --model mobilenetv2 --weights FILE \\
         --data cifar10:DIR --budget latency=70%
+    python -m benchmarks.calibration_networks --model dinov2-small --weights vit_s_focus.onnx --size 112 ...
     python -m benchmarks.calibration_networks --model torchvision:resnet50 ...    # without weights: time and
     python -m benchmarks.calibration_networks --table                             # memory alone
 
@@ -18,6 +19,7 @@ import copy
 import resource
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.accuracy.page import about_origin
+from benchmarks.dinov2_small import backbone, probed
 from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
@@ -41,19 +44,40 @@ from dtp_edge.training.recalibrate import renew
 from dtp_edge.transport import Budget, initial_scores
 from dtp_edge.zoo import resolve_model
 
+PROBED, PROBING = "dinov2-small", 640  # its name here, and how many pictures its probe is fitted on
 METHODS = "magnitude,magnitude+fit,ours"
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+opened = cache(load_data)
+
+
 def pictures(spec: str, part: str, count: int, size: int, seed: int) -> Iterator[tuple[Tensor]]:
     """Batches of 32 pictures as a network of ImageNet reads them; CIFAR-10's own range is undone first."""
-    data: Any = load_data(spec).split(part)
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:count]
+    yield from ((x,) for x, _ in labelled(spec, part, count, size, seed))
+
+
+def labelled(
+    spec: str, part: str, count: int, size: int, seed: int, skip: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    data: Any = opened(spec).split(part)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[skip : skip + count]
     mean, spread = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, SPREAD))
-    for x, _ in data.subset(order).ordered(32):
+    for x, y in data.subset(order).ordered(32):
         low = x.amin((0, 2, 3), keepdim=True)
         unit = (x - low) / (x.amax((0, 2, 3), keepdim=True) - low)
-        yield ((F.interpolate(unit, (size, size), mode="bicubic").clamp(0, 1) - mean) / spread,)
+        yield (F.interpolate(unit, (size, size), mode="bicubic").clamp(0, 1) - mean) / spread, y
+
+
+def network_of(options: argparse.Namespace) -> tuple[torch.nn.Module, Tensor]:
+    """Return MODEL and an input; `dinov2-small` is timm's with a file's weights and a probe of pictures."""
+    if options.model != PROBED:
+        model, (x,), _ = resolve_model(options.model, options.weights, 1000, (3, options.size, options.size))
+        return model.eval(), x
+    asked = {"size": options.size, "seed": options.seed, "skip": options.images}  # others than calibrate
+    read = labelled(options.data, "train", PROBING, **asked)
+    vit = backbone(Path(options.weights), options.size)
+    return probed(vit, read, 10), torch.zeros(1, 3, options.size, options.size)
 
 
 def made(method: str, task: Task, batches: list[Any], seed: int) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -76,11 +100,10 @@ def made(method: str, task: Task, batches: list[Any], seed: int) -> tuple[torch.
 
 
 def row_of(options: argparse.Namespace) -> dict[str, Any]:
-    model, (x,), _ = resolve_model(options.model, options.weights, 1000, (3, options.size, options.size))
-    model.eval()
+    model, x = network_of(options)
     asked = {"count": options.images, "size": options.size, "seed": options.seed}
     batches = list(pictures(options.data, "train", **asked))
-    judges = list(pictures(options.data, "test", **(asked | {"count": 128})))
+    judges = list(pictures(options.data, "test", **(asked | {"count": 256})))
     wanted = outputs_of(model, judges)
     kind, _, share = options.budget.partition("=")
     wall, cpu = time.time(), time.process_time()
@@ -98,13 +121,14 @@ def row_of(options: argparse.Namespace) -> dict[str, Any]:
 def whole_page() -> str:
     rows = EXPERIMENTS["calibration_networks"].read()
     lines = ["# Pruning without labels: networks for 224 x 224", "", (__doc__ or "").split("\n\n")[2], ""]
-    lines += ["| network | budget | method | output error | top class agrees | seconds | CPU | peak MiB |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
+    names = "network,size,budget,method,output error,top class agrees,seconds,CPU seconds,threads,peak MiB"
+    lines += [f"| {' | '.join(names.split(','))} |", "|---" * 10 + "|"]
     for row in rows:
         trained = row["trained"]
         near = [f"{row['output_error']:.3f}", f"{row['agreement']:.1%}"] if trained else ["no weights", ""]
-        cost = [f"{row[k]:.0f}" for k in ("seconds", "cpu_seconds", "peak_rss_mib")]
-        lines.append(f"| {' | '.join([row['model'], row['budget'], row['method'], *near, *cost])} |")
+        cost = [f"{row[k]:.0f}" for k in ("seconds", "cpu_seconds", "threads", "peak_rss_mib")]
+        about = [str(row[k]) for k in ("model", "size", "budget", "method")]
+        lines.append(f"| {' | '.join([*about, *near, *cost])} |")
     return "\n".join([*lines, "", *about_origin(rows)]).rstrip() + "\n"
 
 

@@ -38,7 +38,18 @@ EXPERIMENTS = {
         _PEERS,
     ),
     "calibration_networks": Experiment(
-        "benchmarks.calibration_networks", "calibration_networks.jsonl", packages=("torch",)
+        "benchmarks.calibration_networks",
+        "calibration_networks.jsonl",
+        "calibration_networks.md",
+        "benchmarks.calibration_networks:whole_page",
+        ("torch", "torchvision", "timm"),
+    ),
+    "calibration_start": Experiment(
+        "benchmarks.calibration_start",
+        "calibration_start.jsonl",
+        "calibration_start.md",
+        "benchmarks.calibration_start:whole_page",
+        _PEERS,
     ),
     "accuracy_latency": Experiment(
         "benchmarks.accuracy.latency", "accuracy_latency.jsonl", packages=(*_PEERS, "onnxruntime")
@@ -68,7 +79,7 @@ EXPERIMENTS = {
         (*_ONNX, "torchvision", "timm"),
     ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
-    "branch_search": Experiment("benchmarks.branch_search", "branch_search.json"),
+    "branch_search": Experiment("benchmarks.branch_search", "branch_search.csv", key=("first_seed",)),
     "random_branches": Experiment("benchmarks.random_branches", "random_branches.json", packages=_ONNX),
     "kills": Experiment("benchmarks.kills", "kills.jsonl", packages=_ONNX),
     "peer_speed": Experiment(
@@ -174,6 +185,12 @@ EXPERIMENTS = {
         "sweep_cost.jsonl",
         "sweep_cost.md",
         "benchmarks.sweep_cost:whole_page",
+    ),
+    "sweep_warm": Experiment(
+        "benchmarks.sweep_warm",
+        "sweep_warm.jsonl",
+        "sweep_warm.md",
+        "benchmarks.sweep_warm:whole_page",
     ),
     "two_processes": Experiment(
         "benchmarks.two_processes",
