@@ -35,7 +35,7 @@ def made(bench: Bench, method: str, seed: int, rate: float) -> tuple[nn.Module, 
     """Cut and train with one method."""
     if method == "learned":
         return bench.run("ours-depth-macs", seed, rate)
-    given = Calibration(bench, f"macs={bench.options.macs}", 512, seed).make(OWN[method])
+    given = Calibration(bench, f"macs={bench.options.macs}", 512, seed).make(OWN[method], to_train=True)
     return bench.run(method, seed, rate, given)
 
 
