@@ -1,6 +1,7 @@
 """Is the best of branches and widths found? Small cases against brute force over both: one line.
 
     python -m benchmarks.branch_search [--count 1000]
+    python -m benchmarks.branch_search --count 500 --first 500       # in parts: one line of all
 
 A case (benchmarks/problems/residual.py) has up to four branches, nested or in pairs, widths of up to five
 channels, one to three limits and a staircase; brute force prices every combination of open gates and widths.
@@ -15,10 +16,13 @@ import time
 
 import numpy as np
 
+from benchmarks.common.experiment import Row
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.problems.residual import best_worth, random_case
 from dtp_edge.transport import harden
 
+SEARCH = EXPERIMENTS["branch_search"]
+COUNTS = ("cases", "good", "best", "broken")
 GOOD = 0.99  # of the best worth
 
 
@@ -47,13 +51,19 @@ def main() -> None:
         shares.append(share)
         broken += wrong
     found = np.array(shares)
-    good = int((found >= GOOD - 1e-12).sum())
-    row = {"cases": args.count, "first_seed": args.first, "good": good, "broken": broken}
-    row |= {"best": int((found >= 1 - 1e-9).sum()), "least": round(float(found.min()), 4)}
-    EXPERIMENTS["branch_search"].document(row | {"cpu_seconds": round(time.process_time() - began)})
-    print(
-        f"{good} of {args.count} cases ({100 * good / args.count:.1f} %) have at least {100 * GOOD:.0f} % of "
-        f"the best worth, {row['best']} the best itself; the least has {100 * found.min():.1f} %. "
+    row: Row = {"first_seed": args.first, "cases": args.count, "good": int((found >= GOOD - 1e-12).sum())}
+    row |= {"best": int((found >= 1 - 1e-9).sum()), "least": f"{found.min():.4f}", "broken": broken}
+    row["cpu_seconds"] = round(time.process_time() - began)
+    print(summary(SEARCH.merge([{name: str(value) for name, value in row.items()}])))
+
+
+def summary(rows: list[Row]) -> str:
+    """What all parts say together."""
+    cases, good, best, broken = (sum(int(r[name]) for r in rows) for name in COUNTS)
+    least = min(float(r["least"]) for r in rows)
+    return (
+        f"{good} of {cases} cases ({100 * good / cases:.1f} %) have at least {100 * GOOD:.0f} % of the best "
+        f"worth, {best} the best itself; the least has {100 * least:.1f} %. "
         f"Above a limit or without a network: {broken}."
     )
 

@@ -82,7 +82,7 @@ EXPERIMENTS = {
         (*_ONNX, "torchvision", "timm"),
     ),
     "random_networks": Experiment("benchmarks.random_networks", "random_networks.json", packages=_ONNX),
-    "branch_search": Experiment("benchmarks.branch_search", "branch_search.json"),
+    "branch_search": Experiment("benchmarks.branch_search", "branch_search.csv", key=("first_seed",)),
     "random_branches": Experiment("benchmarks.random_branches", "random_branches.json", packages=_ONNX),
     "kills": Experiment("benchmarks.kills", "kills.jsonl", packages=_ONNX),
     "peer_speed": Experiment(
@@ -180,6 +180,12 @@ EXPERIMENTS = {
         "sweep_cost.jsonl",
         "sweep_cost.md",
         "benchmarks.sweep_cost:whole_page",
+    ),
+    "sweep_warm": Experiment(
+        "benchmarks.sweep_warm",
+        "sweep_warm.jsonl",
+        "sweep_warm.md",
+        "benchmarks.sweep_warm:whole_page",
     ),
     "two_processes": Experiment(
         "benchmarks.two_processes",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.common.experiment import Row
 from benchmarks.runtimes.edge_networks import NETWORKS
 
+OUTLIER = 0.1  # plans that are further from the prediction are named
 HEAD = """\
 Pruned networks (half their MACs, random weights) in further formats, as `--format` makes them: by the
 vendor's exporter, read back by its runtime, compared with the compact network in torch. Written by
@@ -24,13 +25,9 @@ Milliseconds in one thread, ONNX Runtime's (fp32) right before in brackets. The 
 meanwhile: compare within a cell, and trust no single one.
 """
 MEMORY = """\
-The runtime's plan over our prediction, in brackets both in bytes (the prediction is that of
-rpi4-ncnn-fp32-1t; int8 is held against a quarter of it). ExecuTorch's is its memory plan with portable
-kernels, LiteRT's the arena of the reference kernels, inputs included. The profile is of ncnn, which fuses
-activations into convolutions and adds in place: portable kernels write both, and LiteRT pads strided
-convolutions in a step of its own, whose output is as large as their input. ExecuTorch's rows of mobilenet_v2,
-efficientnet_b0 and resnet50 are older than the commit that keeps linear layers whole: their plans hold
-transposed weights as well.
+The runtime's plan over our prediction, in brackets both in bytes. ExecuTorch's is its memory plan with
+portable kernels, LiteRT's the arena of the reference kernels; the prediction is of the same runtime's planner
+(`dtp_edge/cost/planners.py`). ExecuTorch has no portable kernels for its int8 graphs, so no plan either.
 """
 
 
@@ -119,24 +116,23 @@ def _time(row: Row) -> str:
     return _of(row, "latency_ms", lambda v: f"{v:.3g} ({_number(row, 'onnxruntime_ms'):.3g})")
 
 
-def _predicted(row: Row) -> float:
-    return _number(row, "predicted_ram_bytes") / (1 if row["precision"] == "fp32" else 4)
-
-
 def _memory(row: Row) -> str:
-    return _of(row, "memory_bytes", lambda v: f"{v / _predicted(row):.2f} ({v:.0f} / {_predicted(row):.0f})")
+    predicted = _number(row, "predicted_ram_bytes")
+    return _of(row, "memory_bytes", lambda v: f"{v / predicted:.2f} ({v:.0f} / {predicted:.0f})")
 
 
 def _median(rows: Sequence[Row]) -> list[str]:
     lines = []
     for one in dict.fromkeys((r["format"], r["precision"]) for r in rows):
-        found = [
-            _number(r, "memory_bytes") / _predicted(r)
+        found = {
+            r["network"]: _number(r, "memory_bytes") / _number(r, "predicted_ram_bytes")
             for r in rows
             if (r["format"], r["precision"]) == one and r["status"] == "ok" and r.get("memory_bytes")
-        ]
+        }
         if found:
-            apart = statistics.median(abs(ratio - 1) for ratio in found)
-            what = f"- {one[0]} {one[1]}: plan and prediction are {100 * apart:.0f} % apart"
-            lines.append(f"{what} in the median of {len(found)}")
+            apart = statistics.median(abs(ratio - 1) for ratio in found.values())
+            what = f"- {one[0]} {one[1]}: plan and prediction are {100 * apart:.1f} % apart"
+            far = [f"{name} {ratio:.2f}" for name, ratio in found.items() if abs(ratio - 1) > OUTLIER]
+            more = f"; more than {100 * OUTLIER:.0f} %: {', '.join(far)}" if far else ""
+            lines.append(f"{what} in the median of {len(found)}{more}")
     return [*lines, ""]

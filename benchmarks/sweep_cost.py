@@ -31,12 +31,12 @@ COST = EXPERIMENTS["sweep_cost"]
 DEVICES = ("rpi4-ncnn-fp32-1t", "rpi5-ncnn-fp16-1t", "stm32h747-cubeai-int8")
 LATENCIES = ("70%", "50%", "35%", "25%")
 TRAIN, TEST, BATCH, SEED = 2_000, 1_000, 64, 0
-MASK_STEPS, TUNE_STEPS = 40, 60
+MASK_STEPS, TUNE_STEPS = 16, 24
 OLD_STEPS = 12, 18  # of rows that do not say theirs
 
 
 def problem(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
-    """Return network, inputs, data and recipe: the first images of CIFAR-10, a hundred steps in all."""
+    """Return network, inputs, data and recipe: the first images of CIFAR-10, forty steps in all."""
     from dataclasses import replace
 
     import torch
@@ -62,7 +62,7 @@ def as_sweep(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     budgets = [Budget(latency=latency) for latency in LATENCIES]
     done = sweep(
         model, inputs, devices=DEVICES, budgets=budgets, out=folder, data=data, recipe=recipe, seed=SEED,
-        cores=1, warm=options.warm, resume=True, within_seconds=options.within,
+        cores=1, depth=depth_of(options), resume=True, within_seconds=options.within,
     )  # fmt: skip
     return [
         {
@@ -84,9 +84,13 @@ def separately(options: argparse.Namespace, device: str, latency: str, folder: P
     model, inputs, data, recipe = problem(options)
     dtp.prune_for_device(
         model, inputs, device=device, budget=dtp.Budget(latency=latency), data=data, recipe=recipe,
-        out=folder, seed=SEED,
+        out=folder, seed=SEED, depth=depth_of(options),
     )  # fmt: skip
     return [{"device": device, "latency": latency, **found_in(folder)}]
+
+
+def depth_of(options: argparse.Namespace) -> bool | None:
+    return False if options.no_depth else None
 
 
 def found_in(folder: Path) -> dict[str, Any]:
@@ -149,7 +153,8 @@ def whole_page() -> str:
         f"torch {where['torch']}.",
         "",
         f"ResNet-20, {TRAIN} training and {TEST} test images of CIFAR-10, {mask_steps} steps of masks and "
-        f"{tune_steps} of fine-tune, one thread; {len(cells)} cells.",
+        f"{tune_steps} of fine-tune, one thread; {len(cells)} cells; "
+        + ("channels and branches may go." if where.get("depth") else "only channels may go, no branches."),
         "",
         cost,
         f"- of the {len(both)} cells that were run both ways {widths} have the same widths, and {same} the "
@@ -215,9 +220,9 @@ def go_on(options: argparse.Namespace, out: Path, apart: Path) -> Done:
     return done
 
 
-def note(done: Done, run: str) -> None:
+def note(done: Done, run: str, depth: bool) -> None:
     """Write the rows of a benchmark that is through, and its page."""
-    same = {"run": run, "steps": [MASK_STEPS, TUNE_STEPS]}
+    same = {"run": run, "steps": [MASK_STEPS, TUNE_STEPS], "depth": depth}
     for row in done.cells:
         COST.append({"kind": "cell", **same, **row})
     for row in done.separate:
@@ -237,7 +242,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--separate", type=int, default=12)
-    parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--no-depth", action="store_true", help="only channels may go, no branches")
     parser.add_argument("--out", type=Path, help="where the sweep is kept; the command goes on with it")
     parser.add_argument("--within", type=float, help="run the sweep in parts of so many seconds, resumed")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing more after so many")
@@ -255,7 +260,7 @@ def main() -> None:
         out = options.out or Path(temporary) / "sweep"
         done = go_on(options, out, Path(temporary))
         if done.swept and len(done.separate) == options.separate:
-            note(done, out.name)
+            note(done, out.name, not options.no_depth)
         else:
             print(f"{done.parts} parts and {len(done.separate)} separate runs so far; go on with --out {out}")
 

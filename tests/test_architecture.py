@@ -186,7 +186,6 @@ SAME_JOB = {"registry.py", "schema.py", "page.py"}  # known by name; the shape o
 # Two jobs under one name, to be told apart: none may join them.
 STILL_SHARED = {
     "layout.py": {"cost", "training"},
-    "folder.py": {"archive", "training"},
     "resolve.py": {"cost", "zoo"},
 }
 

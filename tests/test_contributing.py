@@ -110,7 +110,7 @@ import torch
 from torch import nn
 import dtp_edge as dtp
 from dtp_edge.training import DataSource, Recipe
-from dtp_edge.training.data.folder import DatasetSplit
+from dtp_edge.training.data.dataset_split import DatasetSplit
 
 rows = [(x, (x[:3].sum() > torch.tensor([-1.0, 0.0, 1.0])).sum()) for x in torch.randn(96, 6)]
 ends = ((24, 96), (0, 12), (12, 24))

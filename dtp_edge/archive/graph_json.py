@@ -151,7 +151,7 @@ def tensor_name_fault(name: str) -> str | None:
     for level, part in enumerate(parts):
         if not part or not part.isprintable() or '"' in part or "\\" in part:
             return "holds a quote, a backslash or what cannot be printed"
-        if keyword.iskeyword(part) or (part.isidentifier() and unicodedata.normalize("NFKC", part) != part):
+        if part.isidentifier() and unicodedata.normalize("NFKC", part) != part:
             return f"has the part {part!r}, which Python does not take for a name"
         if part in (_TAKEN if level == 0 else _TAKEN_BELOW):
             return f"has the part {part!r}, which every module has of its own"

@@ -87,7 +87,11 @@ def check(
     if wrong:
         raise CheckError(f"{', '.join(wrong)} failed or disagrees", where=file, hint="The table says how.")
     if require_delegated is not None:
-        require_share(rows, require_delegated)
+        silent = require_share(rows, require_delegated, names or ())
+        if silent and not as_json:
+            click.echo(
+                wrapped("not held against the share:", f"{', '.join(silent)}, which say nothing of it")
+            )
 
 
 def _interpreters(pythons: tuple[str, ...]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,18 +60,33 @@ def placed_lines(row: RuntimeRow) -> Iterator[tuple[str, str]]:
         yield f"{row.runtime}, memory:", row.memory_of
 
 
-def require_share(rows: Sequence[RuntimeRow], text: str) -> None:
-    """Raise `CheckError` with the operators' names where a unit takes less than the share."""
-    from dtp_edge.run.further_formats import share_of
+def require_share(rows: Sequence[RuntimeRow], text: str, named: Collection[str] = ()) -> list[str]:
+    """Hold every unit against the share; return the runtimes that say nothing of who computes, and need not.
 
-    share, low = share_of(text), []
-    for row in rows:
-        if row.status == "ok" and row.placement is not None and row.placement.delegated < share - 1e-9:
+    Those that do say it for other files, and those that were `named`, break the promise by saying nothing.
+
+    Raises `CheckError` with the operators' names where a unit takes less, or nobody says anything.
+    """
+    from dtp_edge.run.further_formats import share_of
+    from dtp_edge.runtimes.formats.registry import FORMATS
+
+    share, low, silent = share_of(text), [], []
+    speaking = {one.runtime for one in FORMATS.values()} | {*named}
+    ran = [row for row in rows if row.status == "ok"]
+    for row in ran:
+        if row.placement is None:
+            silent.append(row.runtime)
+            if row.runtime in speaking:
+                low.append(f"{row.runtime} does not say who computes what")
+        elif row.placement.delegated < share - 1e-9:
             names = ", ".join(o.name for o in row.placement.left[:SHOWN])
             low.append(f"{row.runtime} {100 * row.placement.delegated:.1f} %, left behind: {names}")
+    if len(silent) == len(ran) and not low:
+        low = ["no runtime that ran says who computes what"]
     if low:
         raise CheckError(
             f"less than {100 * share:g} % is delegated: {'; '.join(low)}",
             where="--require-delegated",
-            hint="Replace these operators in the network, or ask for a smaller share.",
+            hint="Replace these operators, ask for a smaller share, or name other runtimes by --runtime.",
         )
+    return silent

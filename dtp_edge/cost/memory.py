@@ -17,7 +17,7 @@ from dtp_edge.cost.gate_factors import Gates, factors
 from dtp_edge.cost.kernels import Lowered
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.graph.layers import LayerGraph, Tensor
-from dtp_edge.profiles.profile import Profile
+from dtp_edge.profiles.profile import Memory, Profile
 
 _BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "w8a8": 1, "w8a16": 2}
 _WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "w8a8": 1, "w8a16": 1}
@@ -60,19 +60,21 @@ class Storage:
 
 
 class MemoryPlan:
-    """Lifetimes of all storages, as targets of a `TermBuilder`."""
+    """Lifetimes of all storages, as targets of a `TermBuilder`; `keeps_inputs`: nothing writes over those."""
 
     def __init__(
         self,
         graph: LayerGraph,
         lowered: Lowered,
-        profile: Profile,
+        memory: Memory,
         precision: str,
         builder: TermBuilder,
         gates: Gates,
+        *,
+        keeps_inputs: bool = False,
     ) -> None:
         self.names = [k.name for k in lowered.kernels] or ["(empty)"]
-        self.storages = _storages(graph, lowered, profile.memory.in_place, gates)
+        self.storages = _storages(graph, lowered, memory.in_place, keeps_inputs, gates)
         self.first = builder.new_targets(len(self.storages))
         for index, storage in enumerate(self.storages):
             tensor = graph.tensors[storage.tensor]
@@ -80,7 +82,12 @@ class MemoryPlan:
             builder.add(self.first + index, activation_bytes(tensor, precision), size)
         self._start = np.array([s.start for s in self.storages], dtype=np.intp)
         self._stop = np.array([s.end + 1 for s in self.storages], dtype=np.intp)
-        self.arena_bytes = profile.memory.arena_bytes
+        self.arena_bytes = memory.arena_bytes
+
+    def tensors(self, values: np.ndarray) -> list[tuple[float, int, int]]:
+        """Return (bytes, first kernel, last kernel) of every storage, from all target values."""
+        size = values[self.first : self.first + len(self.storages)].tolist()
+        return [(size, s.start, s.end) for size, s in zip(size, self.storages, strict=True)]
 
     def live(self, values: np.ndarray) -> np.ndarray:
         """Return live bytes while each kernel runs, `[n_kernels]`, from all target values."""
@@ -99,7 +106,9 @@ class MemoryPlan:
         return grad
 
 
-def _storages(graph: LayerGraph, lowered: Lowered, in_place: bool, gates: Gates) -> list[Storage]:
+def _storages(
+    graph: LayerGraph, lowered: Lowered, in_place: bool, keeps_inputs: bool, gates: Gates
+) -> list[Storage]:
     def root(name: str) -> str:
         while name in lowered.views:
             name = lowered.views[name]
@@ -110,7 +119,7 @@ def _storages(graph: LayerGraph, lowered: Lowered, in_place: bool, gates: Gates)
     for index, kernel in enumerate(lowered.kernels):
         for name in kernel.inputs:
             last_read[root(name)] = index
-    for name in graph.outputs:
+    for name in (*graph.outputs, *(graph.inputs if keeps_inputs else ())):
         last_read[root(name)] = last_kernel
     owner: dict[str, Storage] = {}
     result: list[Storage] = []

@@ -12,6 +12,7 @@ from dtp_edge.cost.gate_factors import Gates, factors
 from dtp_edge.cost.kernels import Kernel, lower
 from dtp_edge.cost.latency import LatencyModel
 from dtp_edge.cost.memory import MemoryPlan, activation_bytes, add_flash, weight_bytes
+from dtp_edge.cost.planners import Planner
 from dtp_edge.cost.table import TableKernel
 from dtp_edge.cost.terms import TermBuilder, numel
 from dtp_edge.cost.work import products
@@ -45,7 +46,8 @@ class LayerCost:
 class NetworkCost:
     """The cost of `layers` on `profile` as a function of the widths' sizes (batch 1).
 
-    `precision` overrides the profile's for RAM and flash bytes only. Every metric is monotone in every
+    `precision` overrides the profile's for RAM and flash bytes only; RAM is as `planner` has it, where one is
+    given. Every metric is monotone in every
     size, exact at integer sizes (MACs and parameters are exact integers) and linear between integers
     where a device's channel staircase rises. Raises `InputError` where the profile cannot cost a layer.
     `metrics` are what it knows: energy only where the profile knows the board's power.
@@ -58,8 +60,9 @@ class NetworkCost:
         precision: str | None = None,
         *,
         tables: dict[str, TableKernel] | None = None,
+        planner: Planner | None = None,
     ) -> None:
-        self.layers, self.profile = layers, profile
+        self.layers, self.profile, self.planner = layers, profile, planner
         self.metrics = METRICS if profile.power is None else (*METRICS, ENERGY)
         self.precision = precision or profile.precision
         if self.precision not in ("fp32", "fp16", "int8", "w8a8", "w8a16"):
@@ -76,7 +79,7 @@ class NetworkCost:
         self._latency = LatencyModel(
             layers, kernels, profile, profile.precision, builder, self.lowered.views, self._tables
         )
-        self._memory = MemoryPlan(layers, self.lowered, profile, self.precision, builder, self._gates)
+        self._memory = self._memory_plan(builder)
         self._flash = add_flash(layers, self.lowered, profile, self.precision, builder, self._gates)
         self._params = builder.new_targets()
         for tensor in layers.tensors.values():
@@ -89,6 +92,12 @@ class NetworkCost:
             for product in products(kernel, layers):
                 builder.add(self._macs, 1.0, [*((dim, 1) for dim, _ in product), *gate])
         self._terms = builder.build()
+
+    def _memory_plan(self, builder: TermBuilder) -> MemoryPlan:
+        if self.planner is not None:
+            return self.planner.plan(self.layers, self.precision, builder)
+        lowered, memory = self.lowered, self.profile.memory
+        return MemoryPlan(self.layers, lowered, memory, self.precision, builder, self._gates)
 
     @property
     def error(self) -> HeldOutError:
@@ -156,7 +165,9 @@ class NetworkCost:
             if len(self._reduced) >= _MOST_REDUCED:
                 self._reduced.clear()
             graph = self.layers.without(closed)
-            self._reduced[closed] = NetworkCost(graph, self.profile, self.precision, tables=self._tables)
+            self._reduced[closed] = NetworkCost(
+                graph, self.profile, self.precision, tables=self._tables, planner=self.planner
+            )
         return self._reduced[closed]
 
     def by_layer(self, sizes: np.ndarray) -> list[LayerCost]:

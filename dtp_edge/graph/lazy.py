@@ -7,7 +7,7 @@ on the way from a trace to a compact network are never run.
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -36,7 +36,8 @@ class LazyGraphModule(fx.GraphModule):
 
     def write_code(self) -> Any:
         """Write `forward` from the graph as it stands."""
-        return super().recompile()
+        with self.graph.on_generate_code(lambda before: _spelling(self.graph, before)):
+            return super().recompile()
 
     @property
     def code(self) -> str:
@@ -48,27 +49,63 @@ class LazyGraphModule(fx.GraphModule):
         return f"{nn.Module.__repr__(self)}\n{self.code}"
 
     def __reduce__(self) -> Any:
+        if odd := _keywords(self.graph):
+            raise UnsupportedError(
+                "torch.fx cannot pickle a graph whose layers are called what Python keeps for itself",
+                where=odd[0],
+                hint="Save its state_dict(), or load the folder of the run with load_pruned.",
+            )
         plain = fx.GraphModule(self, self.graph)
         self.graph.owning_module = self
         return plain.__reduce__()
 
 
+def _spelling(graph: fx.Graph, before: Callable[[list[str]], list[str]] | None) -> Any:
+    """Return what writes `getattr(self, 'class')` in a graph's code where torch.fx writes `self.class`."""
+    odd = _keywords(graph)
+    texts = {f" = {_attribute(t, str.isidentifier)}": f" = {_attribute(t, _is_plain)}" for t in odd}
+
+    def rewrite(body: list[str]) -> list[str]:
+        for old, new in texts.items():
+            body = [line.removesuffix(old) + new if line.endswith(old) else line for line in body]
+        return before(body) if before else body
+
+    return rewrite
+
+
+def _keywords(graph: fx.Graph) -> list[str]:
+    """Return the names with a keyword in them that a graph reads."""
+    targets = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    return sorted(t for t in targets if any(map(keyword.iskeyword, t.split("."))))
+
+
+def _attribute(target: str, is_plain: Callable[[str], bool]) -> str:
+    text = "self"
+    for part in target.split("."):
+        text = f"{text}.{part}" if is_plain(part) else f'getattr({text}, "{part}")'
+    return text
+
+
+def _is_plain(part: str) -> bool:
+    return part.isidentifier() and not keyword.iskeyword(part)
+
+
 def refuse_unwritable(targets: Iterable[str]) -> None:
     """Raise `UnsupportedError` for the name of a layer or tensor that the code of a graph cannot write.
 
-    torch.fx writes names as they are: no keyword, quote, backslash or line end. Nor may a name hide what the
-    graph module, or a module within, has of its own.
+    torch.fx writes names as they are: no quote, backslash or line end. Nor may a name hide what the graph
+    module, or a module within, has of its own.
     """
     outer, inner = LazyGraphModule(nn.Module(), fx.Graph()), nn.Module()
     for target in targets:
         for i, part in enumerate(target.split(".")):
             odd = '"' in part or "\\" in part or not part.isprintable()
-            if odd or keyword.iskeyword(part) or hasattr(inner if i else outer, part):
+            if odd or hasattr(inner if i else outer, part):
                 raise UnsupportedError(
                     f"{part!r} cannot be the name of a part of a graph",
                     where=repr(target),
-                    hint="Rename that layer or tensor: no Python keyword, quote or backslash, and none of "
-                    "the names that torch.fx's graph module has of its own.",
+                    hint="Rename that layer or tensor: no quote or backslash, and none of the "
+                    "names that torch.fx's graph module has of its own.",
                 )
 
 

@@ -27,7 +27,7 @@ from dtp_edge.graph.lift import own_tensors
 from dtp_edge.graph.modes import mode_of
 from dtp_edge.graph.own_copy import own_copy
 
-__all__ = ["Stand", "Whole"]
+__all__ = ["Stand", "Whole", "inside"]
 
 _ARGUMENT = "--part"
 
@@ -54,6 +54,11 @@ class Stand(nn.Module):
                 raise
             run = self.__dict__.get("run") or self.__dict__["_modules"].get("run")
             return getattr(run, name) if hasattr(run, name) else getattr(self.__dict__["_part"][0], name)
+
+
+def inside(place: nn.Module) -> nn.Module:
+    """Return what runs in a part's place."""
+    return place.run if isinstance(place, Stand) else place
 
 
 @dataclass

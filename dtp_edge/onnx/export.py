@@ -31,6 +31,7 @@ from dtp_edge.files import require_spellable, unwritable
 from dtp_edge.graph.as_found import TRACING
 from dtp_edge.graph.hush import hushed
 from dtp_edge.graph.leaves import as_tuple, batch_one, leaves
+from dtp_edge.graph.plain_names import with_plain_names
 from dtp_edge.onnx.attention_dims import FlatAttention
 from dtp_edge.onnx.interface import Interface, key_names, name_ports, restore_types
 from dtp_edge.onnx.opsets import OPSET, in_opset, refuse_opset
@@ -158,7 +159,8 @@ def _to_proto(
         with TRACING, _quiet(), torch.no_grad(), FlatAttention(), OnlyOnes():
             # a dict at the end would be taken for arguments by keyword
             last = ({},) if inputs and isinstance(inputs[-1], dict) else ()
-            program = torch.onnx.export(clone, (*inputs, *last), **options)
+            plain = with_plain_names(clone, inputs)
+            program = torch.onnx.export(plain, (*inputs, *last), **options)
     except Exception as error:
         raise UnsupportedError(
             f"the network cannot be written as ONNX: {_innermost(error)}",

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
@@ -25,11 +25,15 @@ from dtp_edge.int8 import quantize_onnx
 from dtp_edge.int8.rounding import plain, rounded, see, sensitivity
 from dtp_edge.onnx import export_onnx
 from dtp_edge.run.options import Listener, Options
+from dtp_edge.run.priced_float import price_in_float
 from dtp_edge.run.proved import Cut
 from dtp_edge.surgery import Compact
 from dtp_edge.surgery.norm_folding import fold_norms
 
-__all__ = ["Int8Trial", "recovered"]
+if TYPE_CHECKING:
+    from dtp_edge.training import DataSource, TrainingOutcome
+
+__all__ = ["Aim", "Int8Trial", "recovered"]
 
 RATE = 0.1  # of the fine-tuning rate: the network is trained already
 LEFT_IN_FLOAT = (1, 2, 4)  # how many of the worst layers are tried in float
@@ -38,7 +42,8 @@ SHOWN_LAYERS = 200  # whose sensitivity is kept
 
 @dataclass(frozen=True)
 class Int8Trial:
-    """An int8 file: `score` is on the hold-out, `how` says how it was made."""
+    """An int8 file: `score` is on the hold-out, `how` says how it was made, `network` what it was made of
+    where that is not the cut as it was trained."""
 
     how: str
     path: Path
@@ -48,40 +53,63 @@ class Int8Trial:
     network: nn.Module | None = field(default=None, repr=False)
 
 
-def recovered(
-    cut: Cut,
-    options: Options,
-    folder: Path,
-    rows: Callable[[], Iterable[Any]],
-    score: Callable[[Path], float],
-    archive: Path,
-    listener: Listener,
-) -> dict[str, Any]:
-    """Quantise `model.onnx` in `folder` to `model.int8.onnx`; train with rounding where that loses too much.
+@dataclass(frozen=True)
+class Aim:
+    """What int8 files are made and judged by: `rows` gives calibration inputs anew each time, `score` the
+    headline of a file on the hold-out, larger is better, and `wanted` is enough of it. `training` is what
+    the weights went through on `data`; files are made in `folder`."""
 
-    `rows` gives calibration inputs anew each time, `score` the headline of a file on the hold-out. Where
-    other weights won, the network with them is stored in `archive` for further formats.
+    options: Options
+    training: TrainingOutcome
+    data: DataSource
+    rows: Callable[[], Iterable[Any]]
+    score: Callable[[Path], float]
+    folder: Path
+    wanted: float = 0.0
+
+    def trial(
+        self, how: str, source: Path, float_layers: tuple[str, ...] = (), network: nn.Module | None = None
+    ) -> Int8Trial:
+        """Quantise a float file but for some layers, and score what came out."""
+        path = self.folder / f"{how.replace(' ', '-')}.onnx"
+        result = quantize_onnx(
+            source,
+            path,
+            self.rows(),
+            self.options.int8_method,
+            exclude=_nodes_of(source, float_layers),
+            per_channel=not self.options.int8_per_tensor,
+        )
+        tried = sorted(result.tried, key=lambda row: row.method != result.method)
+        rows = tuple(asdict(row) for row in tried)
+        return Int8Trial(how, path, self.score(path), rows, float_layers, network)
+
+
+def recovered(cut: Cut, aim: Aim, archive: Path, listener: Listener) -> dict[str, Any]:
+    """Quantise `model.onnx` of the aim's folder to `model.int8.onnx`; train with rounding where that loses
+    too much, and leave layers in float where that is not enough.
+
+    Where other weights won, the network with them is stored in `archive` for further formats.
     Returns what was tried and what each reached.
     """
-    fp32, target = folder / "model.onnx", folder / "model.int8.onnx"
-    before = score(fp32)
-    share = cut.training is None or cut.training.objective.headline.unit == "%"
-    wanted = before - options.int8_loss * (1.0 if share else abs(before))
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".int8-") as place:
-        trials = [_quantised("calibrated", fp32, Path(place) / "a.onnx", rows(), options, score)]
-        layers, trained = {}, None
+    fp32, target = aim.folder / "model.onnx", aim.folder / "model.int8.onnx"
+    before, share = aim.score(fp32), aim.training.objective.headline.unit == "%"
+    wanted = before - aim.options.int8_loss * (1.0 if share else abs(before))
+    with tempfile.TemporaryDirectory(dir=aim.folder, prefix=".int8-") as place:
+        aim = dataclasses.replace(aim, wanted=wanted, folder=Path(place))
+        trials = [aim.trial("calibrated", fp32)]
+        layers, trained, unpriced = {}, None, ""
         if trials[0].score < wanted:
             listener.begin("training with int8's roundings")
             started = time.monotonic()
-            network, layers = _trained(cut, options, rows())
-            trained = {"epochs": _epochs(cut, options), "seconds": time.monotonic() - started}
-            float_file = export_onnx(network, cut.task.network.example_inputs, Path(place) / "aware.onnx")
-            aware = _quantised(
-                "trained with rounding", float_file, Path(place) / "b.onnx", rows(), options, score
-            )
-            trials.append(dataclasses.replace(aware, network=network))
-            trials += _mixed(trials, place, layers, fp32, float_file, wanted, rows, score, cut, options)
-        best = max(trials, key=lambda trial: trial.score)
+            network, layers = _trained(cut, aim)
+            trained = {"epochs": _epochs(cut, aim.options), "seconds": time.monotonic() - started}
+            source = export_onnx(network, cut.task.network.example_inputs, Path(place) / "aware.onnx")
+            trials.append(aim.trial("trained with rounding", source, network=network))
+            best = max(trials, key=_score)
+            mixed, unpriced = _mixed(cut, best, layers, fp32 if best.network is None else source, aim)
+            trials += mixed
+        best = max(trials, key=_score)
         best.path.replace(target)
     if best.network is not None:
         _store(cut, best.network, archive)
@@ -95,53 +123,32 @@ def recovered(
         "wanted_holdout": wanted,
         "training": trained,
         "sensitivity": [{"layer": k, "error": v} for k, v in list(layers.items())[:SHOWN_LAYERS]],
+        "left_in_float": unpriced or None,
     }
 
 
-def _quantised(
-    how: str,
-    fp32: Path,
-    path: Path,
-    rows: Iterable[Any],
-    options: Options,
-    score: Callable[[Path], float],
-    float_layers: tuple[str, ...] = (),
-) -> Int8Trial:
-    """Quantise a file but for some layers, and score what came out."""
-    exclude = _nodes_of(fp32, float_layers)
-    per_channel = not options.int8_per_tensor
-    result = quantize_onnx(fp32, path, rows, options.int8_method, exclude=exclude, per_channel=per_channel)
-    best = [asdict(row) for row in result.tried if row.method == result.method]
-    rest = [asdict(row) for row in result.tried if row.method != result.method]
-    return Int8Trial(how, path, score(path), (*best, *rest), float_layers)
+def _score(trial: Int8Trial) -> float:
+    return trial.score
 
 
 def _mixed(
-    trials: list[Int8Trial],
-    place: str,
-    layers: dict[str, float],
-    fp32: Path,
-    aware: Path,
-    wanted: float,
-    rows: Callable[[], Iterable[Any]],
-    score: Callable[[Path], float],
-    cut: Cut,
-    options: Options,
-) -> list[Int8Trial]:
-    """Leave the worst layers in float, few at first, while the flash budget holds, until enough is kept."""
-    limit, found = cut.task.limits.get("flash_bytes"), []
-    base = max(trials, key=lambda trial: trial.score)
-    source = fp32 if base.network is None else aware
+    cut: Cut, base: Int8Trial, layers: dict[str, float], source: Path, aim: Aim
+) -> tuple[list[Int8Trial], str]:
+    """Leave the worst layers in float, few at first, while the budget holds, until enough is kept.
+
+    Returns the trials, and what ended them or says what they cost.
+    """
+    found: list[Int8Trial] = []
+    text = ""
     for count in LEFT_IN_FLOAT:
-        if max(t.score for t in (*trials, *found)) >= wanted or count > len(layers):
+        if max(map(_score, (base, *found))) >= aim.wanted or count > len(layers):
             break
         worst = tuple(list(layers)[:count])
-        path = Path(place) / f"float{count}.onnx"
-        trial = _quantised(f"{base.how}, {count} in float", source, path, rows(), options, score, worst)
-        if limit is not None and path.stat().st_size > limit:
+        within, text = price_in_float(cut, worst)
+        if not within:
             break
-        found.append(dataclasses.replace(trial, network=base.network))
-    return found
+        found.append(aim.trial(f"{base.how}, {count} in float", source, worst, base.network))
+    return found, text
 
 
 def _nodes_of(path: Path, layers: tuple[str, ...]) -> list[str]:
@@ -152,30 +159,30 @@ def _nodes_of(path: Path, layers: tuple[str, ...]) -> list[str]:
     return [node.name for node in graph.node if set(node.input) & set(layers)]
 
 
-def _trained(cut: Cut, options: Options, rows: Iterable[Any]) -> tuple[nn.Module, dict[str, float]]:
+def _trained(cut: Cut, aim: Aim) -> tuple[nn.Module, dict[str, float]]:
     """Return the compact network trained with its roundings, and what each layer's rounding costs alone."""
     from dtp_edge.training.run import fine_tune, open_session
 
+    options, network = aim.options, cut.task.network
     cut.compact.sync()
     graph = cut.compact.graph_module
     folded = copy.deepcopy(graph)
     fold_norms(folded)
     module = rounded(folded, per_channel=not options.int8_per_tensor)
-    batches = [_tensors(row) for row in rows]
+    batches = [_tensors(row) for row in aim.rows()]
     see(module, batches)
     layers = sensitivity(module, batches[:8])
+    recipe = options.schedule(network)
     recipe = dataclasses.replace(
-        options.schedule(cut.task.network), ema=0.0, block_distill=0.0, mixed_precision="no"
+        recipe,
+        ema=0.0,
+        block_distill=0.0,
+        mixed_precision="no",
+        tune_learning_rate=RATE * recipe.tune_learning_rate,
+        seed=options.seed,
     )
-    recipe = dataclasses.replace(
-        recipe, tune_learning_rate=RATE * recipe.tune_learning_rate, seed=options.seed
-    )
-    if options.data is None or cut.training is None:
-        return plain(module, folded), layers
-    session = open_session(
-        options.data, recipe, objective=cut.training.objective, network=cut.task.network.module
-    )
-    session.judge = cut.training.judge
+    session = open_session(aim.data, recipe, objective=aim.training.objective, network=network.module)
+    session.judge = aim.training.judge
     teacher = session.judge or copy.deepcopy(graph).requires_grad_(False).eval()
     fine_tune(module, session, teacher, name="int8", epochs=_epochs(cut, options))
     return plain(module.cpu(), folded).eval(), layers

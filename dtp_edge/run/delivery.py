@@ -109,7 +109,8 @@ def deliver(cut: Cut, options: Options, stage: Path | None, listener: Listener) 
         formats = ()
         if options.formats is not None:
             formats = make_formats(cut, options.formats, folder, _calibration(cut, options), listener)
-            checks = (*checks, *promises(formats, options.formats, cut.task.limits.get("peak_ram_bytes")))
+            limit = cut.task.limits.get("peak_ram_bytes")
+            checks = (*checks, *promises(formats, options.formats, limit, cut.task.cost.precision))
             require(checks)
         shutil.rmtree(folder / AWARE, ignore_errors=True)
         if options.measure and (options.on or is_this_machine(profile)):

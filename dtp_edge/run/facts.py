@@ -85,7 +85,8 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
 
 def _int8(found: dict[str, Any]) -> dict[str, Any]:
     """How the int8 file came to be, and what each layer's rounding costs alone where that was looked at."""
-    kept = ("method", "how", "float_layers", "trials", "wanted_holdout", "training", "sensitivity")
+    kept = ("method", "how", "float_layers", "left_in_float", "trials", "wanted_holdout", "training")
+    kept = (*kept, "sensitivity")
     return {"accuracy": found["accuracy"], "fp32_accuracy": found["fp32_accuracy"]} | {
         k: found[k] for k in kept
     }

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from dtp_edge.cost import NetworkCost
+from dtp_edge.cost.planners import PLANNERS, RuntimePlan
 from dtp_edge.run.delivery import Delivered
 from dtp_edge.runtimes import FormatRow, Placement, advice_for
 
@@ -12,8 +16,19 @@ def format_rows(delivered: Delivered) -> list[dict[str, Any]]:
     """Return a row a file that was asked for, made or not."""
     cost, keep = delivered.cut.task.cost, delivered.cut.keep
     sizes = delivered.cut.task.network.layers.sizes(keep.astype(float))
-    predicted = cost.evaluate(sizes).get("peak_ram_bytes")
-    return [_row(row, predicted) for row in delivered.formats]
+    return [_row(row, planned_ram(cost, row, sizes)) for row in delivered.formats]
+
+
+def planned_ram(cost: NetworkCost, row: FormatRow, sizes: np.ndarray) -> float | None:
+    """Return the RAM that is predicted for a file: by its runtime's own planner, where that is known.
+
+    A file whose plan is not that of its runtime's kernels (int8 by ExecuTorch) has no prediction.
+    """
+    if row.runtime not in PLANNERS:
+        return cost.evaluate(sizes).get("peak_ram_bytes")
+    if row.status == "ok" and row.memory_bytes is None:
+        return None
+    return float(RuntimePlan(cost.layers, PLANNERS[row.runtime], row.precision).arena_bytes(sizes))
 
 
 def _row(row: FormatRow, predicted_ram: float | None) -> dict[str, Any]:

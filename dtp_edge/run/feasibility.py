@@ -9,11 +9,10 @@ from torch import nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
-from dtp_edge.graph.part import Whole
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import Profile
 from dtp_edge.run.task import Task
-from dtp_edge.run.traced import traced
+from dtp_edge.run.traced import traced_for
 from dtp_edge.transport import Budget, initial_scores
 
 __all__ = ["feasibility"]
@@ -38,15 +37,13 @@ def feasibility(
     """
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
     inputs = example_arguments(model, example_inputs)
-    if part is not None:
-        whole = Whole.of(model, part, inputs)
-        model, inputs = whole.part, whole.inputs
-    network, checks = traced(model, inputs, exclude, depth=depth)
+    found = traced_for(model, inputs, exclude, depth=depth, part=part)
+    network = found.network
     scores = initial_scores(network)
     entries = []
     for profile in profiles:
         try:
-            task = Task.of(network, profile, budget, checks=checks)
+            task = Task.of_traced(found, profile, budget)
         except InputError as error:
             if len(profiles) == 1:
                 raise

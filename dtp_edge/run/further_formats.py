@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from dtp_edge.cost import NetworkCost
+from dtp_edge.cost.planners import PLANNERS
 from dtp_edge.errors import InputError
 from dtp_edge.files.sessions import open_session
 from dtp_edge.graph import mode_of
@@ -32,12 +33,13 @@ from dtp_edge.runtimes import FormatRow, advice_for, make_file
 from dtp_edge.runtimes.apart import difference, relative_rms
 from dtp_edge.runtimes.formats.made_file import Limits, Port, Source, Truth
 from dtp_edge.runtimes.formats.registry import FORMATS, chosen_formats
-from dtp_edge.runtimes.placement import Placement
 
 __all__ = ["Wanted", "make_formats", "promises", "wanted_formats"]
 
 PROBES = 4  # random inputs that fp32 files are compared on
 SAMPLES, HELD_OUT_EVERY, MOST_HELD_OUT = 128, 4, 32  # of the calibration: every 4th judges int8 files
+EIGHT_BITS = ("int8", "w8a8", "w8a16")
+UNSAID = "Leave --require-delegated out, or the format; `dtp-edge check` shows what its runtime says."
 SHOWN = 6  # operators that a message names
 
 
@@ -64,12 +66,13 @@ def wanted_formats(
             where="--require-delegated",
             hint=f"Add --format {','.join(FORMATS)}.",
         )
-    if ram_by is not None and ram_by not in {FORMATS[name].runtime for name in names}:
-        known = {
-            one.runtime: name for name, one in FORMATS.items() if one.runtime in ("executorch", "litert")
-        }
+    if ram_by is not None and ram_by not in PLANNERS.keys() & {FORMATS[name].runtime for name in names}:
+        known = {one.runtime: name for name, one in FORMATS.items() if one.runtime in PLANNERS}
         hint = f"Add --format {known[ram_by]}." if ram_by in known else f"One of {', '.join(known)}."
-        raise InputError(f"no file of {ram_by} is asked for", where="--ram-by", hint=hint)
+        what = (
+            f"no file of {ram_by} is asked for" if ram_by in known else f"the plan of {ram_by} is not known"
+        )
+        raise InputError(what, where="--ram-by", hint=hint)
     return Wanted(names, share, ram_by)
 
 
@@ -170,31 +173,42 @@ def _outputs(module: nn.Module, samples: Sequence[tuple[Any, ...]]) -> list[np.n
     return [np.stack(column) for column in zip(*made, strict=True)]
 
 
-def promises(rows: Sequence[FormatRow], wanted: Wanted, ram_limit: float | None) -> list[Check]:
-    """Return what was promised of the files that were made: who computes, and the RAM of a runtime's plan."""
+def promises(
+    rows: Sequence[FormatRow], wanted: Wanted, ram_limit: float | None, precision: str = "fp32"
+) -> list[Check]:
+    """Return what was promised of the files that were made: who computes, and the RAM of a runtime's plan.
+
+    A file of which the runtime does not say it breaks the promise. RAM is that of the file in the profile's
+    `precision`, int8 or not.
+    """
     checks = []
     for row in rows:
         if row.status != "ok":
             continue
-        if wanted.delegated is not None and row.placement is not None:
-            checks.append(_delegated(row, row.placement, wanted.delegated))
-        if wanted.ram_by == row.runtime and row.memory_bytes is not None and ram_limit is not None:
-            passed = row.memory_bytes <= ram_limit
-            asked, had = (quantity("peak_ram_bytes", v) for v in (ram_limit, row.memory_bytes))
-            checks.append(
-                Check(
-                    f"RAM by {row.runtime}'s plan, {row.files[0]}",
-                    passed,
-                    float(row.memory_bytes),
-                    float(ram_limit),
-                    f"{had}: {row.memory_of}",
-                    f"For a plan of {asked} ask for --ram {int(ram_limit * ram_limit / row.memory_bytes)}.",
-                )
-            )
+        if wanted.delegated is not None:
+            checks.append(_delegated(row, wanted.delegated))
+        same = (row.precision == "int8") == (precision in EIGHT_BITS)
+        if wanted.ram_by == row.runtime and ram_limit is not None and same:
+            checks.append(_planned(row, ram_limit))
     return checks
 
 
-def _delegated(row: FormatRow, placement: Placement, share: float) -> Check:
+def _planned(row: FormatRow, limit: float) -> Check:
+    name = f"RAM by {row.runtime}'s plan, {row.files[0]}"
+    if row.memory_bytes is None:
+        detail = f"{row.runtime} says nothing of its plan for this file. {row.memory_of}".rstrip()
+        return Check(name, False, float("inf"), limit, detail, "Leave --ram-by out, or judge another format.")
+    asked, had = (quantity("peak_ram_bytes", v) for v in (limit, row.memory_bytes))
+    hint = f"For a plan of {asked} ask for --ram {int(limit * limit / row.memory_bytes)}."
+    passed = row.memory_bytes <= limit
+    return Check(name, passed, float(row.memory_bytes), float(limit), f"{had}: {row.memory_of}", hint)
+
+
+def _delegated(row: FormatRow, share: float) -> Check:
+    name, placement = f"share left behind, {row.files[0]}", row.placement
+    if placement is None:
+        detail = f"{row.runtime} does not say who computes what of this file, so nothing can be promised"
+        return Check(name, False, 1.0, 1 - share, detail, UNSAID)
     left = [f"{one.name} ({one.kind}, {100 * one.share:.1f} %)" for one in placement.left if one.share > 0]
     more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     behind = 1.0 - placement.delegated
@@ -204,6 +218,4 @@ def _delegated(row: FormatRow, placement: Placement, share: float) -> Check:
         " ".join(dict.fromkeys(advice))
         or "Replace these operators in the network, or ask for a smaller share."
     )
-    return Check(
-        f"share left behind, {row.files[0]}", behind <= 1 - share + 1e-9, behind, 1 - share, detail, hint
-    )
+    return Check(name, behind <= 1 - share + 1e-9, behind, 1 - share, detail, hint)

@@ -58,7 +58,7 @@ class KnownScores:
             return cls(None, network)
         objective = feed.objective
         run = {
-            "weights": weights_sha256(network.module),
+            "weights": weights_sha256(network.module if feed.host is None else feed.host.module),
             "device": str(next(network.module.parameters()).device.type),
             "threads": torch.get_num_threads(),
             "data": [data.name, len(data.train)],

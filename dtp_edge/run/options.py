@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dtp_edge.cost.planners import Planner, planner_of
 from dtp_edge.errors import InputError, UnsupportedError
 from dtp_edge.int8 import precision_refusal
 from dtp_edge.measure import load_profile
@@ -103,6 +104,11 @@ class Options:
         if self.int8:
             refuse_int8(profile, self.data if self.calibrate is None else self.calibrate)
         return profile
+
+    def planner(self) -> Planner | None:
+        """Return how another runtime plans its memory, where the RAM budget is judged by it."""
+        wanted = self.formats
+        return None if wanted is None or wanted.ram_by is None else planner_of(wanted.ram_by)
 
     @property
     def drops_branches(self) -> bool:

@@ -60,7 +60,7 @@ def quantise(
     Where int8 loses more than the options allow, the network is trained with its roundings (`run.aware`); the
     archive of what came of that is in the folder `AWARE` beside the files, for further formats.
     """
-    from dtp_edge.run.aware import recovered
+    from dtp_edge.run.aware import Aim, recovered
     from dtp_edge.training.feed import Feed
     from dtp_edge.training.objectives.classification import judged_by_top1
 
@@ -85,15 +85,15 @@ def quantise(
     if whole is not None or cut.training is None:  # what is trained with roundings is a network of its own
         found = quantised(path, calibration_rows(cut, data, objective), options)
     else:
-        found = recovered(
-            cut,
+        aim = Aim(
             options,
-            path.parent,
+            cut.training,
+            data,
             lambda: calibration_rows(cut, data, objective),
             lambda file: sign * (score(file, data.holdout) or 0.0),
-            path.parent / AWARE,
-            listener,
+            path.parent,
         )
+        found = recovered(cut, aim, path.parent / AWARE, listener)
     scores = {"accuracy": score(target, data.test), "fp32_accuracy": score(path, data.test)}
     return {**found, **scores, **judged}
 

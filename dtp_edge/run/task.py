@@ -12,17 +12,16 @@ from torch import nn
 
 from dtp_edge.archive import require_storable
 from dtp_edge.cost import NetworkCost
+from dtp_edge.cost.planners import Planner
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
-from dtp_edge.graph.own_copy import other_precisions, unwrapped
 from dtp_edge.graph.part import Whole
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
 from dtp_edge.proof import Check
-from dtp_edge.proof.in_whole import whole_with_its_graph
 from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.options import NOBODY, Listener, Options
-from dtp_edge.run.traced import traced, weights_sha256
+from dtp_edge.run.traced import Traced, traced_for
 from dtp_edge.surgery import compact
 from dtp_edge.transport import (
     Budget,
@@ -70,12 +69,25 @@ class Task:
         *,
         checks: tuple[Check, ...] = (),
         dense_sha256: str = "",
+        planner: Planner | None = None,
     ) -> Task:
         """Price the network on a device and read the budget in its terms; whether it can be had is not asked.
 
+        RAM is what the `planner` of another runtime sets aside, if one is given.
+
         **Raises:** `InputError` where the profile cannot cost a layer, or a share names no group.
         """
-        return cls(network, NetworkCost(network.layers, profile), {}, {}, checks, dense_sha256).within(budget)
+        cost = NetworkCost(network.layers, profile, planner=planner)
+        return cls(network, cost, {}, {}, checks, dense_sha256).within(budget)
+
+    @classmethod
+    def of_traced(
+        cls, found: Traced, profile: Profile, budget: Budget, planner: Planner | None = None
+    ) -> Task:
+        """Return what `of` does, of a network that was traced for it or for others."""
+        checks, sha256 = found.checks, found.sha256
+        task = cls.of(found.network, profile, budget, checks=checks, dense_sha256=sha256, planner=planner)
+        return replace(task, precision=found.precision, whole=found.whole)
 
     def within(self, budget: Budget) -> Task:
         """Return this task for another budget.
@@ -108,21 +120,12 @@ class Task:
         """
         profile = options.profile()
         listener.begin("tracing the network")
-        whole = None
-        if options.part is not None:
-            whole = Whole.of(model, options.part, example_inputs)
-            model, example_inputs = whole.part, whole.inputs
-        network, checks = traced(model, example_inputs, options.exclude, depth=options.drops_branches)
-        if whole is not None:
-            checks = (*checks, whole_with_its_graph(whole, network))
-            network.notes = (*whole.notes, whole.note(), *network.notes)
-            whole.put(network.module)
-        dense_sha256 = weights_sha256(model)
-        task = cls.of(network, profile, options.budget, checks=checks, dense_sha256=dense_sha256)
+        found = traced_for(
+            model, example_inputs, options.exclude, depth=options.drops_branches, part=options.part
+        )
+        task = cls.of_traced(found, profile, options.budget, options.planner())
         require_feasible(task.network, task.cost, task.limits)
-        others = other_precisions(unwrapped(model))
-        precision = next(iter(others)) if len(others) == 1 else None
-        return replace(task, precision=precision, whole=whole)
+        return task
 
     def learner(self, steps: int, **options: Any) -> MaskLearner:
         """Return the masks that learn to meet the limits in `steps` steps, around the network as it is now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,10 +14,50 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.graph.libraries.library import library_of
 from dtp_edge.graph.own_copy import floats_in_float32, in_float32, other_precisions, own_copy, unwrapped
+from dtp_edge.graph.part import Whole
 from dtp_edge.proof import Check, check_traced_equals_own, require
+from dtp_edge.proof.in_whole import whole_with_its_graph
 from dtp_edge.proof.precision import require_same_function
 
-__all__ = ["refuse_nonfinite", "traced", "weights_sha256"]
+__all__ = ["Traced", "refuse_nonfinite", "traced", "traced_for", "weights_sha256"]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The network that is pruned, with the proofs of its trace and the checksum of its weights.
+
+    `precision` is what these were in where that is one other than float32; `whole` the network around it,
+    where it is a part.
+    """
+
+    network: PrunableNetwork
+    checks: tuple[Check, ...]
+    sha256: str
+    precision: torch.dtype | None = None
+    whole: Whole | None = None
+
+
+def traced_for(
+    model: nn.Module,
+    example_inputs: tuple[Any, ...],
+    exclude: Sequence[str] = (),
+    *,
+    depth: bool = False,
+    part: str | None = None,
+) -> Traced:
+    """Trace a copy of the user's network as `traced` does, or only its `part`, whose inputs are recorded."""
+    whole = None
+    if part is not None:
+        whole = Whole.of(model, part, example_inputs)
+        model, example_inputs = whole.part, whole.inputs
+    network, checks = traced(model, example_inputs, exclude, depth=depth)
+    if whole is not None:
+        checks = (*checks, whole_with_its_graph(whole, network))
+        network.notes = (*whole.notes, whole.note(), *network.notes)
+        whole.put(network.module)
+    others = other_precisions(unwrapped(model))
+    precision = next(iter(others)) if len(others) == 1 else None
+    return Traced(network, checks, weights_sha256(model), precision, whole)
 
 
 def traced(

@@ -36,16 +36,24 @@ class WarmStart:
         """
         path = self.checkpoint / "masks.safetensors"
         state = {k.removeprefix("module."): v for k, v in read_phase(path).tensors.items()}
+        around, rest = {}, {}
+        if task.whole is not None:  # the learner stood in the part's place
+            here, places = f"{task.whole.path}.run.", tuple(f"{name}." for name in task.whole.places)
+            around = {n: t for n, t in task.whole.module.state_dict().items() if not n.startswith(places)}
+            rest = {name: state[name] for name in around if name in state}
+            state = {k.removeprefix(here): v for k, v in state.items() if k.startswith(here)}
         log_odds, scores = state.get("log_odds"), state.get("scores")
         weights = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
         own = task.network.module.state_dict()
         fits = scores is not None and len(scores) == task.network.n_atoms and weights.keys() == own.keys()
-        if log_odds is None or not fits:
+        if log_odds is None or not fits or rest.keys() != around.keys():
             hint = "Remove the sweep's folder and start anew."
             raise InputError("is not a run of this network", where=str(path), hint=hint)
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(weights[name])
+            for name, tensor in around.items():
+                tensor.copy_(rest[name])
         odds = log_odds.double().cpu().numpy()
         warm = Warm(self.log_odds_share * odds, dict(self.limits))
         return {"scores": odds, "warm": warm}

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from dtp_edge.cost import NetworkCost
-from dtp_edge.errors import DtpEdgeError, Interrupted, UnsupportedError
+from dtp_edge.errors import DtpEdgeError, Interrupted
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
+from dtp_edge.graph.part import inside
 from dtp_edge.graph.trace import as_in_a_plain_process
 from dtp_edge.measure import is_this_machine
 from dtp_edge.profiles import Profile
@@ -25,7 +26,8 @@ from dtp_edge.run.delivery import export_dense
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.pipeline import prune_task, seeded
 from dtp_edge.run.result import PruneResult
-from dtp_edge.run.traced import traced, weights_sha256
+from dtp_edge.run.task import Task
+from dtp_edge.run.traced import traced_for
 from dtp_edge.run.warm_start import WarmStart
 from dtp_edge.sweeps.cell_folder import (
     CHECKPOINT,
@@ -37,7 +39,7 @@ from dtp_edge.sweeps.cell_folder import (
     write_outcome,
 )
 from dtp_edge.sweeps.grid import Cell, Grid
-from dtp_edge.sweeps.planning import Traced, refusal
+from dtp_edge.sweeps.planning import refusal
 
 if TYPE_CHECKING:
     from dtp_edge.training import Recipe
@@ -75,16 +77,16 @@ class Common:
     def __init__(self, subject: Subject, grid: Grid, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
         self.options, self.grid, self.folder = subject.options, grid, folder
-        if self.options.part is not None:
-            hint = "Make the cells one by one, each with --part."
-            raise UnsupportedError("a sweep prunes whole networks", where="--part", hint=hint)
         inputs = example_arguments(subject.model, subject.example_inputs)
         with seeded(self.options.seed), as_in_a_plain_process(subject.model):
-            network, checks = traced(
-                subject.model, inputs, self.options.exclude, depth=self.options.drops_branches
+            self.traced = traced_for(
+                subject.model,
+                inputs,
+                self.options.exclude,
+                depth=self.options.drops_branches,
+                part=self.options.part,
             )
-        self.traced = Traced(network, checks, weights_sha256(subject.model))
-        self._weights = {k: t.detach().clone() for k, t in network.module.state_dict().items()}
+        self._weights = {k: t.detach().clone() for k, t in self._learning().state_dict().items()}
 
     @cached_property
     def profiles(self) -> dict[str, Profile]:
@@ -97,7 +99,7 @@ class Common:
         found = {}
         for name, profile in self.profiles.items():
             try:
-                found[name] = NetworkCost(self.traced.network.layers, profile)
+                found[name] = NetworkCost(self.traced.network.layers, profile, planner=self.options.planner())
             except DtpEdgeError:  # its cells are refused, and say so
                 continue
         return found
@@ -109,27 +111,28 @@ class Common:
         """
         from dtp_edge.training import check_compatible, train_shared
 
-        options, module = self.options, self.traced.network.module
+        options, network, whole = self.options, self.traced.network, self.traced.whole
         shared = self.folder / SHARED
         if any(is_this_machine(profile) for profile in self.profiles.values()) and options.measure:
             listener.begin("exporting the dense network")
             self._begin_anew()
-            export_dense(self.traced.network, shared)
+            export_dense(network, shared)
         if options.data is None:
             return
         aim = options.aim()
-        check_compatible(options.data, module, self.traced.network.example_inputs, aim)
+        inputs = network.example_inputs if whole is None else whole.example_inputs
+        check_compatible(options.data, self._learning(), inputs, aim)
         for name in self.grid.recipes:
             recipe = self.grid.recipe(
-                Cell("", "", 0, options.budget, name, length=length), options.schedule(self.traced.network)
+                Cell("", "", 0, options.budget, name, length=length), options.schedule(network)
             )
             if recipe is None:
                 continue
             self._begin_anew()
-            with seeded(options.seed), as_in_a_plain_process(module):
+            with seeded(options.seed), as_in_a_plain_process(network.module):
                 train_shared(
-                    module, options.data, recipe, shared, weights=self.traced.sha256,
-                    progress=listener.progress, seed=options.seed, objective=aim,
+                    network.module, options.data, recipe, shared, weights=self.traced.sha256,
+                    progress=listener.progress, seed=options.seed, objective=aim, host=whole,
                 )  # fmt: skip
 
     def run(self, cell: Cell, *, deadline: float | None = None, also: Any = None) -> Outcome:
@@ -182,7 +185,7 @@ class Common:
             warm=self._warm_start(cell),
         )
         self._begin_anew()
-        task = self.traced.task(options.profile(), cell.budget)
+        task = Task.of_traced(self.traced, options.profile(), cell.budget, options.planner())
         module = task.network.module
         with seeded(options.seed), as_in_a_plain_process(module):
             listener = Listener(progress, progress.stage)
@@ -216,7 +219,9 @@ class Common:
         """Return what the table of the sweep says of a finished cell."""
         report = result.report
         budgets = {row["metric"]: row for row in report["budgets"]}
-        sizes = self.traced.network.layers.sizes(np.asarray(result.masked.get_buffer("mask").double()))
+        whole = self.traced.whole
+        masked = result.masked if whole is None else inside(whole.inside(result.masked))
+        sizes = self.traced.network.layers.sizes(np.asarray(masked.get_buffer("mask").double()))
         accuracy = report["accuracy"] or {}
         return {
             "limits": {m: row["limit"] for m, row in budgets.items() if row["limit"] is not None},
@@ -229,11 +234,16 @@ class Common:
             "warnings": result.warnings,
         }
 
+    def _learning(self) -> nn.Module:
+        """Return what learns and is judged: the network, or the whole around it with it in its place."""
+        whole, module = self.traced.whole, self.traced.network.module
+        return module if whole is None else whole.put(module)
+
     def _begin_anew(self) -> None:
         """Put the user's weights back, whatever the last cell left."""
         from dtp_edge.training.runtime import move
 
-        module = move(self.traced.network.module, "cpu").eval()
+        module = move(self._learning(), "cpu").eval()
         with torch.no_grad():
             for name, tensor in module.state_dict().items():
                 tensor.copy_(self._weights[name])

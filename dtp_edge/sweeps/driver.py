@@ -77,6 +77,7 @@ def sweep(
     seed: int = 0,
     exclude: Sequence[str] = (),
     depth: bool | None = None,
+    part: str | None = None,
     int8: bool = False,
     dynamic_batch: bool = False,
     jobs: int = 1,
@@ -116,6 +117,7 @@ def sweep(
         seed=seed,
         exclude=tuple(exclude),
         depth=depth,
+        part=part,
         int8=int8,
         dynamic_batch=dynamic_batch,
     )

@@ -7,29 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dtp_edge.errors import BudgetError, DtpEdgeError
-from dtp_edge.graph import PrunableNetwork
 from dtp_edge.profiles import Profile
-from dtp_edge.proof import Check
 from dtp_edge.run.options import Options, refuse_int8
 from dtp_edge.run.task import Task
+from dtp_edge.run.traced import Traced
 from dtp_edge.sweeps.grid import Cell, Grid, in_order
-from dtp_edge.transport import Budget, require_feasible
+from dtp_edge.transport import require_feasible
 
-__all__ = ["Planned", "Traced", "plan_cells"]
+__all__ = ["Planned", "plan_cells"]
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Traced:
-    """The network that all cells prune, with the proofs of its trace and the checksum of its weights."""
-
-    network: PrunableNetwork
-    checks: tuple[Check, ...]
-    sha256: str
-
-    def task(self, profile: Profile, budget: Budget) -> Task:
-        return Task.of(self.network, profile, budget, checks=self.checks, dense_sha256=self.sha256)
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,7 @@ def plan_cells(
         try:
             if options.int8:
                 refuse_int8(profile, options.data)
-            task = traced.task(profile, cells[0].budget)
+            task = Task.of_traced(traced, profile, cells[0].budget, options.planner())
         except DtpEdgeError as error:
             rows |= {cell.id: _row(cell) | refusal(error) for cell in cells}
             continue

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dtp_edge.errors import DtpEdgeError, InputError, first_line, users_line
 from dtp_edge.graph.arguments import in_order
-from dtp_edge.graph.part import Stand, Whole
+from dtp_edge.graph.part import Whole, inside
 from dtp_edge.training.layout import arranged
 from dtp_edge.training.objectives import nests
 from dtp_edge.training.objectives.base import Inputs, Objective
@@ -64,8 +64,7 @@ class Feed:
 
     def inside(self, whole: nn.Module) -> nn.Module:
         """Return what is pruned of what learns."""
-        found = whole if self.host is None else self.host.inside(whole)
-        return found.run if isinstance(found, Stand) else found
+        return whole if self.host is None else inside(self.host.inside(whole))
 
     def part_inputs(self, whole: nn.Module, batch: Any) -> tuple[Any, ...]:
         """Return what the network that is pruned gets for a batch: with a host, what that hands on to it."""

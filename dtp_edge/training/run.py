@@ -226,22 +226,24 @@ def train_shared(
     progress: Progress | None = None,
     seed: int | None = None,
     objective: Objective | None = None,
+    host: Whole | None = None,
 ) -> None:
     """Train and score in `folder` what runs on these `weights` share: base and control.
 
     What is there already is not done again, and what was begun goes on. `model` is trained in place;
-    `weights` names it, as the runs' identity does.
+    `weights` names it, as the runs' identity does; with a `host` it is the part, and the whole is trained.
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
     session = open_session(
         data, recipe, progress=progress, identity={"weights": weights}, shared=folder, write_shared=True,
-        objective=objective, network=model,
+        objective=objective, network=model, host=host,
     )  # fmt: skip
     shared = session.shared
     if shared is None or all(shared.scores(phase) for phase in PHASES):
         return
-    rehearse(model, session)
-    base, teacher = _base_and_teacher(model, session)
+    learning = session.feed.around(model)
+    rehearse(learning, session)
+    base, teacher = _base_and_teacher(learning, session)
     labelled = session.feed.objective.labelled
     networks = {"base": base, "control": _control(base, teacher, session) if labelled else None}
     scores = score_all(networks, session)

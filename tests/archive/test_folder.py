@@ -218,7 +218,6 @@ HOSTILE = {
     "a method's name": lambda d: _rename_tensor(d, "forward"),
     "code in a name": lambda d: _rename_tensor(d, 'x"), __import__("os").abort(), ("'),
     "a new line in a name": lambda d: _rename_tensor(d, "x\n    import os"),
-    "a keyword": lambda d: _rename_tensor(d, "class.weight"),
     "a letter that Python reads as another": lambda d: _rename_tensor(d, "ﬁ"),
     "a name without an end": lambda d: _rename_tensor(d, "a." * 30_000 + "b"),
     "a node called self": lambda d: d["graph"][0].update(name="self"),

@@ -16,7 +16,7 @@ SOURCE = """
 import torch
 from torch import nn
 from dtp_edge.training import DataSource, Headline, Objective
-from dtp_edge.training.data.folder import DatasetSplit
+from dtp_edge.training.data.dataset_split import DatasetSplit
 
 
 def build():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import dtp_edge as dtp
 from dtp_edge.training import DataSource, Headline, Objective, Recipe
-from dtp_edge.training.data.folder import DatasetSplit
+from dtp_edge.training.data.dataset_split import DatasetSplit
 
 SIZE, SIDE, CELL = 24, 8, 4
 

@@ -120,6 +120,45 @@ def test_ram_is_judged_by_the_runtimes_plan() -> None:
     assert promises([row], wanted, None) == []
 
 
+def test_a_promise_of_which_the_runtime_says_nothing_is_broken() -> None:
+    row = FormatRow("pte", "fp32", "executorch", "ok", ("model.pte",), memory_of="no plan: no such kernel")
+    (check,) = promises([row], Wanted(("pte",), delegated=0.95), None)
+    assert not check.passed
+    assert "does not say who computes what" in check.detail
+    (plan,) = promises([row], Wanted(("pte",), None, "executorch"), 1e6)
+    assert not plan.passed
+    assert "no plan: no such kernel" in plan.detail
+
+
+def test_ram_is_that_of_the_file_in_the_profiles_precision() -> None:
+    rows = [
+        FormatRow("tflite", precision, "litert", "ok", (f"{precision}.tflite",), memory_bytes=size)
+        for precision, size in (("fp32", 400_000), ("int8", 100_000))
+    ]
+    wanted = Wanted(("tflite",), None, "litert")
+    (int8,) = promises(rows, wanted, 150_000.0, "w8a8")
+    assert (int8.name, int8.passed) == ("RAM by litert's plan, int8.tflite", True)
+    (fp32,) = promises(rows, wanted, 150_000.0, "fp32")
+    assert (fp32.name, fp32.passed) == ("RAM by litert's plan, fp32.tflite", False)
+
+
+def test_checked_files_break_it_by_saying_nothing_too() -> None:
+    from dtp_edge.cli.placed import require_share
+    from dtp_edge.runtimes import RuntimeRow
+
+    def row(runtime: str, placement: Placement | None = None) -> RuntimeRow:
+        return RuntimeRow(runtime, "1", "ok", 0.0, 0.0, None, "", "", placement)
+
+    whole = Placement("XNNPACK", (Operator("c", "Conv2d", True, 1.0),), "predicted time")
+    assert require_share([row("onnxruntime"), row("litert", whole)], "95%") == ["onnxruntime"]
+    with pytest.raises(CheckError, match="litert does not say"):
+        require_share([row("onnxruntime"), row("litert")], "95%")
+    with pytest.raises(CheckError, match="onnxruntime does not say"):
+        require_share([row("onnxruntime"), row("litert", whole)], "95%", ["onnxruntime", "litert"])
+    with pytest.raises(CheckError, match="no runtime that ran"):
+        require_share([row("onnxruntime")], "95%")
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -127,7 +166,7 @@ def test_ram_is_judged_by_the_runtimes_plan() -> None:
         (("pte", "1.5", None), "no share of the time"),
         (("pte", "x", None), "no share of the time"),
         (("tflite", None, "executorch"), "no file of executorch"),
-        (("tflite", None, "openvimo"), "no file of openvimo"),
+        (("tflite", None, "openvimo"), "the plan of openvimo is not known"),
         (("tflight", None, None), "no format is called"),
     ],
 )

@@ -178,11 +178,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "Did you mean body" in capsys.readouterr().err
 
 
-def test_what_a_part_is_not_for_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_of_a_part(tmp_path: Path) -> None:
     from dtp_edge.cli import prune_main
 
     given = ["resnet8", "--device", DEVICE, "--latency", "80%,60%", "--part", "blocks"]
     with pytest.raises(SystemExit) as stop:
         prune_main([*given, "--out", str(tmp_path / "many")])
-    assert stop.value.code == 2
-    assert "a sweep prunes whole networks" in capsys.readouterr().err
+    assert stop.value.code == 0
+    cells = sorted((tmp_path / "many" / "cells").iterdir())
+    parts = [json.loads((cell / "report.json").read_text())["model"]["part"] for cell in cells]
+    assert parts == ["blocks", "blocks"]

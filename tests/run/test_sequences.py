@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import dtp_edge as dtp
 from dtp_edge.errors import InputError
 from dtp_edge.training import DataSource, Headline, Objective, Recipe
-from dtp_edge.training.data.folder import DatasetSplit
+from dtp_edge.training.data.dataset_split import DatasetSplit
 
 LONGEST = 16
 

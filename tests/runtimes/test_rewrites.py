@@ -33,7 +33,27 @@ class Norms(nn.Module):
         return self.norms[2](z) + self.norms[3](z + 1)
 
 
-SUBJECTS = {"folded_norms": (Norms, (1, 3, 10, 10), 2)}
+class Lines(nn.Module):
+    """Sound: pools that overlap, are padded and are not; a line that others read; a mean at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv1d(2, 8, 9, 4)
+        self.b = nn.Conv1d(8, 8, 3, padding=2, dilation=2, groups=4, bias=False)
+        self.norm, self.pool = nn.BatchNorm1d(8), nn.MaxPool1d(4)
+        self.wide = nn.MaxPool1d(3, 2, 1, ceil_mode=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.norm(self.a(x)).relu())
+        y = self.wide(self.b(x).sigmoid())
+        return self.head(y.mean(2)) + x.sum((1, 2)).unsqueeze(1)
+
+
+SUBJECTS = {
+    "folded_norms": (Norms, (1, 3, 10, 10), 2),
+    "lines_as_pictures": (Lines, (1, 2, 300), 3),
+}
 
 
 def stored(model: nn.Module, shape: tuple[int, ...], folder: Path):

@@ -14,11 +14,15 @@ import torch
 from helpers.small_sweep import DEVICES, PointNet, small_grid, subject
 
 import dtp_edge as dtp
+from dtp_edge.cost.planners import planner_of
 from dtp_edge.errors import BudgetError, InputError
 from dtp_edge.measure import load_profile
 from dtp_edge.profiles import Profile
 from dtp_edge.profiles.profile import parse_profile
 from dtp_edge.report import read_sweep
+from dtp_edge.run.further_formats import wanted_formats
+from dtp_edge.run.task import Task
+from dtp_edge.run.traced import traced_for
 from dtp_edge.sweeps.common import Common
 from dtp_edge.sweeps.driver import plan_sweep
 from dtp_edge.sweeps.grid import USUAL, Grid
@@ -124,3 +128,16 @@ def test_a_thousand_cells_are_planned_in_no_time() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     assert peak < 2 * 2**30
     assert small_grid("50%").cells()[0].id != planned.cells[0].id
+
+
+def test_a_cell_plans_ram_as_a_run_of_its_own() -> None:
+    """Found when two changes met: a run judged RAM by LiteRT's plan, its sweep by the profile."""
+    asked = subject(data=None, formats=wanted_formats("tflite", None, "litert"))
+    budget, profile = Budget(ram="80%"), load_profile(DEVICES[0])
+    planned = plan_sweep(lambda: asked, Grid(DEVICES[:1], (budget,), {USUAL: {}}), [profile])
+    found = traced_for(asked.model, (asked.example_inputs,))
+    alone, by_profile = (
+        Task.of_traced(found, profile, budget, planner).limits["peak_ram_bytes"]
+        for planner in (planner_of("litert"), None)
+    )
+    assert planned.rows[0]["limits"]["peak_ram_bytes"] == alone != by_profile

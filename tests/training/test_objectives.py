@@ -218,7 +218,7 @@ def arrays(count: int = 64) -> list[tuple[Tensor, Tensor]]:
 
 
 def flat_data(**given: Any) -> DataSource:
-    from dtp_edge.training.data.folder import DatasetSplit
+    from dtp_edge.training.data.dataset_split import DatasetSplit
 
     rows, default = torch.arange(64), torch.utils.data.default_collate
     splits = [
@@ -257,7 +257,7 @@ def test_multi_label_and_its_mean_average_precision() -> None:
     pytest.importorskip("torchmetrics")
     from sklearn.metrics import average_precision_score
 
-    from dtp_edge.training.data.folder import DatasetSplit
+    from dtp_edge.training.data.dataset_split import DatasetSplit
 
     rows = [(x, (y > 0).float()) for x, y in arrays()]
     splits = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -102,3 +104,26 @@ def test_training_on_a_cpu_flushes_and_gives_back() -> None:
         torch.set_flush_denormal(False)
     with flushed(torch.device("cuda")):
         assert not is_flushing()
+
+
+POOL = """
+import torch
+from dtp_edge.training.subnormals import flushed
+
+torch.set_num_threads(2)
+
+def subnormals():
+    half = torch.full((1 << 22,), torch.finfo(torch.float32).tiny) / 2
+    return int((half.view(torch.int32) != 0).sum())
+
+print(subnormals())
+with flushed(torch.device("cpu")):
+    print(subnormals())
+print(subnormals())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the threads of OpenMP are told on Linux only")
+def test_threads_that_are_older_than_a_training_flush_and_stop_with_it() -> None:
+    found = subprocess.run([sys.executable, "-c", POOL], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [str(1 << 22), "0", str(1 << 22)]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dtp_edge.errors import InputError
-from dtp_edge.training.data.folder import DatasetSplit
+from dtp_edge.training.data.dataset_split import DatasetSplit
 from dtp_edge.training.data.pictures import HINT
 from dtp_edge.training.data.source import DataSource
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dtp_edge.errors import DtpEdgeError, InputError
 from dtp_edge.graph.user_code import call_from_file
-from dtp_edge.training.data.folder import HINT, DatasetSplit, Told
+from dtp_edge.training.data.dataset_split import DatasetSplit, Told
 from dtp_edge.training.data.own_task import check_by_index, own_task
+from dtp_edge.training.data.pictures import HINT
 from dtp_edge.training.data.source import DataSource
 
 

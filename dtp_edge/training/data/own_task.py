@@ -9,7 +9,7 @@ from torch.utils.data import IterableDataset, default_collate
 
 from dtp_edge.errors import DtpEdgeError, InputError, nearest
 from dtp_edge.training.data.assemble import assemble
-from dtp_edge.training.data.folder import Told
+from dtp_edge.training.data.dataset_split import Told
 from dtp_edge.training.data.source import DataSource
 from dtp_edge.training.objectives.base import Objective
 

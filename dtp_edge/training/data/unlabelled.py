@@ -13,8 +13,9 @@ from torch import Tensor
 
 from dtp_edge.errors import InputError
 from dtp_edge.files import read_npz
-from dtp_edge.training.data.folder import DatasetSplit, ImageFolder
+from dtp_edge.training.data.dataset_split import DatasetSplit
 from dtp_edge.training.data.folders import SUFFIXES
+from dtp_edge.training.data.image_folder import ImageFolder
 from dtp_edge.training.data.registry import Ask, kinds
 from dtp_edge.training.data.source import DataSource
 

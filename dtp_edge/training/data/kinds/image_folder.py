@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtp_edge.training.data.folder import imagefolder
+from dtp_edge.training.data.image_folder import imagefolder
 from dtp_edge.training.data.registry import Kind
 
 KIND = Kind(
