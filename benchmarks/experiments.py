@@ -51,6 +51,9 @@ EXPERIMENTS = {
         "benchmarks.calibration_start:whole_page",
         _PEERS,
     ),
+    "merging": Experiment(
+        "benchmarks.merging", "merging.jsonl", "merging.md", "benchmarks.merging:whole_page", ("torch",)
+    ),
     "accuracy_latency": Experiment(
         "benchmarks.accuracy.latency", "accuracy_latency.jsonl", packages=(*_PEERS, "onnxruntime")
     ),
