@@ -109,6 +109,14 @@ EXPERIMENTS = {
         "benchmarks.runtimes.matrix:whole_page",
         _ONNX,
     ),
+    "imported": Experiment(
+        "benchmarks.imported",
+        "imported.csv",
+        "imported.md",
+        "benchmarks.imported:whole_page",
+        _ONNX,
+        ("runtime", "network"),
+    ),
     "int8_recovered": Experiment("benchmarks.int8_recovered", "int8_recovered.jsonl", packages=_ONNX),
     "formats": Experiment(
         "benchmarks.formats",

@@ -87,16 +87,17 @@ def train(model: nn.Module, data: DataSource, epochs: int) -> None:
 
 @click.command()
 @click.option("--data", "spec", default="digits", help="As --data of prune-for-device.")
+@click.option("--size", default=8, help="Side of the pictures; 0: the data's own.")
 @click.option("--octaves", default=2.5, help="Channels differ by up to twice as many.")
 @click.option("--epochs", default=12)
 @click.option("--masks", default=2.0, help="Epochs in which the masks learn.")
 @click.option("--tune", default=6.0, help="Epochs of fine-tuning, and of training with roundings.")
 @click.option("--rate", default=0.02)
-def main(spec: str, octaves: float, epochs: int, masks: float, tune: float, rate: float) -> None:
+def main(spec: str, size: int, octaves: float, epochs: int, masks: float, tune: float, rate: float) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     started = time.monotonic()
-    data = load_data(spec)
+    data = load_data(spec, image_size=size or None)
     model = Depthwise(data.input_shape[0])
     train(model, data, epochs)
     spread_channels(model, octaves)

@@ -31,12 +31,12 @@ COST = EXPERIMENTS["sweep_cost"]
 DEVICES = ("rpi4-ncnn-fp32-1t", "rpi5-ncnn-fp16-1t", "stm32h747-cubeai-int8")
 LATENCIES = ("70%", "50%", "35%", "25%")
 TRAIN, TEST, BATCH, SEED = 2_000, 1_000, 64, 0
-MASK_STEPS, TUNE_STEPS = 16, 24
+MASK_STEPS, TUNE_STEPS = 10, 14
 OLD_STEPS = 12, 18  # of rows that do not say theirs
 
 
 def problem(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
-    """Return network, inputs, data and recipe: the first images of CIFAR-10, forty steps in all."""
+    """Return network, inputs, data and recipe: the first images of CIFAR-10, 24 steps in all."""
     from dataclasses import replace
 
     import torch

@@ -10,10 +10,11 @@ from dtp_edge.report import verdict
 
 __all__ = [
     "accuracy_of", "devices_of", "for_all", "front", "front_gain", "headline_of", "interval_of", "knee",
-    "latency_of",
+    "latency_of", "near",
 ]  # fmt: skip
 
 Row = Mapping[str, Any]
+NEAR = 0.01  # one point of a share
 
 
 def accuracy_of(row: Row) -> float | None:
@@ -88,8 +89,21 @@ def knee(points: Sequence[Row]) -> Row | None:
     return points[best] if above[best] > 0 else None
 
 
+def near(points: Sequence[Row]) -> Row | None:
+    """Return the fastest point of a front that loses at most `NEAR` against its control; None of other units
+    than shares, where that would mean nothing."""
+    for row in points:
+        control = (row.get("accuracy") or {}).get("control")
+        headline = Headline.of(row.get("accuracy"))
+        if headline.unit != "%" or control is None:
+            continue
+        if _worth(row) >= headline.worth(control) - NEAR:
+            return row
+    return None
+
+
 def devices_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return every device with its `rows`, the ids of its `front`, and its `knee`, if there is one."""
+    """Return every device with its `rows`, the ids of its `front`, and its `knee` and `near`, if any."""
     rows: dict[str, list[Row]] = {}
     for row in document["cells"]:
         rows.setdefault(row["device"], []).append(row)
@@ -104,6 +118,7 @@ def devices_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "rows": own,
                 "front": [row["id"] for row in best],
                 "knee": knee(best),
+                "near": near(best),
             }
         )
     return found

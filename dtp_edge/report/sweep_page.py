@@ -94,6 +94,8 @@ def sweep_page(document: Mapping[str, Any]) -> str:
         counts=counts,
         common=for_all(document),
         headline=headline_of(document["cells"]),
+        accuracy_of=accuracy_of,
+        latency_of=latency_of,
         reload=RELOAD_SECONDS if document["state"] == "running" else None,
         facts=_facts(document, counts, devices),
         recipes=len({row["recipe"] for row in rows}) > 1,
@@ -140,9 +142,15 @@ def _facts(
     spent = sum(row.get("seconds") or 0.0 for row in document["cells"])
     if spent:
         facts.append({"value": words.seconds(spent), "name": "in cells, all together"})
-    knees = [device for device in devices if device["knee"]]
-    if knees:
-        facts.append({"value": str(len(knees)), "name": "fronts with a knee"})
+    fast = [
+        row["dense"]["latency_ms"] / (latency_of(row) or 1.0)
+        for row in (device["near"] for device in devices)
+        if row is not None and (row.get("dense") or {}).get("latency_ms")
+    ]
+    if fast:
+        low, high = f"{min(fast):.1f}", f"{max(fast):.1f}"
+        value = f"{low} ×" if low == high else f"{low} to {high} ×"
+        facts.append({"value": value, "name": "as fast within a point of the control"})
     return facts
 
 

@@ -59,7 +59,9 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     check_compatible(data, called, inputs, aim)
     if options.int8:
         require_readable(task, data, aim)
-    outcome, compacted, rises = _train(task.require_storable(), data, options, listener)
+    outcome, compacted, rises = _train(
+        task.require_deliverable(files=options.out is not None), data, options, listener
+    )
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
 

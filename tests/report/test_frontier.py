@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dtp_edge.report.frontier import devices_of, for_all, front, front_gain, knee
+from dtp_edge.report.frontier import devices_of, for_all, front, front_gain, knee, near
 
 
 def row(name: str, latency: float, accuracy: float, **more: Any) -> dict[str, Any]:
@@ -48,6 +48,17 @@ def test_the_knee_is_furthest_above_the_line_between_the_ends() -> None:
     straight = [row(str(i), i, i / 10) for i in range(1, 5)]
     assert knee(straight) is None
     assert knee(points[:2]) is None
+
+
+def test_near_the_control_is_the_fastest_that_loses_a_point_at_most() -> None:
+    points = [row("a", 1, 0.90), row("b", 2, 0.941), row("c", 3, 0.96)]
+    found = near(points)
+    assert found is not None
+    assert found["id"] == "b"
+    assert near(points[:1]) is None
+    for point in points:  # another unit has no points
+        point["accuracy"] |= {"metric": "PSNR", "unit": "dB", "higher_is_better": True}
+    assert near(points) is None
 
 
 def test_what_a_cell_adds_to_the_front() -> None:
