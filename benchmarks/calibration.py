@@ -57,6 +57,10 @@ BATCH = 128
 Made = tuple[nn.Module, Any]
 
 
+class NotReached(Exception):
+    """A peer has no network within the budget."""
+
+
 class Calibration:
     """One base, one draw of images, one budget."""
 
@@ -108,7 +112,10 @@ class Calibration:
             model = copy.deepcopy(self.bench.model)
             return prune_with_peer(model, self.bench.x, kind, scope == "global", ratio, self.labelled[:2])
 
-        return pruned(1 - bisect(lambda keep: self.spends(pruned(1 - keep)) <= self.share, steps=8))
+        found = pruned(1 - bisect(lambda keep: self.spends(pruned(1 - keep)) <= self.share, steps=8))
+        if self.spends(found) > self.share:
+            raise NotReached(f"{kind}-{scope} cannot reach {self.kind}={self.share:.0%} inside the blocks")
+        return found
 
     def spends(self, module: nn.Module) -> float:
         """Which share of the dense network's cost a network has, of what the budget limits."""
@@ -158,7 +165,11 @@ def rows_of(options: Any) -> Iterator[dict[str, Any]]:
             task = Calibration(bench, budget, options.calibration_images, seed)
             for method in options.methods.split(","):
                 wall, cpu = time.time(), time.process_time()
-                module, widths = task.make(method)
+                try:
+                    module, widths = task.make(method)
+                except NotReached as reason:
+                    print(reason, flush=True)
+                    continue
                 seconds = {"seconds": time.time() - wall, "cpu_seconds": time.process_time() - cpu}
                 module.eval()
                 made = outputs_of(module, held)
