@@ -46,6 +46,7 @@ from dtp_edge.run.output_error import compared, outputs_of
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import compact, refit
+from dtp_edge.surgery.norm_statistics import restate_norms
 from dtp_edge.training import evaluate
 from dtp_edge.training.feed import Feed
 from dtp_edge.training.recalibrate import renew
@@ -54,6 +55,10 @@ from dtp_edge.transport import Budget, initial_scores, prices
 METHODS = "start,tp-l2-global,tp-l2-global+fit,tp-taylor-global,tp-taylor-global+fit,channels,ours"
 BATCH = 128
 Made = tuple[nn.Module, Any]
+
+
+class NotReached(Exception):
+    """A peer has no network within the budget."""
 
 
 class Calibration:
@@ -70,11 +75,16 @@ class Calibration:
         self.images: list[tuple[Tensor]] = [(x,) for x, _ in self.labelled]
         self.budget = Budget(**{self.kind: share})
 
-    def make(self, method: str) -> Made:
+    def make(self, method: str, *, to_train: bool = False) -> Made:
+        """Cut and repair; `to_train` restates the norms, which a training would move otherwise."""
         self.network = trace_network(copy.deepcopy(self.bench.model), (self.bench.x,), depth=method == "ours")
         self.task = Task.of(self.network, self.profile, self.budget)
         if method in ("channels", "ours"):
-            return self._fitted(keep_by_calibration(self.task, self.images, self.seed).keep, streams=True)
+            keep = keep_by_calibration(self.task, self.images, self.seed).keep
+            made = self._fitted(keep, streams=True)
+            if to_train:
+                restate_norms(self.compacted.graph_module, self.images)
+            return made
         if method == "start":
             few = [(x[:64], y[:64]) for x, y in self.labelled[:4]]
             price = prices(self.network, self.task.cost, self.task.limits)
@@ -88,7 +98,7 @@ class Calibration:
 
     def _fitted(self, keep: np.ndarray, *, streams: bool) -> Made:
         """Cut and repaired; plain least squares (and its ridge) as the training of the product does it."""
-        compacted = compact(self.network, keep)
+        self.compacted = compacted = compact(self.network, keep)
         dense = self.bench.model.state_dict()
         settings: dict[str, Any] = {"ridge": RIDGE, "streams": True} if streams else {}
         given = self.images if streams else [(torch.cat([x for (x,) in self.images]),)]
@@ -102,7 +112,10 @@ class Calibration:
             model = copy.deepcopy(self.bench.model)
             return prune_with_peer(model, self.bench.x, kind, scope == "global", ratio, self.labelled[:2])
 
-        return pruned(1 - bisect(lambda keep: self.spends(pruned(1 - keep)) <= self.share, steps=8))
+        found = pruned(1 - bisect(lambda keep: self.spends(pruned(1 - keep)) <= self.share, steps=8))
+        if self.spends(found) > self.share:
+            raise NotReached(f"{kind}-{scope} cannot reach {self.kind}={self.share:.0%} inside the blocks")
+        return found
 
     def spends(self, module: nn.Module) -> float:
         """Which share of the dense network's cost a network has, of what the budget limits."""
@@ -152,7 +165,11 @@ def rows_of(options: Any) -> Iterator[dict[str, Any]]:
             task = Calibration(bench, budget, options.calibration_images, seed)
             for method in options.methods.split(","):
                 wall, cpu = time.time(), time.process_time()
-                module, widths = task.make(method)
+                try:
+                    module, widths = task.make(method)
+                except NotReached as reason:
+                    print(reason, flush=True)
+                    continue
                 seconds = {"seconds": time.time() - wall, "cpu_seconds": time.process_time() - cpu}
                 module.eval()
                 made = outputs_of(module, held)

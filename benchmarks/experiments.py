@@ -51,6 +51,9 @@ EXPERIMENTS = {
         "benchmarks.calibration_start:whole_page",
         _PEERS,
     ),
+    "merging": Experiment(
+        "benchmarks.merging", "merging.jsonl", "merging.md", "benchmarks.merging:whole_page", ("torch",)
+    ),
     "accuracy_latency": Experiment(
         "benchmarks.accuracy.latency", "accuracy_latency.jsonl", packages=(*_PEERS, "onnxruntime")
     ),
@@ -105,6 +108,14 @@ EXPERIMENTS = {
         "runtimes.md",
         "benchmarks.runtimes.matrix:whole_page",
         _ONNX,
+    ),
+    "imported": Experiment(
+        "benchmarks.imported",
+        "imported.csv",
+        "imported.md",
+        "benchmarks.imported:whole_page",
+        _ONNX,
+        ("runtime", "network"),
     ),
     "int8_recovered": Experiment("benchmarks.int8_recovered", "int8_recovered.jsonl", packages=_ONNX),
     "formats": Experiment(

@@ -1,4 +1,4 @@
-"""Pruned networks x {pte, tflite: fp32, int8; OpenVINO, ncnn}: agreement, placement, size, time, memory plan.
+"""Pruned networks in {pte, tflite: fp32, int8; OpenVINO, ncnn; Ethos-U}: agreement, placement, time, memory.
 
     python -m benchmarks.formats build --files DIR   # prune, store, export, quantise (needs torchvision)
     python -m benchmarks.formats cells --files DIR   # writes benchmarks/results/formats.{csv,md}
@@ -42,7 +42,7 @@ from dtp_edge.surgery import compact
 FORMATS_TABLE = EXPERIMENTS["formats"]
 CELLS = (
     *(("openvino", "fp32"), ("ncnn", "fp32"), ("pte", "fp32"), ("tflite", "fp32")),
-    *(("pte", "int8"), ("tflite", "int8")),
+    *(("pte", "int8"), ("tflite", "int8"), ("ethosu", "int8")),
 )
 PROFILE = "rpi4-ncnn-fp32-1t"  # whose times the shares are of
 CALIBRATED, HELD_OUT = 48, 16

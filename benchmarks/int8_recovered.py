@@ -34,17 +34,13 @@ DEVICE = "stm32h747-cubeai-int8"
 
 
 class Depthwise(nn.Module):
-    """Blocks of a depthwise and a pointwise layer; each but the first halves the picture."""
+    """Blocks of a depthwise and a pointwise layer."""
 
-    def __init__(self, channels: int, width: int = 32, blocks: int = 3, classes: int = 10) -> None:
+    def __init__(self, channels: int, width: int = 24, blocks: int = 3, classes: int = 10) -> None:
         super().__init__()
         self.enter = layer(channels, width, 3)
-        self.depth, self.point = nn.ModuleList(), nn.ModuleList()
-        for block in range(blocks):
-            self.depth.append(layer(width, width, 3, groups=width, stride=2 if block else 1))
-            out = 2 * width if block else width
-            self.point.append(layer(width, out, 1))
-            width = out
+        self.depth = nn.ModuleList(layer(width, width, 3, groups=width) for _ in range(blocks))
+        self.point = nn.ModuleList(layer(width, width, 1) for _ in range(blocks))
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -54,8 +50,8 @@ class Depthwise(nn.Module):
         return self.head(x.mean(dim=(2, 3)))
 
 
-def layer(cin: int, cout: int, kernel: int, groups: int = 1, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
+def layer(cin: int, cout: int, kernel: int, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(cin, cout, kernel, padding=kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(cout), nn.ReLU())
 
 
@@ -87,16 +83,17 @@ def train(model: nn.Module, data: DataSource, epochs: int) -> None:
 
 @click.command()
 @click.option("--data", "spec", default="digits", help="As --data of prune-for-device.")
-@click.option("--octaves", default=2.5, help="Channels differ by up to twice as many.")
+@click.option("--size", default=8, help="Side of the pictures; 0: the data's own.")
+@click.option("--octaves", default=3.0, help="Channels differ by up to twice as many.")
 @click.option("--epochs", default=12)
 @click.option("--masks", default=2.0, help="Epochs in which the masks learn.")
 @click.option("--tune", default=6.0, help="Epochs of fine-tuning, and of training with roundings.")
 @click.option("--rate", default=0.02)
-def main(spec: str, octaves: float, epochs: int, masks: float, tune: float, rate: float) -> None:
+def main(spec: str, size: int, octaves: float, epochs: int, masks: float, tune: float, rate: float) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     started = time.monotonic()
-    data = load_data(spec)
+    data = load_data(spec, image_size=size or None)
     model = Depthwise(data.input_shape[0])
     train(model, data, epochs)
     spread_channels(model, octaves)
@@ -105,7 +102,7 @@ def main(spec: str, octaves: float, epochs: int, masks: float, tune: float, rate
     )
     with tempfile.TemporaryDirectory() as folder:
         options = Options(
-            budget=dtp.Budget(macs="60%"),
+            budget=dtp.Budget(macs="70%"),
             device=DEVICE,
             data=data,
             recipe=recipe,

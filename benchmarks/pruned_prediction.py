@@ -6,9 +6,9 @@
 Prunes every network in one shot (weight norms, random weights) to 70, 50 and 35 % of its predicted latency,
 exports dense and pruned, and times all of them in ONNX Runtime, interleaved with the reference kernel,
 which tells how fast the machine is now against the minutes when the profile was measured. With `--depth`
-the cut is the middle one, by branches gone, of those that the search over branches and widths tries and that
-lack at least one. Writes benchmarks/results/pruned_prediction.{csv,svg,txt}, or depth_prediction. Needs
-torchvision and timm.
+(five networks, five budgets) the cut is the middle one, by branches gone, of those that the search over
+branches and widths tries and that lack at least one. Writes depth_prediction.{csv,svg,txt} in
+benchmarks/results, or pruned_prediction. Needs torchvision and timm.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ NETWORKS = (
     "timm:efficientnet_lite0",
     "timm:resnet26d",
 )
-WITH_BRANCHES = tuple("timm:convnext_atto" if "squeezenet" in name else name for name in NETWORKS)
+WITH_BRANCHES = ("resnet8", "resnet20", "resnet56", "mobilenetv2", "torchvision:resnet18")
+EVALUATIONS = 300  # of a search where branches go: the widths need not be the best ones here
 BUDGETS = ("70%", "50%", "35%")
+MORE_BUDGETS = ("80%", "65%", *BUDGETS)  # where branches go
 
 
 def main() -> None:
@@ -96,11 +98,13 @@ def pruned(name: str, profile: Profile, folder: Path, depth: bool = False) -> li
     scores, cost = initial_scores(network), NetworkCost(network.layers, profile)
     dense = cost.evaluate(cost.dense_sizes())
     found: list[tuple[str, Path, float]] = []
-    for budget in (None, *BUDGETS):
+    for budget in (None, *(MORE_BUDGETS if depth else BUDGETS)):
         keep = np.ones(network.n_atoms, dtype=bool)
         if budget is not None:
             try:
-                found_cuts = choices(scores, network, cost, Budget(latency=budget).limits(dense))
+                limits = Budget(latency=budget).limits(dense)
+                most = {"max_evaluations": EVALUATIONS} if depth else {}
+                found_cuts = choices(scores, network, cost, limits, **most)
             except BudgetError as error:
                 print(f"{name} {budget}: {error.what}", flush=True)
                 continue

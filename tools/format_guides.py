@@ -31,9 +31,10 @@ def page(runtime_name: str) -> str:
     runtime, notes = RUNTIMES[runtime_name], NOTES[runtime_name]
     rewrites = "; ".join(r.about for r in rewrites_of(one.name))
     int8 = one.files("model", "int8")[0]
-    names = " and ".join(f"`{name}`" for name in one.files("model", "fp32"))
+    names = " and ".join(f"`{name}`" for name in one.files("model", one.precisions[0]))
+    command = notes.get("command", f"resnet8 --device rpi4-ncnn-fp32-1t --macs 50% --format {one.name}")
     return TEMPLATE.format(
-        **notes,
+        **{**notes, "command": command},
         about=one.about,
         runtime=runtime_name,
         format=one.name,
@@ -41,7 +42,7 @@ def page(runtime_name: str) -> str:
         pins=", ".join(f"`{pin}`" for pin in runtime.pins),
         bare=f" and, without what it asks for, `{runtime.bare_pins[0]}`" if runtime.bare_pins else "",
         files=names,
-        int8=f"; with `--int8` also `{int8}`" if "int8" in one.precisions else "",
+        int8=f"; with `--int8` also `{int8}`" if one.precisions == ("fp32", "int8") else "",
         rewrites=f"On the way {rewrites}." if rewrites else "",
     )
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from dtp_edge import __version__
-from dtp_edge.cli.console import show_error
+from dtp_edge.cli.console import show_error, warnings_as_lines
 from dtp_edge.errors import DtpEdgeError, InputError, nearest
 from dtp_edge.files import DISK_FAULTS, unwritable
 
@@ -72,7 +72,8 @@ def cli() -> None:
 def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
     """Run a command and return its exit code: 0, 2 (input), 3 (budget), 4 (check failed), 130 (stopped)."""
     try:
-        command.main(args=arguments, prog_name=name, standalone_mode=False)
+        with warnings_as_lines():
+            command.main(args=arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:

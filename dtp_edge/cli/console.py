@@ -7,7 +7,10 @@ import os
 import re
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,12 +19,29 @@ from dtp_edge import metrics
 from dtp_edge.errors import BudgetError, DtpEdgeError
 
 _GLUE = "\x1f"
+_PACKAGE = Path(__file__).resolve().parents[1]
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:ms|µs|[KMGT]?i?B)\b|%)")
 
 
 def style(text: str, **how: Any) -> str:
     """Colour text unless NO_COLOR is set; click strips colours from pipes by itself."""
     return text if os.environ.get("NO_COLOR") else click.style(text, **how)
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Inside, warnings of this package are lines of the command; those of others stay as they are."""
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+            if category is UserWarning and Path(filename).resolve().is_relative_to(_PACKAGE):
+                click.echo(wrapped(style("warning:", fg="yellow"), str(message)), err=True)
+            else:
+                before(message, category, filename, *rest)
+
+        warnings.showwarning = show
+        yield
 
 
 def quantity(metric: str, value: float | None) -> str:

@@ -21,7 +21,7 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "formats",
                 metavar="A,B",
                 default="onnx",
-                help="Further formats, each proved in its own runtime: pte,tflite,openvino,ncnn.",
+                help="Further formats, each proved in its own runtime: pte,tflite,openvino,ncnn,ethosu.",
             ),
             click.option(
                 "--require-delegated",

@@ -48,6 +48,14 @@ def label_graph(graph_module: fx.GraphModule) -> Context:
     return ctx
 
 
+def has_rule(node: fx.Node) -> bool:
+    """Return whether an operator is known here; what is no operator of torch is."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return True
+    spec = spec_of(op_name(node))
+    return spec is not None and spec.label is not None
+
+
 def apply_rule(ctx: Context, node: fx.Node, output: Any) -> None:
     """Label the output of a node, or freeze what reaches an operator without a rule.
 

@@ -74,13 +74,7 @@ def export_onnx(
     given = as_tuple(example_inputs)
     inputs = given if keep_shape else batch_one(given)
     names = list(input_names) if input_names else forward_names(module, inputs)
-    try:
-        model, keys = _to_proto(module, inputs, dynamic_batch)
-    except UnsupportedError:
-        if same_shapes(inputs, given):
-            raise
-        model, keys = _to_proto(module, given, dynamic_batch)
-    _refuse_operators(model)
+    model, keys = _as_written(module, inputs, given, dynamic_batch)
     passes = [kind() for kind in find_passes("dtp_edge.onnx.passes", Rewrite)]
     model = run_passes(_simplified(model), passes)
     if interface is None:
@@ -94,6 +88,25 @@ def export_onnx(
         model = stored_in_half(model)
     write_onnx(finish_proto(model, metadata or {}), path)
     return path
+
+
+def require_exportable(module: nn.Module, example_inputs: tuple[Any, ...]) -> None:
+    """Raise `UnsupportedError` if a network has no ONNX form; nothing is written."""
+    _as_written(module, batch_one(example_inputs), example_inputs, dynamic_batch=False)
+
+
+def _as_written(
+    module: nn.Module, inputs: tuple[Any, ...], given: tuple[Any, ...], dynamic_batch: bool
+) -> tuple[ModelProto, list[str] | None]:
+    """Return `_to_proto` for `inputs`, or for those `given` where the network takes no others."""
+    try:
+        model, keys = _to_proto(module, inputs, dynamic_batch)
+    except UnsupportedError:
+        if same_shapes(inputs, given):
+            raise
+        model, keys = _to_proto(module, given, dynamic_batch)
+    _refuse_operators(model)
+    return model, keys
 
 
 def same_shapes(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:

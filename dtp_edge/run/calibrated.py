@@ -49,7 +49,7 @@ def calibrate_and_cut(task: Task, options: Options, listener: Listener) -> Cut:
 
     **Raises:** `InputError` for inputs that nothing good can come of, `CheckError` if a proof fails.
     """
-    network, began = task.require_storable().network, time.monotonic()
+    network, began = task.require_deliverable(files=options.out is not None).network, time.monotonic()
     listener.begin("reading the calibration inputs")
     inputs = calibration_set(options.calibrate, network, task.whole, images=options.images, seed=options.seed)
     notes = [*inputs.warnings, *odd_scale(network, inputs.fitted[0])]

@@ -19,7 +19,7 @@ from dtp_edge.graph.part import Whole
 from dtp_edge.run.calibration_source import Batch, read_batches
 
 if TYPE_CHECKING:
-    from dtp_edge.training import DataSource
+    from dtp_edge.training import DataSource, Objective
 
 __all__ = ["CalibrationSet", "calibration_set"]
 
@@ -69,15 +69,16 @@ def calibration_set(
     *,
     images: int = IMAGES,
     seed: int = 0,
+    objective: Objective | str | None = None,
 ) -> CalibrationSet:
     """Read up to `images` samples of a data source's training inputs, or of batches as the network takes
     them; with a `whole` as that takes them, and the network gets what it hands on.
 
     A batch is a tensor, a tuple, or a dict of inputs by keyword; what stands behind the inputs in a tuple
-    (labels) is left away. **Raises:** `InputError` for inputs that do not fit the network, are not finite,
-    all alike, or too few.
+    (labels) is left away; a source is read as the `objective` does, None: its own. **Raises:** `InputError`
+    for inputs that do not fit the network, are not finite, all alike, or too few.
     """
-    read = read_batches(given, network, whole, images=images, seed=seed)
+    read = read_batches(given, network, whole, images=images, seed=seed, objective=objective)
     batches, count = read.batches, _count(read.batches)
     if count < LEAST:
         raise InputError(

@@ -19,7 +19,7 @@ from dtp_edge.run.fixed_sizes import as_traced
 from dtp_edge.run.options import is_source
 
 if TYPE_CHECKING:
-    from dtp_edge.training import DataSource
+    from dtp_edge.training import DataSource, Objective
 
 __all__ = ["Batch", "Read", "read_batches"]
 
@@ -44,6 +44,7 @@ def read_batches(
     *,
     images: int,
     seed: int,
+    objective: Objective | str | None = None,
 ) -> Read:
     """Read up to `images` samples, a source's training inputs in a random order and not augmented.
 
@@ -53,7 +54,8 @@ def read_batches(
     if not is_source(given):
         found = [*_up_to((_arguments(b, network, whole) for b in given), images)]  # type: ignore[union-attr]
         return _fitting("batches", found, network) if whole is not None else Read("batches", found)
-    found = [*_up_to(_of_source(given, network, whole, images, seed), images)]  # type: ignore[arg-type]
+    asked = _of_source(given, network, whole, images, seed, objective)  # type: ignore[arg-type]
+    found = [*_up_to(asked, images)]
     return _fitting(given.name, found, network)  # type: ignore[union-attr]
 
 
@@ -66,7 +68,12 @@ def _fitting(name: str, batches: list[Batch], network: PrunableNetwork) -> Read:
 
 
 def _of_source(
-    data: DataSource, network: PrunableNetwork, whole: Whole | None, images: int, seed: int
+    data: DataSource,
+    network: PrunableNetwork,
+    whole: Whole | None,
+    images: int,
+    seed: int,
+    objective: Objective | str | None,
 ) -> Iterator[Batch]:
     from dtp_edge.training.feed import Feed
     from dtp_edge.training.objectives.registry import objective_of
@@ -78,7 +85,7 @@ def _of_source(
     split: Any = data.train
     if hasattr(split, "subset"):
         split = split.subset(torch.randperm(len(split), generator=_generator(seed))[:images])
-    feed, module = Feed(objective_of(None, data), network.module, whole), network.module
+    feed, module = Feed(objective_of(objective, data), network.module, whole), network.module
     for batch in split.ordered(size):
         found = feed.part_inputs(module if whole is None else whole.module, batch)
         yield found[: len(network.example_inputs)]

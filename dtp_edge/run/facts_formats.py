@@ -25,7 +25,8 @@ def planned_ram(cost: NetworkCost, row: FormatRow, sizes: np.ndarray) -> float |
     A file whose plan is not that of its runtime's kernels (int8 by ExecuTorch) has no prediction.
     """
     if row.runtime not in PLANNERS:
-        return cost.evaluate(sizes).get("peak_ram_bytes")
+        own = NetworkCost(cost.layers, cost.profile, row.precision)
+        return own.evaluate(sizes)["peak_ram_bytes"]
     if row.status == "ok" and row.memory_bytes is None:
         return None
     return float(RuntimePlan(cost.layers, PLANNERS[row.runtime], row.precision).arena_bytes(sizes))

@@ -96,7 +96,8 @@ def make_formats(
     source = _source(cut, folder, calibration)
     rows = []
     for name in wanted.names:
-        for precision in ("fp32",) if calibration is None else ("fp32", "int8"):
+        asked = ("fp32",) if calibration is None else ("fp32", "int8")
+        for precision in [p for p in asked if p in FORMATS[name].precisions or p == asked[-1]]:
             listener.begin(f"making {FORMATS[name].files('model', precision)[0]}, and running it")
             rows.append(make_file(FORMATS[name], precision, source, folder, limits=wanted.limits))
     return tuple(rows)

@@ -104,7 +104,7 @@ class TransportPruner(MaskLearner):
             origin=Origin(model_name=type(model).__name__),
         )
         inputs = example_arguments(model, example_inputs)
-        task = Task.trace(model, inputs, chosen).require_storable()
+        task = Task.trace(model, inputs, chosen).require_deliverable(files=False)
         steps = max(1, round(mask_share * total_steps))
         start = task.learner_arguments(steps, batches=batches, loss=loss, scores=scores)
         super().__init__(**start, **options)

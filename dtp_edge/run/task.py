@@ -15,6 +15,7 @@ from dtp_edge.cost import NetworkCost
 from dtp_edge.cost.planners import Planner
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.graph.engine import has_rule
 from dtp_edge.graph.part import Whole
 from dtp_edge.metrics import UNITS, title
 from dtp_edge.profiles import Profile
@@ -175,13 +176,19 @@ class Task:
             "starts": starts,
         }
 
-    def require_storable(self) -> Task:
+    def require_deliverable(self, *, files: bool) -> Task:
         """Return this task, or raise `UnsupportedError` if its network could not be stored once it is cut.
 
-        Asked before a training, whose result would be lost.
+        Asked before a training, whose result would be lost. With `files`, operators without a rule of ours
+        are written as ONNX once, dense: the exporter may not know them either.
         """
         whole = compact(self.network, np.ones(self.network.n_atoms, dtype=bool), in_place=False)
-        require_storable(whole.graph_module.graph)
+        graph = whole.graph_module.graph
+        require_storable(graph)
+        if files and not all(map(has_rule, graph.nodes)):
+            from dtp_edge.onnx.export import require_exportable
+
+            require_exportable(whole.graph_module.eval(), self.network.example_inputs)
         return self
 
     def feasibility(self) -> list[dict[str, object]]:

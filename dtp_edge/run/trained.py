@@ -13,6 +13,7 @@ from torch import nn
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of
+from dtp_edge.run.calibrated_start import calibrated_start
 from dtp_edge.run.fixed_sizes import as_traced, fits
 from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.known_scores import KnownScores
@@ -58,7 +59,9 @@ def train_and_cut(task: Task, data: DataSource, options: Options, listener: List
     check_compatible(data, called, inputs, aim)
     if options.int8:
         require_readable(task, data, aim)
-    outcome, compacted, rises = _train(task.require_storable(), data, options, listener)
+    outcome, compacted, rises = _train(
+        task.require_deliverable(files=options.out is not None), data, options, listener
+    )
     listener.begin("cutting, and proving that the result is the same")
     return Cut.trained(task, outcome, compacted, rises)
 
@@ -67,7 +70,7 @@ def _train(
     task: Task, data: DataSource, options: Options, listener: Listener
 ) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
-    network, cuts, keeps, learners, unfit, seconds = task.network, [], [], [], [], {}
+    network, cuts, keeps, learners, unfit, seconds, rises = task.network, [], [], [], [], {}, {}
     recipe = options.schedule(network)
     feed = Feed(options.aim(), network.module, task.whole)
 
@@ -97,6 +100,15 @@ def _train(
         else:
             unfit.append(True)
 
+    def calibrated() -> tuple[np.ndarray, nn.Module]:
+        began = time.monotonic()
+        found = calibrated_start(task, data, options, listener)
+        keeps.append(found.keep)
+        cuts.append(found.compact)
+        rises.update(found.chosen.rises)
+        seconds["calibration"] = time.monotonic() - began
+        return found.keep, found.module
+
     def compare(teacher: nn.Module) -> BlockDistillation | None:
         compacted = cuts[-1]
         in_graph = compacted.kind == "graph"
@@ -111,6 +123,7 @@ def _train(
         cut=cut,
         refit=fit,
         compare=compare,
+        calibrated=calibrated,
         progress=_progress(options, listener),
         checkpoint_dir=options.out / "checkpoint" if options.out is not None else None,
         resume=options.resume,
@@ -133,6 +146,9 @@ def _train(
             "No training batch has the sizes of the example input: nothing was fitted to the dense network "
             "at the cut."
         )
+    if not learners:
+        outcome.seconds |= seconds
+        return outcome, cuts[-1], rises
     if isinstance(judge := learners[-1].judge, FittedJudge) and judge.seconds:
         seconds["choice of the cut"] = judge.seconds
         outcome.seconds["masks"] -= judge.seconds  # it is their last step

@@ -18,8 +18,8 @@ __all__ = ["RIDGE", "Trials"]
 RIDGE = 0.01
 SAMPLES, LEAST = 128, 16  # fitted, and as many judged; fewer where that takes too long, or there are fewer
 FORWARDS = 4  # what a trial takes, in runs over its fitted samples
-WANTED = 40  # trials that samples are given up for
-WORK = 4e12  # multiply-accumulates that trials may take: a minute or so
+WANTED, BY_BRANCH = 40, 2.4  # trials that samples are given up for, at least; by the branches
+WORK = 1.6e12  # multiply-accumulates that trials may take: a minute or two
 Batch = tuple[Any, ...]
 
 
@@ -31,7 +31,8 @@ class Trials:
 
     def __init__(self, network: PrunableNetwork, batches: Sequence[Batch], macs: float, seed: int) -> None:
         self.network = network
-        most = min(SAMPLES, max(LEAST, int(WORK / (FORWARDS * macs * WANTED))))
+        wanted = max(WANTED, BY_BRANCH * len(network.branches))
+        most = min(SAMPLES, max(LEAST, int(WORK / (FORWARDS * macs * wanted))))
         self.fitted = first_samples(batches, min(most, samples_of(batches) // 2))
         rest = list(batches[len(self.fitted) :]) or list(batches)
         self.judges = first_samples(rest, most)

@@ -16,6 +16,7 @@ MOST_OPERATORS = 20_000
 
 # what a runtime's or our own word for a kind of operator holds, in the order in which they are tried
 _FAMILIES = (
+    ("rounding", ("quantize",)),  # into int8 and back, at the edge of a unit
     ("free", ("getitem", "reshape", "view", "squeeze", "flatten", "expand", "dropout", "split", "free")),
     ("convolution", ("conv", "deconv")),
     ("product", ("linear", "fully", "innerproduct", "addmm", "matmul", "mm", "gemm", "einsum", "attention")),
@@ -87,7 +88,7 @@ def placement_of(
     times = _times(found, kernels) if kernels else []
     by = "predicted time" if sum(times) > 0 else "operators"
     if by == "operators":
-        times = [0.0 if family_of(one.kind) == "free" else 1.0 for one in found]
+        times = [0.0 if family_of(one.kind) in ("free", "rounding") else 1.0 for one in found]
     total = sum(times) or 1.0
     placed = [
         Operator(one.name, one.kind, one.delegated, time / total)

@@ -59,7 +59,8 @@ def work(job: dict) -> dict:
     outputs = [np.stack(column) for column in zip(*made)] if job.get("each") else made[0]  # noqa: B905
     named: dict[str, Any] = {str(i): o for i, o in enumerate(outputs)}
     np.savez(os.path.join(job["folder"], "outputs.npz"), **named)
-    result = {"status": "ok", "latency_ms": latency_ms(run, samples[0], job["repeats"]), "detail": ""}
+    repeats = job["repeats"] if getattr(adapter, "TIMED", True) else 0
+    result = {"status": "ok", "latency_ms": latency_ms(run, samples[0], repeats), "detail": ""}
     if job.get("inspect") and hasattr(adapter, "inspect"):
         result["facts"] = inspected(adapter, job)
     return result

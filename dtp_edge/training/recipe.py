@@ -18,6 +18,7 @@ def _cosine(t: float) -> float:
 
 _RATES = ("base_learning_rate", "mask_learning_rate", "tune_learning_rate")
 _OPTIONAL = ("score_learning_rate", "gradient_clip")
+STARTS = ("masks", "calibration")
 BLOCK_DISTILL = 2.0  # where branches may go
 _LENGTHS = ("base_epochs", "mask_epochs", "tune_epochs")
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -35,6 +36,8 @@ class Recipe:
 
     - `base_epochs`, `mask_epochs`, `tune_epochs`: training of the dense network, of weights and scores
       under the falling budget, and of the compact network.
+    - `start`: "masks" are learned; or a "calibration" decides, without labels, and all epochs but those of
+      the base tune what is left (`docs/calibration.md`).
     - `schedule`, `warmup`: shape of the learning rate over a phase, restarted in each, after a linear rise
       over the fraction `warmup`.
     - `distill`, `temperature`: weight of the dense network's softened logits in the loss (0: labels only).
@@ -52,6 +55,7 @@ class Recipe:
     base_epochs: float = 0.0
     mask_epochs: float = 1.0
     tune_epochs: float = 2.0
+    start: str = "masks"
     optimizer: str = "sgd"
     base_learning_rate: float = 0.05
     mask_learning_rate: float = 0.05
@@ -75,6 +79,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("start", self.start, STARTS)
         _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
         _one_of("mixed precision", self.mixed_precision, ("no", "bf16", "fp16"))
         positive = {

@@ -138,6 +138,7 @@ def run_training(
     cut: Callable[[np.ndarray], nn.Module],
     refit: Callable[[nn.Module, list[tuple[Any, ...]]], Any] | None = None,
     compare: Callable[[nn.Module], BlockDistillation | None] | None = None,
+    calibrated: Callable[[], tuple[np.ndarray, nn.Module]] | None = None,
     progress: Progress | None = None,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
@@ -155,7 +156,8 @@ def run_training(
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
     `cut(keep)` returns the compact network; `refit(base, batches)` may then fit it to the base's outputs on
     batches of its arguments, and `compare(teacher)` say which outputs of its blocks are compared with those
-    of the dense teacher. The dense `control` starts from the same base and gets the same number of steps with
+    of the dense teacher. A recipe that starts with a calibration takes what `calibrated()` cuts and fits, and
+    tunes in all epochs. The dense `control` starts from the same base and gets the same number of steps with
     the same loss; without labels there is none, for the base is all that it could be.
     The test set is read once, at the end. `seed` takes precedence over the recipe's. Base and control are
     taken from `shared` where `train_shared` left them; a warm start takes `mask_share` of the mask steps.
@@ -180,23 +182,27 @@ def run_training(
     rehearse(around(model), session)
     base, teacher = _base_and_teacher(around(model), session)
 
-    learner = make_learner(max(1, round(mask_share * _mask_steps(session))))
-    learn_masks(learner, session, teacher, around(learner))
-    keep = learner.harden()
-
-    compact = move(cut(keep), session.runtime.device)
-    if refit is not None and (batches := refit_batches(data, recipe, feed, base)):
-        batches = [nests.moved(batch, session.runtime.device) for batch in batches]
-        refit(feed.inside(base), batches)
-    whole = around(compact)
-    recalibrate(whole, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, feed)
+    if recipe.start == "calibration" and calibrated is not None:
+        move(model, "cpu")
+        keep, compact = calibrated()
+        whole, epochs = around(move(compact, session.runtime.device)), recipe.mask_epochs + recipe.tune_epochs
+    else:
+        learner = make_learner(max(1, round(mask_share * _mask_steps(session))))
+        learn_masks(learner, session, teacher, around(learner))
+        keep = learner.harden()
+        compact = move(cut(keep), session.runtime.device)
+        if refit is not None and (batches := refit_batches(data, recipe, feed, base)):
+            batches = [nests.moved(batch, session.runtime.device) for batch in batches]
+            refit(feed.inside(base), batches)
+        whole, epochs = around(compact), recipe.tune_epochs
+        recalibrate(whole, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, feed)
     at_cut = copy.deepcopy(whole)
     blocks = None
     if compare is not None and teacher is not None and recipe.block_distill:
         blocks = compare(feed.inside(teacher))
         if blocks is not None and host is not None:
             around(blocks.teacher, teacher)
-    fine_tune(whole, session, teacher, blocks=blocks)
+    fine_tune(whole, session, teacher, blocks=blocks, epochs=epochs)
 
     dense = _control(base, teacher, session) if control and feed.objective.labelled else None
     networks = {"base": base, "at_cut": at_cut, "pruned": whole, "control": dense}

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import termios
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -354,3 +355,18 @@ def test_resume_without_a_state_is_refused(call: Callable[..., tuple[int, str, s
     code, _, err = call(*common, "--data", "digits")
     assert code == 2
     assert "no checkpoint" in err
+
+
+def test_a_warning_of_ours_is_a_line_and_no_place_in_the_code(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @click.command()
+    def warns() -> None:
+        warnings.warn_explicit("c.pt: 1 tensor is left out", UserWarning, progress.__file__, 3)
+        warnings.warn_explicit("theirs", UserWarning, "their.py", 7)
+
+    others: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_: others.append(str(message)))
+    assert cli.run(warns, [], "prune-for-device") == 0
+    assert capfd.readouterr().err == "warning: c.pt: 1 tensor is left out\n"
+    assert others == ["theirs"]

@@ -1,0 +1,62 @@
+"""A calibration as the start of a training: cut and fitted without labels, every step tunes what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from dtp_edge.errors import InputError
+from dtp_edge.run.calibrated_widths import Chosen, keep_by_calibration
+from dtp_edge.run.calibration_set import affordable, calibration_set
+from dtp_edge.run.options import Listener, Options
+from dtp_edge.run.task import Task
+from dtp_edge.run.trials import RIDGE
+from dtp_edge.surgery import Compact, compact, refit
+from dtp_edge.surgery.norm_statistics import restate_norms
+
+__all__ = ["Started", "calibrated_start"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """What was chosen, and the compact network as it was fitted."""
+
+    chosen: Chosen
+    compact: Compact
+
+    @property
+    def keep(self) -> np.ndarray:
+        return self.chosen.keep
+
+    @property
+    def module(self) -> nn.Module:
+        return self.compact.module
+
+
+def calibrated_start(task: Task, data: Any, options: Options, listener: Listener) -> Started:
+    """Cut the network as it is now by its own outputs on training inputs, and fit what is left to them.
+
+    **Raises:** `InputError` for data that nothing good can come of.
+    """
+    if options.warm is not None:
+        raise InputError(
+            "a warm start begins with masks, and start=calibration learns none",
+            where="start",
+            hint="Leave one of them out.",
+        )
+    network = task.network
+    asked: dict[str, Any] = {"images": options.images, "seed": options.seed, "objective": options.objective}
+    inputs = calibration_set(data, network, task.whole, **asked)
+    batches = [*inputs.fitted, *inputs.held_out]
+    listener.begin("measuring what every width costs")
+    chosen = keep_by_calibration(task, batches, options.seed)
+    listener.begin("fitting what is left to the dense network")
+    cut = compact(network, chosen.keep)
+    dense = dict(network.graph_module.state_dict())
+    given = affordable(batches)
+    refit(network, cut, dense, given, ridge=RIDGE, seed=options.seed, streams=True)
+    restate_norms(cut.graph_module, given)  # a training takes its own statistics
+    return Started(chosen, cut)

@@ -1,0 +1,88 @@
+"""A training that starts with a calibration: no masks are learned, and all epochs tune what was fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import dtp_edge as dtp
+from dtp_edge.errors import InputError
+from dtp_edge.training import Recipe, load_data
+
+DEVICE = "rpi4-ncnn-fp32-1t"
+RECIPE = Recipe(batch_size=16, mask_epochs=1, tune_epochs=1, tune_learning_rate=0.01, start="calibration")
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.n = nn.Conv2d(16, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24)
+        self.b, self.m = nn.Conv2d(24, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.m(self.b(torch.relu(self.n(self.a(x))))) + x)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+    return nn.Sequential(stem, Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Pictures whose brightest channel is their class."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 400)
+    x = rng.integers(0, 160, (400, 3, 8, 8), dtype=np.uint8)
+    x[np.arange(400), y] += 60
+    path = tmp_path_factory.mktemp("data") / "a.npz"
+    np.savez(path, x=x, y=y)
+    return load_data(f"npz:{path}")
+
+
+def run(data: Any, recipe: Recipe, **more: Any) -> dtp.PruneResult:
+    budget = dtp.Budget(macs="60%")
+    recipe_with_base = recipe if recipe.base_epochs else Recipe(**{**recipe.to_json(), "base_epochs": 2})
+    return dtp.prune_for_device(
+        network(), torch.randn(1, 3, 8, 8), device=DEVICE, budget=budget, data=data, recipe=recipe_with_base,
+        **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(data, tmp_path_factory: pytest.TempPathFactory) -> dtp.PruneResult:
+    return run(data, RECIPE, out=tmp_path_factory.mktemp("runs") / "r")
+
+
+def test_every_epoch_after_the_base_tunes(result, data) -> None:
+    rows = result.report["curves"]
+    assert "masks" not in {row["phase"] for row in rows}
+    steps = 2 * (len(data.train) // RECIPE.batch_size)
+    last = {phase: max(r["step"] for r in rows if r["phase"] == phase) for phase in ("fine-tune", "control")}
+    assert last == {"fine-tune": steps, "control": steps}
+    accuracy = result.report["accuracy"]
+    assert accuracy["pruned"] > 0.8
+    assert result.report["run"]["parts_s"]["calibration"] > 0
+    assert "Before it the cut was calibrated" in (result.out / "report.html").read_text()
+
+
+def test_the_cut_needs_no_training_to_be_near(result) -> None:
+    accuracy = result.report["accuracy"]
+    assert accuracy["at_cut"] > accuracy["base"] - 0.1
+
+
+def test_the_same_again(result, data) -> None:
+    again = run(data, RECIPE)
+    for name, tensor in again.module.state_dict().items():
+        assert torch.equal(tensor, result.module.state_dict()[name]), name
+
+
+def test_words_that_are_no_start_and_warm_starts_are_refused(data) -> None:
+    with pytest.raises(InputError, match="there is no start 'calibrate'") as caught:
+        Recipe(start="calibrate")
+    assert "calibration" in str(caught.value.hint)
