@@ -126,8 +126,8 @@ def chosen(count: int) -> list[tuple[str, str]]:
 
 def whole_page() -> str:
     rows = COST.read()
-    run = rows[-1]["run"]
-    rows = [row for row in rows if row["run"] == run]
+    last = [rows[-1][key] for key in ("run", "commit")]
+    rows = [row for row in rows if [row["run"], row["commit"]] == last]
     cells = [row for row in rows if row["kind"] == "cell" and row["state"] == "done"]
     apart = [row for row in rows if row["kind"] == "separate"]
     total = next((row for row in rows if row["kind"] == "total"), None)
@@ -140,7 +140,7 @@ def whole_page() -> str:
         cost = "- the run was stopped before it added up its times: no ratio of the two"
     else:
         cost = (
-            f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU in {total['parts']} parts, each resumed; "
+            f"- the sweep took {total['sweep_cpu_s']:.0f} s of CPU{_parts(total)}; "
             f"{len(apart)} separate runs took "
             f"{total['separate_cpu_s']:.0f} s, so that all {len(cells)} take "
             f"{total['all_separate_cpu_s']:.0f} s"
@@ -172,6 +172,10 @@ def whole_page() -> str:
             f"{apart_text} | {100 * row['control']:.2f} % |"
         )
     return "\n".join([*lines, ""])
+
+
+def _parts(total: dict[str, Any]) -> str:
+    return "" if total["parts"] == 1 else f" in {total['parts']} parts, each resumed"
 
 
 def key(row: dict[str, Any]) -> tuple[str, str]:
