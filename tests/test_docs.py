@@ -61,6 +61,11 @@ ELSEWHERE = {
         "tests/runtimes/test_environment.py",
         "def test_an_environment_is_made_once_and_found",
     ),
+    "prune-for-device demonet --data digits --epochs 1 --device ethos-u55-128-vela-int8": (
+        "the exporter is in an environment of its own: the command must parse; a test makes a file there",
+        "tests/runtimes/test_formats.py",
+        "def test_the_real_exporter_and_runtime",
+    ),
     "prune-for-device resnet8 --device rpi4-ncnn-fp32-1t --macs 50% --format": (
         "the exporter is in an environment of its own: the command must parse; a stand-in makes a file",
         "tests/run/test_further_formats.py",

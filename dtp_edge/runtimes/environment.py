@@ -51,8 +51,8 @@ class Made:
 def interpreter(runtime: Runtime, interpreters: Mapping[str, str] | None = None) -> str:
     """Return the Python that runs a runtime: the caller's, the variable's, the made one, or this."""
     chosen = (interpreters or {}).get(runtime.name) or os.environ.get(PYTHON_VARIABLE + runtime.name.upper())
-    if chosen:
-        return chosen
+    if chosen:  # it is started in other folders; a name without one is looked up as a shell does
+        return os.path.abspath(chosen) if os.path.dirname(chosen) else chosen
     made = environment_folder(runtime.name)
     return str(python_of(made)) if (made / STAMP).is_file() else sys.executable
 

@@ -138,7 +138,9 @@ def test_what_is_judged_is_the_int8_file(data: DataSource, tmp_path: Path, monke
     assert seen == {"source": "model.onnx", "samples": 256, "method": "entropy"}
     assert (found["accuracy"], found["fp32_accuracy"]) == (0.8, 0.9)
     cut = SimpleNamespace(
-        training=SimpleNamespace(accuracy={"pruned": 0.9}, intervals={}, objective=Classification())
+        training=SimpleNamespace(
+            accuracy={"pruned": 0.9}, intervals={}, why_no_interval="", objective=Classification()
+        )
     )
     reported = summary._accuracy(deliver.Delivered(cut, (), int8=found))  # type: ignore[arg-type]
     assert reported is not None

@@ -76,3 +76,12 @@ def test_a_making_that_hangs_is_stopped(at, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="took more than"):
         make_environment("fake", timeout_s=0.05)
     assert not environment_folder("fake").exists()
+
+
+def test_a_relative_interpreter_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runtime = RUNTIMES["openvino"]
+    assert interpreter(runtime, {"openvino": "made/bin/python"}) == str(tmp_path / "made" / "bin" / "python")
+    assert interpreter(runtime, {"openvino": "python3.11"}) == "python3.11"

@@ -128,7 +128,8 @@ def make_file(
         return replace(row, detail=f"{one.name} is written in {', '.join(one.precisions)} only", install="")
     python = interpreter(runtime, interpreters)
     names = one.files(stem, precision)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{one.name}-") as place:
+    # absolute: the vendor's programs run in folders of their own
+    with tempfile.TemporaryDirectory(dir=folder.resolve(), prefix=f".{one.name}-") as place:
         job = _make_job(one, precision, source, Path(place) / names[0], limits)
         job["rewrites"] = [r.name for r in rewrites_of(one.name)] if rewrites is None else list(rewrites)
         job["channels_last"] = channels_last
