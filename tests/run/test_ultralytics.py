@@ -57,7 +57,7 @@ def test_its_class_and_its_outputs_stay(run) -> None:
 
 
 def test_attention_cut_to_other_sizes_keeps_its_class() -> None:
-    from dtp_edge.run.task import traced
+    from dtp_edge.run.traced import traced
     from dtp_edge.surgery import compact
 
     network, _ = traced(detector(), (IMAGE,))
