@@ -65,7 +65,7 @@ def test_image_folders_are_transformed_by_v2(v2: Any, tmp_path: Path) -> None:
             Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
     data = load_data(f"imagefolder:{tmp_path}", image_size=14, workers=0)
     assert data.name == "imagefolder"
-    path, label = data.test.dataset.files[0]
+    path, label = data.test.dataset.files[int(data.test.rows[0])]
     usual = v2.Compose([v2.Resize(16, antialias=True), v2.CenterCrop(14), v2.ToImage()])
     wanted = v2.functional.to_dtype(usual(Image.open(path).convert("RGB")), torch.float32, scale=True)
     x, y = next(data.test.ordered(1))
