@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.accuracy.at_budget import Bench, parser_of_options
-from benchmarks.accuracy.page import about_origin
+from benchmarks.accuracy.page import about_origin, mean_and_spread
 from benchmarks.accuracy.peers import bisect, macs_of, prune_with_peer
 from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.cost import NetworkCost
@@ -225,19 +225,14 @@ def page(rows: list[dict[str, Any]]) -> str:
             for method in dict.fromkeys(row["method"] for row in mine):
                 some = [row for row in mine if (row["budget"], row["method"]) == (budget, method)]
                 if some:
-                    test = _mean(some, "test") if tested else "not read"
+                    test = mean_and_spread(some, "test") if tested else "not read"
                     timed = "measured_latency_ratio" in some[0]
-                    cells = [budget, method, _mean(some, "macs_ratio")]
-                    cells.append(_mean(some, "measured_latency_ratio") if timed else "")
-                    cells += [test, _mean(some, "holdout"), _mean(some, "agreement")]
+                    cells = [budget, method, mean_and_spread(some, "macs_ratio")]
+                    cells.append(mean_and_spread(some, "measured_latency_ratio") if timed else "")
+                    cells += [test, mean_and_spread(some, "holdout"), mean_and_spread(some, "agreement")]
                     cells += [f"{np.mean([row['cpu_seconds'] for row in some]):.0f}", str(len(some))]
                     lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *about_origin(rows)]).rstrip() + "\n"
-
-
-def _mean(rows: list[dict[str, Any]], key: str) -> str:
-    values = 100 * np.array([row[key] for row in rows])
-    return f"{values.mean():.1f} ({np.ptp(values):.1f})"
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from benchmarks.accuracy.at_budget import Bench, parser_of_options
-from benchmarks.accuracy.page import about_origin
+from benchmarks.accuracy.page import about_origin, mean_and_spread
 from benchmarks.calibration import Calibration
 from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.training import evaluate
@@ -50,15 +50,12 @@ def whole_page() -> str:
     lines += ["|---|---|---|---|---|---|---|---|"]
     for key in dict.fromkeys((r["macs"], r["steps"], r["method"]) for r in rows):
         some = [r for r in rows if (r["macs"], r["steps"], r["method"]) == key]
-        cells = [str(part) for part in key] + [_mean(some, k) for k in ("at_cut_holdout", "holdout", "test")]
+        cells = [str(part) for part in key] + [
+            mean_and_spread(some, k) for k in ("at_cut_holdout", "holdout", "test")
+        ]
         cells += [f"{np.mean([r['cpu_seconds'] for r in some]):.0f}", str(len(some))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *about_origin(rows)]).rstrip() + "\n"
-
-
-def _mean(rows: list[dict[str, Any]], key: str) -> str:
-    values = 100 * np.array([row[key] for row in rows])
-    return f"{values.mean():.1f} ({np.ptp(values):.1f})"
 
 
 def main() -> None:

@@ -33,6 +33,12 @@ def about_origin(rows: list[Row]) -> list[str]:
     ]
 
 
+def mean_and_spread(rows: list[Row], key: str) -> str:
+    """Percent over the seeds, and from the least to the largest."""
+    values = [100 * row[key] for row in rows]
+    return f"{statistics.fmean(values):.1f} ({max(values) - min(values):.1f})"
+
+
 def tables(rows: list[Row]) -> list[str]:
     """Mean and spread over seeds, a block for each setting."""
     blocks: dict[tuple[Any, ...], list[Row]] = {}

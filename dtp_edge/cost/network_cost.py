@@ -158,8 +158,7 @@ class NetworkCost:
 
     def _without_closed(self, sizes: np.ndarray) -> NetworkCost:
         """Return the cost of the network without the branches whose gates are 0 at `sizes`."""
-        closed = frozenset(i for i, gate in enumerate(self.layers.gates) if sizes[gate.width] == 0)
-        if not closed:
+        if not (closed := self.layers.closed(sizes)):
             return self
         if closed not in self._reduced:
             if len(self._reduced) >= _MOST_REDUCED:

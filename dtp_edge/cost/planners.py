@@ -101,8 +101,7 @@ class RuntimePlan:
 
     def arena_bytes(self, sizes: np.ndarray) -> int:
         """Return the bytes of the whole plan, gaps and alignment included."""
-        closed = frozenset(i for i, gate in enumerate(self._layers.gates) if sizes[gate.width] == 0)
-        if closed:
+        if closed := self._layers.closed(sizes):
             return RuntimePlan(self._layers.without(closed), self.planner, self._precision).arena_bytes(sizes)
         values = self._terms.values(self._terms.slots(np.asarray(sizes, dtype=np.float64)))
         found = [(_up(size, self.planner.align), a, b) for size, a, b in self._plan.tensors(values) if size]

@@ -78,6 +78,10 @@ class LayerGraph:
     outputs: tuple[str, ...] = ()
     gates: tuple[Gate, ...] = ()
 
+    def closed(self, sizes: np.ndarray) -> frozenset[int]:
+        """Return the gates that are 0 at these sizes."""
+        return frozenset(i for i, gate in enumerate(self.gates) if sizes[gate.width] == 0)
+
     def without(self, closed: Collection[int]) -> LayerGraph:
         """Return the graph without the branches of these gates; widths and their numbers stay."""
         gone = frozenset[str]().union(*(self.gates[i].gone for i in closed))

@@ -76,7 +76,12 @@ def _spelling(graph: fx.Graph, before: Callable[[list[str]], list[str]] | None) 
 def _keywords(graph: fx.Graph) -> list[str]:
     """Return the names with a keyword in them that a graph reads."""
     targets = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    return sorted(t for t in targets if any(map(keyword.iskeyword, t.split("."))))
+    return sorted(filter(has_keyword, targets))
+
+
+def has_keyword(name: str) -> bool:
+    """Return whether a part of a dotted name is what Python keeps for itself."""
+    return any(map(keyword.iskeyword, name.split(".")))
 
 
 def _attribute(target: str, is_plain: Callable[[str], bool]) -> str:

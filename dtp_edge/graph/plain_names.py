@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from dtp_edge.graph.lazy import LazyGraphModule, graph_module_over
+from dtp_edge.graph.lazy import LazyGraphModule, graph_module_over, has_keyword
 from dtp_edge.graph.trace import trace
 from dtp_edge.ops.nodes import lookup
 
@@ -18,11 +18,11 @@ from dtp_edge.ops.nodes import lookup
 def with_plain_names(module: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
     """Return the module, or its traced graph with other names where a part's name is a keyword."""
     names = [name for name, _ in module.named_modules()] + list(module.state_dict())
-    if not any(map(_has_keyword, names)):
+    if not any(map(has_keyword, names)):
         return module
     graph_module, _ = trace(module, inputs)
     taken = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
-    new = {old: _plain(old, taken) for old in sorted(taken) if _has_keyword(old)}
+    new = {old: _plain(old, taken) for old in sorted(taken) if has_keyword(old)}
     graph: fx.Graph = graph_module.graph
     tensors = {}
     for node in graph.nodes:
@@ -31,10 +31,6 @@ def with_plain_names(module: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
             node.target = new.get(str(node.target), node.target)
             tensors[str(node.target)] = value
     return graph_module_over(graph, tensors, LazyGraphModule).eval()
-
-
-def _has_keyword(name: str) -> bool:
-    return any(map(keyword.iskeyword, name.split(".")))
 
 
 def _plain(name: str, taken: set[str]) -> str:

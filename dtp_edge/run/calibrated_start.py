@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from torch import nn
 
 from dtp_edge.errors import InputError
 from dtp_edge.run.calibrated_widths import Chosen, keep_by_calibration
@@ -17,27 +13,13 @@ from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import Compact, compact, refit
 from dtp_edge.surgery.norm_statistics import restate_norms
 
-__all__ = ["Started", "calibrated_start"]
+__all__ = ["calibrated_start"]
 
 
-@dataclass(frozen=True)
-class Started:
-    """What was chosen, and the compact network as it was fitted."""
-
-    chosen: Chosen
-    compact: Compact
-
-    @property
-    def keep(self) -> np.ndarray:
-        return self.chosen.keep
-
-    @property
-    def module(self) -> nn.Module:
-        return self.compact.module
-
-
-def calibrated_start(task: Task, data: Any, options: Options, listener: Listener) -> Started:
+def calibrated_start(task: Task, data: Any, options: Options, listener: Listener) -> tuple[Chosen, Compact]:
     """Cut the network as it is now by its own outputs on training inputs, and fit what is left to them.
+
+    Returns what was chosen, and the compact network as it was fitted.
 
     **Raises:** `InputError` for data that nothing good can come of.
     """
@@ -59,4 +41,4 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
     given = affordable(batches)
     refit(network, cut, dense, given, ridge=RIDGE, seed=options.seed, streams=True)
     restate_norms(cut.graph_module, given)  # a training takes its own statistics
-    return Started(chosen, cut)
+    return chosen, cut

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves
 
 from dtp_edge.errors import DtpEdgeError
 from dtp_edge.files import read_json, write_text
 from dtp_edge.graph import PrunableNetwork
+from dtp_edge.graph.leaves import batch_of
 from dtp_edge.run.traced import weights_sha256
 from dtp_edge.training import DataSource
 from dtp_edge.training.feed import Feed
@@ -62,7 +62,7 @@ class KnownScores:
             "device": str(next(network.module.parameters()).device.type),
             "threads": torch.get_num_threads(),
             "data": [data.name, len(data.train)],
-            "scored": [len(scored), sum(_samples(batch) for batch in scored)],
+            "scored": [len(scored), sum(batch_of(batch.inputs) or 1 for batch in scored)],
             "objective": [objective.name or type(objective).__name__, objective.settings()],
             "atoms": network.n_atoms,
         }
@@ -76,8 +76,3 @@ class KnownScores:
         known = {"worth": self.losses.worth.tolist(), "losses": self.losses.losses}
         with suppress(DtpEdgeError):  # a full disk costs time, no cell
             write_text(self.file, json.dumps(known))
-
-
-def _samples(batch: Any) -> int:
-    leaves = [leaf for leaf in tree_leaves(batch.inputs) if hasattr(leaf, "shape")]
-    return max((int(leaf.shape[0]) for leaf in leaves if leaf.dim()), default=1)

@@ -102,12 +102,12 @@ def _train(
 
     def calibrated() -> tuple[np.ndarray, nn.Module]:
         began = time.monotonic()
-        found = calibrated_start(task, data, options, listener)
-        keeps.append(found.keep)
-        cuts.append(found.compact)
-        rises.update(found.chosen.rises)
+        chosen, found = calibrated_start(task, data, options, listener)
+        keeps.append(chosen.keep)
+        cuts.append(found)
+        rises.update(chosen.rises)
         seconds["calibration"] = time.monotonic() - began
-        return found.keep, found.module
+        return chosen.keep, found.module
 
     def compare(teacher: nn.Module) -> BlockDistillation | None:
         compacted = cuts[-1]
@@ -146,14 +146,13 @@ def _train(
             "No training batch has the sizes of the example input: nothing was fitted to the dense network "
             "at the cut."
         )
-    if not learners:
-        outcome.seconds |= seconds
-        return outcome, cuts[-1], rises
-    if isinstance(judge := learners[-1].judge, FittedJudge) and judge.seconds:
-        seconds["choice of the cut"] = judge.seconds
-        outcome.seconds["masks"] -= judge.seconds  # it is their last step
+    if learners:
+        rises = learners[-1].branch_rises()
+        if isinstance(judge := learners[-1].judge, FittedJudge) and judge.seconds:
+            seconds["choice of the cut"] = judge.seconds
+            outcome.seconds["masks"] -= judge.seconds  # it is their last step
     outcome.seconds |= seconds
-    return outcome, cuts[-1], learners[-1].branch_rises()
+    return outcome, cuts[-1], rises
 
 
 def scoring_batches(
