@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from dtp_edge.cost.planners import Planner
 from dtp_edge.errors import InputError
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.measure import load_profile
@@ -27,13 +28,15 @@ def feasibility(
     exclude: Sequence[str] = (),
     depth: bool = False,
     part: str | None = None,
+    planner: Planner | None = None,
 ) -> list[dict[str, Any]]:
     """Return one entry a device: `device, feasible, rows, error_text, expected, widths`; one of several
     devices that cannot cost the network has the reason as `refused`.
 
     `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
     scores choose (training moves channels between layers, the budget stays). With `depth` branches may go;
-    with `part` only that submodule is priced.
+    with `part` only that submodule is priced. RAM is what the `planner` of another runtime sets aside, if one
+    is given.
     """
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
     inputs = example_arguments(model, example_inputs)
@@ -43,7 +46,7 @@ def feasibility(
     entries = []
     for profile in profiles:
         try:
-            task = Task.of_traced(found, profile, budget)
+            task = Task.of_traced(found, profile, budget, planner)
         except InputError as error:
             if len(profiles) == 1:
                 raise

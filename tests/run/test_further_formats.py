@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,19 @@ def test_ram_is_judged_by_the_runtimes_plan() -> None:
     assert (good.passed, bad.passed) == (True, False)
     assert "--ram 83333" in bad.hint
     assert promises([row], wanted, None) == []
+
+
+def test_a_plan_prices_ram_as_the_run_will() -> None:
+    typed = ["resnet8", "--device", DEVICE, "--ram", "80%", "--plan", "--json"]
+    by_profile, by_litert = (
+        json.loads(CliRunner().invoke(prune, [*typed, *more]).stdout)
+        for more in ([], ["--format", "tflite", "--ram-by", "litert"])
+    )
+    dense = [
+        next(row["dense"] for row in told[0]["rows"] if row["metric"] == "peak_ram_bytes")
+        for told in (by_profile, by_litert)
+    ]
+    assert dense[0] < dense[1]  # LiteRT copies what it pads
 
 
 def test_a_promise_of_which_the_runtime_says_nothing_is_broken() -> None:
