@@ -213,17 +213,17 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     """Print, for every device, what the budget asks and what can be reached, before any training."""
-    from dtp_edge.cost.planners import planner_of
     from dtp_edge.run.feasibility import feasibility
     from dtp_edge.transport import Budget
 
-    planner = planner_of(request["ram_by"]) if request["ram_by"] else None
     module, inputs, _ = _network(request, None)
     names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
     informed = request["data"] is not None or request["calibrate"] is not None
     depth = informed if request["depth"] is None else request["depth"]
-    given: dict[str, Any] = {"exclude": request["exclude"], "depth": depth, "part": request["part"]}
-    given["planner"] = planner
+    given: dict[str, Any] = {
+        "depth": depth,
+        **{name: request[name] for name in ("exclude", "part", "ram_by")},
+    }
     plans = feasibility(module, inputs, names, budget_of(request, Budget), **given)
     if as_json:
         print_json(plans)

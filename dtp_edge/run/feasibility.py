@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from dtp_edge.cost.planners import Planner
+from dtp_edge.cost.planners import planner_of
 from dtp_edge.errors import InputError
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.measure import load_profile
@@ -28,17 +28,18 @@ def feasibility(
     exclude: Sequence[str] = (),
     depth: bool = False,
     part: str | None = None,
-    planner: Planner | None = None,
+    ram_by: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return one entry a device: `device, feasible, rows, error_text, expected, widths`; one of several
     devices that cannot cost the network has the reason as `refused`.
 
     `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
     scores choose (training moves channels between layers, the budget stays). With `depth` branches may go;
-    with `part` only that submodule is priced. RAM is what the `planner` of another runtime sets aside, if one
-    is given.
+    with `part` only that submodule is priced. RAM is what the runtime `ram_by` sets aside, if one is
+    named.
     """
     profiles = [load_profile(name) for name in devices]  # an unknown name is refused before tracing
+    planner = None if ram_by is None else planner_of(ram_by)
     inputs = example_arguments(model, example_inputs)
     found = traced_for(model, inputs, exclude, depth=depth, part=part)
     network = found.network
