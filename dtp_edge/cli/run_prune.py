@@ -220,7 +220,7 @@ def plan_table(request: dict[str, Any], *, as_json: bool) -> None:
     names = named_devices([n.strip() for n in request["device"].split(",") if n.strip()])
     informed = request["data"] is not None or request["calibrate"] is not None
     depth = informed if request["depth"] is None else request["depth"]
-    given = {name: request[name] for name in ("exclude", "part", "ram_by")} | {"depth": depth}
+    given: dict[str, Any] = {n: request[n] for n in ("exclude", "part", "ram_by")} | {"depth": depth}
     plans = feasibility(module, inputs, names, budget_of(request, Budget), **given)
     if as_json:
         print_json(plans)
