@@ -1,7 +1,8 @@
 """Time many ONNX files in one runtime, in one process, in turns: a slow second hits all of them.
 
 `time_in_turns` starts this file as a script under the Python that has the runtime, where it needs numpy and
-the runtime only. Files that a runtime converts (ncnn) are converted once and kept in `work`.
+the runtime only. Files that a runtime converts (ncnn) are converted once and kept in `work`; where it reads
+another format (`.pte`, `.tflite`), that file is made once beside the ONNX file (`maker.py`).
 """
 
 from __future__ import annotations
@@ -26,11 +27,16 @@ def time_in_turns(
     """Return milliseconds a call by file stem (the lower quartile of `rounds` x `repeats` runs, one thread),
     and the runtime's version.
     """
+    from benchmarks.runtimes.maker import make_files
     from dtp_edge.runtimes import list_runtimes
-    from dtp_edge.runtimes.trial import interpreter
+    from dtp_edge.runtimes.environment import interpreter
 
     (runtime,) = [r for r in list_runtimes() if r.name == runtime_name]
-    jobs = [{**_inputs(path), "model": str(path.resolve()), "name": path.stem} for path in files]
+    made = make_files(runtime_name, files, work)
+    jobs = [
+        {**_inputs(path), "model": str(model.resolve()), "name": path.stem}
+        for path, model in zip(files, made, strict=True)
+    ]
     for job in jobs:
         job |= {"threads": 1, "optimise": True, "folder": str(work.resolve() / runtime_name / job["name"])}
         Path(job["folder"]).mkdir(parents=True, exist_ok=True)
