@@ -52,8 +52,8 @@ FIELDS = (
     "share",
 )
 ABOUT = """Networks pruned to 60 % of the latency that a profile of the runtime on this machine predicts, and
-both files timed in turns in that runtime, one thread. In brackets the predicted milliseconds. The share is the
-measured fall over the predicted one. Written by `python -m benchmarks.runtimes.speedup page`."""
+both files timed in turns in that runtime, one thread. In brackets the predicted milliseconds. The share is
+the measured fall over the predicted one. Written by `python -m benchmarks.runtimes.speedup page`."""
 FILES = click.option(
     "--files", type=click.Path(path_type=Path), required=True, help="Folder of the ONNX files."
 )
