@@ -53,7 +53,7 @@ class Int8Trial:
     score: float
     tried: tuple[dict[str, Any], ...]
     float_layers: tuple[str, ...] = ()
-    network: nn.Module | None = field(default=None, repr=False)
+    network: fx.GraphModule | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,11 @@ class Aim:
     wanted: float = 0.0
 
     def trial(
-        self, how: str, source: Path, float_layers: tuple[str, ...] = (), network: nn.Module | None = None
+        self,
+        how: str,
+        source: Path,
+        float_layers: tuple[str, ...] = (),
+        network: fx.GraphModule | None = None,
     ) -> Int8Trial:
         """Quantise a float file but for some layers, and score what came out."""
         path = self.folder / f"{how.replace(' ', '-')}.onnx"
@@ -147,13 +151,14 @@ def _folded(cut: Cut) -> fx.GraphModule:
     return folded
 
 
-def _exported(cut: Cut, network: nn.Module, path: Path) -> Path:
+def _exported(cut: Cut, network: fx.GraphModule, path: Path) -> Path:
     return export_onnx(network, cut.task.network.example_inputs, path)
 
 
 def _equalised(cut: Cut, folded: fx.GraphModule, aim: Aim) -> list[Int8Trial]:
     """Return the trial of the same network with channels of like ranges; none where no layers allow it."""
-    even = copy.deepcopy(folded).eval()
+    even = copy.deepcopy(folded)
+    even.eval()
     if not equalise(even, _tensors(next(iter(aim.rows())))):
         return []
     return [aim.trial("equalised", _exported(cut, even, aim.folder / "even.onnx"), network=even)]
@@ -194,7 +199,7 @@ def _rounded(
     return module, sensitivity(module, batches[:8])
 
 
-def _trained(cut: Cut, module: fx.GraphModule, folded: fx.GraphModule, aim: Aim) -> nn.Module:
+def _trained(cut: Cut, module: fx.GraphModule, folded: fx.GraphModule, aim: Aim) -> fx.GraphModule:
     """Train the network with its roundings in it; return it with its weights and without them."""
     from dtp_edge.training.run import fine_tune, open_session
 
@@ -213,7 +218,9 @@ def _trained(cut: Cut, module: fx.GraphModule, folded: fx.GraphModule, aim: Aim)
     exact = copy.deepcopy(cut.compact.graph_module)
     teacher = session.judge or exact.requires_grad_(False).eval()
     fine_tune(module, session, teacher, name="int8", epochs=_epochs(cut, options))
-    return plain(module.cpu(), folded).eval()
+    found = plain(module.cpu(), folded)
+    found.eval()
+    return found
 
 
 def _epochs(cut: Cut, options: Options) -> float:

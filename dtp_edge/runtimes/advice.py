@@ -31,7 +31,8 @@ def advice_for(format_name: str, kind: str, rewritten: tuple[str, ...] | None = 
     """
     word = kind.lower()
     operator = word.rpartition("::")[2].partition(".")[0]
-    for one in rewrites_of(format_name) if rewritten is not None else ():
-        if one.name not in rewritten and operator in one.kinds:
+    left_out = [] if rewritten is None else [r for r in rewrites_of(format_name) if r.name not in rewritten]
+    for one in left_out:
+        if operator in one.kinds:
             return f"Let `--rewrites {one.name}` do it: {one.about}."
     return next((text for name, part, text in _BY_HAND if name == format_name and part in word), "")
