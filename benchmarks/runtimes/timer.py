@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LOW = 0.25  # of a file's runs so many were faster than the time that counts: nothing else ran then
@@ -28,14 +28,28 @@ def time_in_turns(
     and the runtime's version.
     """
     from benchmarks.runtimes.maker import make_files
+
+    made = make_files(runtime_name, files, work)
+    models = {path.stem: (path, model) for path, model in zip(files, made, strict=True)}
+    return time_models(runtime_name, models, work, rounds=rounds, repeats=repeats)
+
+
+def time_models(
+    runtime_name: str,
+    models: Mapping[str, tuple[Path, Path]],
+    work: Path,
+    *,
+    rounds: int = 8,
+    repeats: int = 10,
+) -> tuple[dict[str, float], str]:
+    """Do so with files that are there: by name the ONNX file, whose inputs they have, and what is loaded."""
     from dtp_edge.runtimes import list_runtimes
     from dtp_edge.runtimes.environment import interpreter
 
     (runtime,) = [r for r in list_runtimes() if r.name == runtime_name]
-    made = make_files(runtime_name, files, work)
     jobs = [
-        {**_inputs(path), "model": str(model.resolve()), "name": path.stem}
-        for path, model in zip(files, made, strict=True)
+        {**_inputs(path), "model": str(model.resolve()), "name": name}
+        for name, (path, model) in models.items()
     ]
     for job in jobs:
         job |= {"threads": 1, "optimise": True, "folder": str(work.resolve() / runtime_name / job["name"])}
