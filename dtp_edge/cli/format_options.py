@@ -21,7 +21,7 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "formats",
                 metavar="A,B",
                 default="onnx",
-                help="Further formats, each proved in its own runtime: pte,tflite,openvino,ncnn,ethosu.",
+                help="Further formats, each proved in its runtime: pte,tflite,openvino,ncnn,ethosu,cortexm.",
             ),
             click.option(
                 "--require-delegated",
