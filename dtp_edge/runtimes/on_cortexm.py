@@ -39,7 +39,11 @@ def inspect(job) -> dict:
     _, plan = _read(job["model"])
     names = [plan.operators[call.op_index].name for call in _calls(plan)]
     operators = [
-        {"name": f"{name.rpartition('::')[2]}_{i}", "kind": name, "delegated": name.startswith(_KERNELS)}
+        {
+            "name": f"{name.rpartition('::')[2]}_{i}",
+            "kind": name.replace("quantized_", ""),  # a kind of its own is only what rounds
+            "delegated": name.startswith(_KERNELS),
+        }
         for i, name in enumerate(names)
     ]
     return {
