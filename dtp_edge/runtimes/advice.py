@@ -7,11 +7,6 @@ from dtp_edge.runtimes.rewrites import rewrites_of
 # (format, part of the operator's name, what to do): each seen in benchmarks/results/formats.md
 _BY_HAND: tuple[tuple[str, str, str], ...] = (
     (
-        "pte",
-        "index_select",
-        "XNNPACK gathers no channels, which a pruned channel shuffle does: OpenVINO and ncnn take it whole.",
-    ),
-    (
         "tflite",
         "hard_swish",
         "XNNPACK has no int8 hard swish: ReLU in its place, trained again, goes whole; fp32 does as it is.",
