@@ -55,7 +55,7 @@ def make_files(runtime_name: str, files: Sequence[Path], work: Path) -> list[Pat
             "pruned": str(path.with_suffix("").resolve()),
             "target": str(target.resolve()),
             "precision": "fp32",
-            "rewrites": [r.name for r in rewrites_of(form.name)],
+            "rewrites": [r.name for r in rewrites_of(form.name) if r.default],
         }
         for path, target in zip(files, targets, strict=True)
         if not target.is_file()

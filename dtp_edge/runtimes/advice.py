@@ -29,5 +29,5 @@ def advice_for(format_name: str, kind: str, rewritten: tuple[str, ...] | None = 
     left_out = [] if rewritten is None else [r for r in rewrites_of(format_name) if r.name not in rewritten]
     for one in left_out:
         if operator in one.kinds:
-            return f"Let `--rewrites {one.name}` do it: {one.about}."
+            return f"`--rewrites` may name {one.name}: {one.about}."
     return next((text for name, part, text in _BY_HAND if name == format_name and part in word), "")

@@ -150,7 +150,8 @@ def test_a_user_says_which_rewrites_are_used(tmp_path: Path) -> None:
     plain, _ = stored_network(job)
     assert job["rewritten"] == {}
     assert len(list(plain.graph.nodes)) != len(list(module.graph.nodes))
-    assert chosen_rewrites("all") is None
+    assert chosen_rewrites("default") is None
+    assert chosen_rewrites("all") == tuple(one.name for one in all_rewrites())
     assert chosen_rewrites("none") == ()
     twice = "folded_norms, means_keep_rank,folded_norms"
     assert chosen_rewrites(twice) == ("folded_norms", "means_keep_rank")
@@ -158,10 +159,10 @@ def test_a_user_says_which_rewrites_are_used(tmp_path: Path) -> None:
 
 def test_what_to_change_names_the_rewrite_that_was_left_out() -> None:
     names = tuple(one.name for one in all_rewrites())
-    assert "--rewrites splits_as_slices" in advice_for("pte", "aten::split_with_sizes_copy.out", ())
-    assert "--rewrites means_keep_rank" in advice_for("pte", "aten::mean", ("splits_as_slices",))
+    assert "name splits_as_slices" in advice_for("pte", "aten::split_with_sizes_copy.out", ())
+    assert "name means_keep_rank" in advice_for("pte", "aten::mean", ("splits_as_slices",))
     assert advice_for("pte", "aten::mean", names) == ""
     assert advice_for("pte", "aten::mean") == ""  # of a file that others made nothing is known
-    assert "--rewrites gathers_as_products" in advice_for("tflite", "GATHER_ND", ("folded_norms",))
+    assert "name gathers_as_products" in advice_for("tflite", "GATHER_ND", ("folded_norms",))
     assert "hard swish" in advice_for("tflite", "HARD_SWISH", ())
     assert advice_for("ncnn", "HARD_SWISH", ()) == ""

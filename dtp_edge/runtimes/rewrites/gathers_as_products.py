@@ -1,7 +1,7 @@
 """Channels of a picture that are gathered (a pruned channel shuffle) as a 1x1 convolution of zeros and ones.
 
-XNNPACK has no gather, and LiteRT's takes ten times as long as such a convolution, which computes the same:
-each output is 1 times one channel, and 0 times the others.
+XNNPACK has no gather. Each output is 1 times one channel, and 0 times the others: the same, whole in XNNPACK,
+but with as many weights more as the product of both numbers of channels.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dtp_edge.ops.nodes import arguments_of, lookup, op_name
 
 REWRITE = {
     "formats": ("pte", "tflite"),
-    "about": "channels are gathered by a 1x1 convolution of zeros and ones",
+    "about": "channels are gathered by a 1x1 convolution of zeros and ones, which makes the file larger",
     "kinds": ("index_select", "gather_nd"),
+    "default": False,
 }
 _KEEP = (
     *(
@@ -59,7 +60,7 @@ def _as_product(module: Any, node: fx.Node, number: int) -> bool:
     if given["dim"] != 1 or channels is None or not (isinstance(index, fx.Node) and index.op == "get_attr"):
         return False
     places = lookup(module, str(index.target)).long()
-    weight = nn.functional.one_hot(places, channels).float()[:, :, None, None]
+    weight = nn.functional.one_hot(places, channels).to(next(module.parameters()).dtype)[:, :, None, None]
     name = f"_gather_{number}"
     module.register_parameter(name, nn.Parameter(weight))
     with module.graph.inserting_before(node):
