@@ -6,10 +6,10 @@
 
 RUNTIMES are names with commas (openvino,executorch,litert). What `dtp-edge profile fit` does with a user's
 own latencies, with three things more that the user of such a board would state: the runtime's channel step
-(that of STEPS, round the profile of BASES, with which networks left out are predicted best), what a call costs before the first
-layer, and what a layer costs however small it is (from two chains of small layers). A processor may multiply
-ten times as fast as the profile's and yet start a layer no sooner. Half of the networks have round widths,
-half any width, as after pruning. `speedup.py` prunes for these profiles; none of its networks is among them.
+(that of STEPS, round the profile of BASES, with which networks left out are predicted best), what a call
+costs before the first layer, and what a layer costs however small it is (from two chains of small layers).
+A processor may multiply ten times as fast as the profile's and yet start a layer no sooner. Half of the
+networks have round widths, half any width, as after pruning. `speedup.py` prunes for these profiles; none of its networks is among them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dtp_edge.measure import load_profile
 from dtp_edge.onnx import export_onnx
 from dtp_edge.profiles import Profile, parse_profile, save_profile
 
-# Like which boards it may be: 3x3 convolutions by Winograd, or all by products, or as many cores compute them.
+# Like which boards it may be: 3x3 convolutions by Winograd, or all by products, or as many cores compute.
 BASES = ("celeron-n5105-ncnn-fp32-1t", "arm-a55-generic-fp32-1t", "rpi4-ncnn-fp32-4t")
 STEP = 16  # channels at once on this machine (AVX-512); the round networks' widths are multiples of it
 STEPS = ((1, 1), (1, 8), (1, 16), (8, 8), (16, 16))  # that are tried: in, out
