@@ -9,7 +9,8 @@ own latencies, with three things more that the user of such a board would state:
 (that of STEPS, round the profile of BASES, with which networks left out are predicted best), what a call
 costs before the first layer, and what a layer costs however small it is (from two chains of small layers).
 A processor may multiply ten times as fast as the profile's and yet start a layer no sooner. Half of the
-networks have round widths, half any width, as after pruning. `speedup.py` prunes for these profiles; none of its networks is among them.
+networks have round widths, half any width, as after pruning. `speedup.py` prunes for these profiles; none of
+its networks is among them.
 """
 
 from __future__ import annotations
