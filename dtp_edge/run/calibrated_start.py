@@ -25,9 +25,9 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
     """
     if options.warm is not None:
         raise InputError(
-            "a warm start begins with masks, and start=calibration learns none",
-            where="start",
-            hint="Leave one of them out.",
+            "a warm start begins with masks, and this recipe learns none",
+            where="mask_epochs",
+            hint="Give mask_epochs above 0, such as --set mask_epochs=1.",
         )
     network = task.network
     asked: dict[str, Any] = {"images": options.images, "seed": options.seed, "objective": options.objective}

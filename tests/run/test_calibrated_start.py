@@ -11,10 +11,10 @@ from torch import nn
 
 import dtp_edge as dtp
 from dtp_edge.errors import InputError
-from dtp_edge.training import Recipe, load_data
+from dtp_edge.training import Recipe, load_data, run_training
 
 DEVICE = "rpi4-ncnn-fp32-1t"
-RECIPE = Recipe(batch_size=16, mask_epochs=1, tune_epochs=1, tune_learning_rate=0.01, start="calibration")
+RECIPE = Recipe(batch_size=16, tune_epochs=2, tune_learning_rate=0.01)
 
 
 class Block(nn.Module):
@@ -82,7 +82,9 @@ def test_the_same_again(result, data) -> None:
         assert torch.equal(tensor, result.module.state_dict()[name]), name
 
 
-def test_words_that_are_no_start_and_warm_starts_are_refused(data) -> None:
-    with pytest.raises(InputError, match="there is no start 'calibrate'") as caught:
-        Recipe(start="calibrate")
-    assert "calibration" in str(caught.value.hint)
+def test_a_training_without_masks_that_nothing_calibrates_is_refused(data) -> None:
+    def none(*_: Any) -> Any:
+        raise AssertionError("not reached")
+
+    with pytest.raises(InputError, match="mask_epochs is 0"):
+        run_training(network(), data, RECIPE, make_learner=none, cut=none)
