@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dtp_edge.errors import InputError
 from dtp_edge.run.calibrated_widths import Chosen, keep_by_calibration
 from dtp_edge.run.calibration_set import affordable, calibration_set
 from dtp_edge.run.options import Listener, Options
@@ -23,12 +22,6 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
 
     **Raises:** `InputError` for data that nothing good can come of.
     """
-    if options.warm is not None:
-        raise InputError(
-            "a warm start begins with masks, and this recipe learns none",
-            where="mask_epochs",
-            hint="Give mask_epochs above 0, such as --set mask_epochs=1.",
-        )
     asked: dict[str, Any] = {"images": options.images, "seed": options.seed, "objective": options.objective}
     inputs = calibration_set(data, task.network, task.whole, **asked)
     listener.begin("measuring what every width costs, and fitting what is left")
