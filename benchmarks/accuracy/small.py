@@ -1,8 +1,8 @@
 """Networks of timm at reduced size, trained here from random weights: families other than ResNets.
 
     python -m benchmarks.accuracy.at_budget --model benchmarks/accuracy/small.py:mobile \\
-        --data fashion-mnist:DIR --base runs/mobile.safetensors --base-steps 900 --base-rate 0.1 --steps 234 \\
-        --share .2 --precision no --latency 50% --methods ours-latency,ours-depth-latency,calibrated-latency
+        --data fashion-mnist:DIR --base runs/mobile.safetensors --base-steps 900 --base-rate 0.1 \\
+        --steps 234 --share .2 --precision no --latency 50% --methods ours-latency,calibrated-latency
 """
 
 from __future__ import annotations
