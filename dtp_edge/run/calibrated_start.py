@@ -13,7 +13,17 @@ from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import Compact, compact, refit
 from dtp_edge.surgery.norm_statistics import restate_norms
 
-__all__ = ["calibrated_start"]
+__all__ = ["calibrated_start", "require_no_masks"]
+
+
+def require_no_masks(options: Options) -> None:
+    """Raise `InputError` where a run that begins with masks is to start with a calibration."""
+    if options.warm is not None:
+        raise InputError(
+            "a warm start begins with masks, and start=calibration learns none",
+            where="start",
+            hint="Leave one of them out.",
+        )
 
 
 def calibrated_start(task: Task, data: Any, options: Options, listener: Listener) -> tuple[Chosen, Compact]:
@@ -23,12 +33,6 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
 
     **Raises:** `InputError` for data that nothing good can come of.
     """
-    if options.warm is not None:
-        raise InputError(
-            "a warm start begins with masks, and start=calibration learns none",
-            where="start",
-            hint="Leave one of them out.",
-        )
     network = task.network
     asked: dict[str, Any] = {"images": options.images, "seed": options.seed, "objective": options.objective}
     inputs = calibration_set(data, network, task.whole, **asked)

@@ -13,7 +13,7 @@ from torch import nn
 from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of
-from dtp_edge.run.calibrated_start import calibrated_start
+from dtp_edge.run.calibrated_start import calibrated_start, require_no_masks
 from dtp_edge.run.fixed_sizes import as_traced, fits
 from dtp_edge.run.judge import FittedJudge
 from dtp_edge.run.known_scores import KnownScores
@@ -72,6 +72,8 @@ def _train(
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
     network, cuts, keeps, learners, unfit, seconds, rises = task.network, [], [], [], [], {}, {}
     recipe = options.schedule(network)
+    if recipe.start == "calibration":
+        require_no_masks(options)
     feed = Feed(options.aim(), network.module, task.whole)
 
     def make_learner(steps: int) -> MaskLearner:

@@ -164,6 +164,12 @@ def run_training(
     With a `host`, `model` is the part of it that is pruned, and the whole is trained and scored.
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
+    if recipe.start == "calibration" and calibrated is None:
+        raise InputError(
+            "a recipe that starts with a calibration needs `calibrated`, which cuts and fits the network",
+            where="run_training",
+            hint="Give it, or leave start=calibration out of the recipe; prune_for_device does all of it.",
+        )
     session = open_session(
         data,
         recipe,
@@ -182,7 +188,7 @@ def run_training(
     rehearse(around(model), session)
     base, teacher = _base_and_teacher(around(model), session)
 
-    if recipe.start == "calibration" and calibrated is not None:
+    if calibrated is not None and recipe.start == "calibration":
         move(model, "cpu")
         keep, compact = calibrated()
         whole, epochs = around(move(compact, session.runtime.device)), recipe.mask_epochs + recipe.tune_epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from torch import nn
 
 import dtp_edge as dtp
 from dtp_edge.errors import InputError
-from dtp_edge.training import Recipe, load_data
+from dtp_edge.run.options import Listener, Options
+from dtp_edge.run.pipeline import prune
+from dtp_edge.run.warm_start import WarmStart
+from dtp_edge.training import Recipe, load_data, run_training
 
 DEVICE = "rpi4-ncnn-fp32-1t"
 RECIPE = Recipe(batch_size=16, mask_epochs=1, tune_epochs=1, tune_learning_rate=0.01, start="calibration")
@@ -86,3 +90,20 @@ def test_words_that_are_no_start_and_warm_starts_are_refused(data) -> None:
     with pytest.raises(InputError, match="there is no start 'calibrate'") as caught:
         Recipe(start="calibrate")
     assert "calibration" in str(caught.value.hint)
+
+
+def test_a_warm_start_is_refused(data, tmp_path: Path) -> None:
+    warm, out = WarmStart(tmp_path / "none", {}), tmp_path / "out"
+    asked: dict[str, Any] = {"device": DEVICE, "data": data, "recipe": RECIPE, "warm": warm, "out": out}
+    with pytest.raises(InputError, match="a warm start begins with masks"):
+        prune(network(), torch.randn(1, 3, 8, 8), Options(dtp.Budget(macs="60%"), **asked), Listener())
+    assert not (out / "checkpoint").exists()  # before anything is trained
+
+
+def test_a_training_that_cannot_begin_so_is_refused_and_leaves_nothing(data, tmp_path: Path) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("masks are not what was asked for")
+
+    with pytest.raises(InputError, match="needs `calibrated`"):
+        run_training(network(), data, RECIPE, make_learner=never, cut=never, checkpoint_dir=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
