@@ -13,7 +13,7 @@ from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import Compact, compact, refit
 from dtp_edge.surgery.norm_statistics import restate_norms
 
-__all__ = ["calibrated_start", "require_no_masks"]
+__all__ = ["calibrated_start", "cut_by_calibration", "require_no_masks"]
 
 
 def require_no_masks(options: Options) -> None:
@@ -33,16 +33,20 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
 
     **Raises:** `InputError` for data that nothing good can come of.
     """
-    network = task.network
     asked: dict[str, Any] = {"images": options.images, "seed": options.seed, "objective": options.objective}
-    inputs = calibration_set(data, network, task.whole, **asked)
-    batches = [*inputs.fitted, *inputs.held_out]
-    listener.begin("measuring what every width costs")
-    chosen = keep_by_calibration(task, batches, options.seed)
-    listener.begin("fitting what is left to the dense network")
+    inputs = calibration_set(data, task.network, task.whole, **asked)
+    listener.begin("measuring what every width costs, and fitting what is left")
+    return cut_by_calibration(task, [*inputs.fitted, *inputs.held_out], options.seed)
+
+
+def cut_by_calibration(task: Task, batches: list[tuple[Any, ...]], seed: int = 0) -> tuple[Chosen, Compact]:
+    """Cut the network as it is now by what `batches` of inputs show, and fit what is left to it; its norms
+    are left so that a training, which takes its own statistics, changes nothing at once."""
+    network = task.network
+    chosen = keep_by_calibration(task, batches, seed)
     cut = compact(network, chosen.keep)
     dense = dict(network.graph_module.state_dict())
     given = affordable(batches)
-    refit(network, cut, dense, given, ridge=RIDGE, seed=options.seed, streams=True)
-    restate_norms(cut.graph_module, given)  # a training takes its own statistics
+    refit(network, cut, dense, given, ridge=RIDGE, seed=seed, streams=True)
+    restate_norms(cut.graph_module, given)
     return chosen, cut
