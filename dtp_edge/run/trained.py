@@ -22,6 +22,7 @@ from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
 from dtp_edge.run.quantised import require_readable
 from dtp_edge.run.task import Task
+from dtp_edge.run.warm_start import require_masks
 from dtp_edge.surgery import Compact, refit_to_train
 from dtp_edge.training import (
     DataSource,
@@ -70,8 +71,10 @@ def _train(
     task: Task, data: DataSource, options: Options, listener: Listener
 ) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
-    network, cuts, keeps, learners, unfit, seconds, rises = task.network, [], [], [], [], {}, {}
+    network, cuts, keeps, learners, unfit, notes, seconds, rises = task.network, [], [], [], [], [], {}, {}
     recipe = options.schedule(network)
+    if options.warm is not None:
+        require_masks(recipe)
     feed = Feed(options.aim(), network.module, task.whole)
 
     def make_learner(steps: int) -> MaskLearner:
@@ -106,6 +109,7 @@ def _train(
         keeps.append(chosen.keep)
         cuts.append(found)
         rises.update(chosen.rises)
+        notes.extend(chosen.notes)
         seconds["calibration"] = time.monotonic() - began
         return chosen.keep, found.module
 
@@ -141,6 +145,7 @@ def _train(
             **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
     )
+    outcome.warnings.extend(notes)
     if unfit:
         outcome.warnings.append(
             "No training batch has the sizes of the example input: nothing was fitted to the dense network "

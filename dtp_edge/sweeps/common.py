@@ -28,7 +28,7 @@ from dtp_edge.run.pipeline import prune_task, seeded
 from dtp_edge.run.result import PruneResult
 from dtp_edge.run.task import Task
 from dtp_edge.run.traced import traced_for
-from dtp_edge.run.warm_start import WarmStart
+from dtp_edge.run.warm_start import WarmStart, require_masks
 from dtp_edge.sweeps.cell_folder import (
     CHECKPOINT,
     Progressed,
@@ -195,6 +195,15 @@ class Common:
         return self.grid.recipe(
             cell, None if self.options.data is None else self.options.schedule(self.traced.network)
         )
+
+    def require_masks(self) -> None:
+        """Raise `InputError` where a recipe learns no masks, which a warm start begins with."""
+        if self.options.data is None:
+            return
+        for name in self.grid.recipes:
+            recipe = self._recipe(Cell("", "", 0, self.options.budget, name))
+            if recipe is not None:
+                require_masks(recipe, f"recipe {name}")
 
     def _was_begun(self, cell: Cell, folder: Path) -> bool:
         """Return whether the cell has a checkpoint of this length of its recipe."""
