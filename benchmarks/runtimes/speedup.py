@@ -25,8 +25,9 @@ import torch
 import dtp_edge as dtp
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.runtimes import edge_networks
-from benchmarks.runtimes.maker import make_files, store
+from benchmarks.runtimes.maker import input_of, make_files, store
 from benchmarks.runtimes.timer import time_in_turns
+from dtp_edge.archive import load_pruned
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
@@ -160,10 +161,19 @@ def _paths(files: Path, names: list[str], stem: str) -> list[Path]:
 @FILES
 @NETWORKS
 @click.option("--device", default=HOST, help="As in prepare.")
+@click.option("--priced-by", help="A profile that predicts in place of the device's: one measured since.")
 @click.option("--runtimes", default="onnxruntime")
 @click.option("--rounds", default=10, help="All files in turns, so often.")
 @click.option("--repeats", default=10, help="Timed runs of a file in a round.")
-def time_files(files: Path, networks: str, device: str, runtimes: str, rounds: int, repeats: int) -> None:
+def time_files(
+    files: Path,
+    networks: str,
+    device: str,
+    priced_by: str | None,
+    runtimes: str,
+    rounds: int,
+    repeats: int,
+) -> None:
     """Time both files of each network in each runtime, in turns, and write the table."""
     stem = Path(device).stem
     names = networks.split(",")
@@ -173,6 +183,9 @@ def time_files(files: Path, networks: str, device: str, runtimes: str, rounds: i
         rows = []
         for name in names:
             facts = json.loads((files / f"{name}.{stem}.json").read_text())
+            if priced_by:
+                both = {"dense": f"{name}.dense", "pruned": f"{name}.{stem}.pruned"}
+                facts |= {which: priced(files / folder, priced_by) for which, folder in both.items()}
             dense, pruned = times[f"{name}.dense"], times[f"{name}.{stem}.pruned"]
             fall, predicted = 1 - pruned / dense, 1 - facts["pruned"] / facts["dense"]
             numbers = (facts["dense"], dense, facts["pruned"], pruned, predicted, fall, fall / predicted)
@@ -187,6 +200,14 @@ def time_files(files: Path, networks: str, device: str, runtimes: str, rounds: i
             rows.append(dict(zip(FIELDS, values, strict=True)))
             click.echo(" ".join(f"{k} {v}" for k, v in rows[-1].items()))
         EXPERIMENTS["runtime_speedup"].merge(rows)
+
+
+def priced(folder: Path, device: str) -> float:
+    """Return the milliseconds that a profile predicts of a stored network."""
+    (entry,) = input_of(folder.with_name(f"{folder.name}.onnx"))["inputs"]
+    network = trace_network(load_pruned(folder).eval(), (torch.randn(2, *entry["shape"][1:]),))
+    cost = NetworkCost(network.layers, load_profile(device))
+    return cost.evaluate(cost.dense_sizes())["latency_ms"]
 
 
 @main.command()
