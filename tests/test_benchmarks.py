@@ -19,7 +19,7 @@ from benchmarks.experiments import EXPERIMENTS, commands, index
 
 ROOT = Path(__file__).parents[1]
 PAGES = [name for name, experiment in EXPERIMENTS.items() if experiment.page]
-WORKER = "benchmarks.runtimes.timer"  # started by time_in_turns, never by a person
+WORKERS = {"benchmarks.runtimes.timer", "benchmarks.runtimes.maker"}  # started by others
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -48,7 +48,7 @@ def test_every_command_is_declared_and_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     declared = {experiment.module for experiment in EXPERIMENTS.values()}
-    assert {*commands()} == declared | {"benchmarks.experiments", WORKER}
+    assert {*commands()} == declared | {"benchmarks.experiments"} | WORKERS
     for module in sorted(declared):
         monkeypatch.setattr(sys, "argv", [module, "--help"])
         monkeypatch.delitem(sys.modules, module, raising=False)
