@@ -18,16 +18,30 @@ MOST_OPERATORS = 20_000
 _FAMILIES = (
     ("rounding", ("quantize",)),  # into int8 and back, at the edge of a unit
     ("free", ("getitem", "reshape", "view", "squeeze", "flatten", "expand", "dropout", "split", "free")),
-    ("convolution", ("conv", "deconv")),
+    ("convolution", ("conv", "deconv", "depthwise", "grouped")),
     ("product", ("linear", "fully", "innerproduct", "addmm", "matmul", "mm", "gemm", "einsum", "attention")),
-    ("recurrent", ("lstm", "gru", "rnn")),
+    ("recurrent", ("lstm", "gru", "rnn", "recurrent")),
     ("pool", ("pool", "mean", "reduce")),
     ("softmax", ("softmax",)),
     ("norm", ("norm", "mvn")),
     ("resize", ("resize", "interp", "upsample", "upsampling")),
     (
         "copy",
-        ("permute", "transpose", "concat", "cat", "slice", "pad", "reorder", "copy", "shuffle", "gather"),
+        (
+            *(
+                "permute",
+                "transpose",
+                "concat",
+                "cat",
+                "slice",
+                "pad",
+                "reorder",
+                "copy",
+                "shuffle",
+                "gather",
+            ),
+            *("clone", "layout", "embedding"),
+        ),
     ),
 )
 _OTHERS = "elementwise"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dtp_edge.measure import load_profile
+from dtp_edge.profiles import list_profiles
 from dtp_edge.runtimes.placement import family_of, placement_of
 
 
@@ -71,3 +73,14 @@ def test_without_a_profile_operators_count_and_free_ones_do_not() -> None:
 def test_nonsense_is_no_placement(rows: object) -> None:
     placement = placement_of({"operators": rows})
     assert placement is None or placement.operators == ()
+
+
+def test_every_family_of_kernels_of_a_profile_is_that_of_runtimes() -> None:
+    """One that fell to the rest would take the time of other operators."""
+    kinds = {key.partition(".")[0] for name in list_profiles() for key in load_profile(name).kernels}
+    other = {kind for kind in kinds if family_of(kind) == "elementwise"}
+    assert other == {"elementwise"}
+    assert {family_of(kind) for kind in kinds if kind.startswith(("conv", "depthwise", "grouped"))} == {
+        "convolution"
+    }
+    assert family_of("dim_order_ops::_clone_dim_order") == family_of("layout") == "copy"
