@@ -22,8 +22,8 @@ so int8 errs more than on trained networks.
 """
 TIMES = """\
 Milliseconds in one thread, ONNX Runtime's (fp32) in brackets: the lower quartile of all runs, all files of a
-runtime in turns (`python -m benchmarks.formats times`). Where a * stands the file was timed when it was made,
-on a machine that did other work: trust no single one.
+runtime in turns (`python -m benchmarks.formats times`), while the machine's other core did other work. Where
+a * stands the file was timed when it was made: trust no single one.
 """
 MEMORY = """\
 The runtime's plan over our prediction, in brackets both in bytes. ExecuTorch's is its memory plan with

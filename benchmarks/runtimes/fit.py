@@ -6,11 +6,11 @@
 
 RUNTIMES are names with commas (openvino,executorch,litert). What `dtp-edge profile fit` does with a user's
 own latencies, with three things more that the user of such a board would state: the runtime's channel step
-(that of STEPS, round the profile of BASES, with which networks left out are predicted best), what a call
-costs before the first layer, and what a layer costs however small it is (from two chains of small layers).
-A processor may multiply ten times as fast as the profile's and yet start a layer no sooner. Half of the
-networks have round widths, half any width, as after pruning. `speedup.py` prunes for these profiles; none of
-its networks is among them.
+(that of STEPS, round the profile of BASES, with which each network is predicted best by the others), what a
+call costs before the first layer, and what a layer costs however small it is (from two chains of small
+layers). A processor may multiply ten times as fast as the profile's and yet start a layer no sooner. Half of
+the networks have round widths, half any width, as after pruning. `speedup.py` prunes for these profiles; none
+of its networks is among them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import copy
 import csv
 import datetime
 import itertools
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -187,11 +188,12 @@ def fit(files: Path, runtimes: str, suffix: str) -> None:
         found = []
         for like, steps in itertools.product(BASES, STEPS):
             base = base_profile(like, runtime, layer_ms, graphs, measured, steps)
-            found.append((*fitted(base, runtime, graphs, measured, changes), steps))
-            held = found[-1][1]
-            said = f"median {held.median():.1%}, p90 {held.p90():.1%}"
-            click.echo(f"  {like}, steps {steps}: {said}", err=True)
-        document, held, steps = min(found, key=lambda one: float(np.mean(_log_error(one[1]))))
+            alone = {name: (name, layers) for name, (_, layers) in graphs.items()}
+            _, one_out = fitted(base, runtime, alone, measured, changes)
+            found.append((float(np.mean(_log_error(one_out))), base, steps))
+            click.echo(f"  {like}, steps {steps}: {one_out.median():.1%} without each", err=True)
+        _, base, steps = min(found, key=operator.itemgetter(0))
+        document, held = fitted(base, runtime, graphs, measured, changes)
         save_profile(document, files / f"{runtime}{suffix}.json")
         error = f"held-out median {held.median():.1%}, p90 {held.p90():.1%}"
         at_least = f"a call {1e3 * call_ms:.0f} us, a layer {1e3 * layer_ms:.2f} us"
