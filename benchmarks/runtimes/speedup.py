@@ -55,7 +55,8 @@ FIELDS = (
 ABOUT = """Networks pruned to 60 % of the latency that a profile of the runtime on this machine predicts, and
 both files timed in turns in that runtime, one thread. In brackets the predicted milliseconds. The share is
 the measured fall over the predicted one. Rows of 2026-11-29 are of a machine that did other work: the largest
-networks (mobilenetv2, vgg19) wait for memory then, and their times differ from run to run. Written by `python -m benchmarks.runtimes.speedup page`."""
+networks (mobilenetv2, vgg19) wait for memory then, and their times differ from run to run.
+Written by `python -m benchmarks.runtimes.speedup page`."""
 FILES = click.option(
     "--files", type=click.Path(path_type=Path), required=True, help="Folder of the ONNX files."
 )
