@@ -134,7 +134,7 @@ def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, uni
     """Join what is left, kind by kind, in running order."""
     by_kind: dict[str, list[PrintedRow]] = defaultdict(list)
     for row in rows:
-        by_kind[_row_kind(row)].append(row)
+        by_kind[row_kind(row)].append(row)
     for kind, found in by_kind.items():
         free = [i for i, k in enumerate(work.kernels) if i not in work.ms and kind_of(k.op) == kind]
         pairs = _pairs(found, free, [_macs(work.kernels[i], layers) for i in free])
@@ -148,7 +148,7 @@ def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, uni
                 work.by["order"] += 1
 
 
-def _row_kind(row: PrintedRow) -> str:
+def row_kind(row: PrintedRow) -> str:
     kind = kind_of(row.type)
     return kind if kind != "other" else next((k for n in row.names if (k := kind_of(n)) != "other"), kind)
 
