@@ -106,8 +106,8 @@ def test_a_plan_says_so(imported, tmp_path, capsys):
     profile = save_profile(imported.document, tmp_path / "b.json")
     file = tmp_path / "wide.py"
     file.write_text(
-        "import torch\nfrom torch import nn\n\n\ndef build():\n    layers = [nn.Conv2d(3, 1024, 3, padding=1), "
-        "nn.ReLU(), nn.Conv2d(1024, 1024, 3, padding=1)]\n"
+        "import torch\nfrom torch import nn\n\n\ndef build():\n"
+        "    layers = [nn.Conv2d(3, 1024, 3, padding=1), nn.ReLU(), nn.Conv2d(1024, 1024, 3, padding=1)]\n"
         "    return nn.Sequential(*layers).eval(), torch.randn(1, 3, 16, 16)\n"
     )
     asked = ["prune", f"{file}:build", "--device", str(profile), "--latency", "70%", "--plan"]
