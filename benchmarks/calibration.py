@@ -46,7 +46,6 @@ from dtp_edge.run.output_error import compared, outputs_of
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import RIDGE
 from dtp_edge.surgery import compact, refit
-from dtp_edge.surgery.norm_statistics import restate_norms
 from dtp_edge.training import evaluate
 from dtp_edge.training.feed import Feed
 from dtp_edge.training.recalibrate import renew
@@ -75,16 +74,13 @@ class Calibration:
         self.images: list[tuple[Tensor]] = [(x,) for x, _ in self.labelled]
         self.budget = Budget(**{self.kind: share})
 
-    def make(self, method: str, *, to_train: bool = False) -> Made:
-        """Cut and repair; `to_train` restates the norms, which a training would move otherwise."""
+    def make(self, method: str) -> Made:
+        """Cut and repair."""
         self.network = trace_network(copy.deepcopy(self.bench.model), (self.bench.x,), depth=method == "ours")
         self.task = Task.of(self.network, self.profile, self.budget)
         if method in ("channels", "ours"):
             keep = keep_by_calibration(self.task, self.images, self.seed).keep
-            made = self._fitted(keep, streams=True)
-            if to_train:
-                restate_norms(self.compacted.graph_module, self.images)
-            return made
+            return self._fitted(keep, streams=True)
         if method == "start":
             few = [(x[:64], y[:64]) for x, y in self.labelled[:4]]
             price = prices(self.network, self.task.cost, self.task.limits)
@@ -98,7 +94,7 @@ class Calibration:
 
     def _fitted(self, keep: np.ndarray, *, streams: bool) -> Made:
         """Cut and repaired; plain least squares (and its ridge) as the training of the product does it."""
-        self.compacted = compacted = compact(self.network, keep)
+        compacted = compact(self.network, keep)
         dense = self.bench.model.state_dict()
         settings: dict[str, Any] = {"ridge": RIDGE, "streams": True} if streams else {}
         given = self.images if streams else [(torch.cat([x for (x,) in self.images]),)]

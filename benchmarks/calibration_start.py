@@ -28,14 +28,14 @@ from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.training import evaluate
 
 METHODS = "learned,oneshot,calibrated"
-OWN = {"oneshot": "start", "calibrated": "ours"}  # as `benchmarks.calibration` calls them
+WAYS = {"learned": "ours-depth-macs", "calibrated": "calibrated-macs"}  # as `at_budget` calls them
 
 
 def made(bench: Bench, method: str, seed: int, rate: float) -> tuple[nn.Module, dict[str, Any]]:
     """Cut and train with one method."""
-    if method == "learned":
-        return bench.run("ours-depth-macs", seed, rate)
-    given = Calibration(bench, f"macs={bench.options.macs}", 512, seed).make(OWN[method], to_train=True)
+    if method in WAYS:
+        return bench.run(WAYS[method], seed, rate)
+    given = Calibration(bench, f"macs={bench.options.macs}", 512, seed).make("start")
     return bench.run(method, seed, rate, given)
 
 

@@ -137,6 +137,8 @@ EXPERIMENTS = {
     "runtime_speedup": Experiment(
         "benchmarks.runtimes.speedup",
         "runtime_speedup.csv",
+        "runtime_speedup.md",
+        "benchmarks.runtimes.speedup:whole_page",
         packages=_ONNX,
         key=("network", "device", "widths", "runtime"),
     ),

@@ -2,14 +2,15 @@
 
     python -m benchmarks.formats build --files DIR   # prune, store, export, quantise (needs torchvision)
     python -m benchmarks.formats cells --files DIR   # writes benchmarks/results/formats.{csv,md}
+    python -m benchmarks.formats times --files DIR   # all files anew, in turns, on a quiet machine
     python -m benchmarks.formats predict --files DIR # the RAM that is predicted of each row, anew
     python -m benchmarks.formats page
 
 The networks are those of the runtime matrix, with random weights, cut to half their MACs. Each cell is made
 by the vendor's exporter, read back by its runtime and compared with torch, as `--format` does. Environments
 are those of `dtp-edge env NAME`, or DTP_EDGE_PYTHON_<NAME>. A cell that is in the table is not run again;
-`--networks`, `--formats` and `--again` narrow and repeat. Times are medians of 30 runs in one thread, ONNX
-Runtime's right before them: on a machine that does other work, read them as that.
+`--networks`, `--formats` and `--again` narrow and repeat. Times of `cells` are medians of 30 runs in one
+thread, ONNX Runtime's right before them; `times` times all files of a runtime in turns in one process.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import click
 import numpy as np
 import torch
 
+from benchmarks.common.origin import in_words, origin
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.runtimes import edge_networks
+from benchmarks.runtimes.timer import time_models
 from dtp_edge import load_profile, load_pruned
 from dtp_edge.archive import save_pruned
 from dtp_edge.cost import NetworkCost
@@ -170,6 +173,39 @@ def _cell(row: FormatRow) -> dict[str, Any]:
         "memory_of": row.memory_of,
         "detail": row.detail,
     }
+
+
+@main.command()
+@FILES
+@click.option("--rounds", default=8, help="Every file in turn, so often.")
+@click.option("--repeats", default=6, help="Timed runs of a file in a round.")
+def times(files: Path, rounds: int, repeats: int) -> None:
+    """Time every file that is there; all other facts of a row stay."""
+    rows = FORMATS_TABLE.read()
+    stamp = in_words(origin(FORMATS_TABLE.packages))
+    there = [r for r in rows if r["status"] == "ok" and _first_file(files, r).is_file()]
+    runtimes = {FORMATS[r["format"]].runtime for r in there if r["format"] != "ethosu"}
+    for runtime in ("onnxruntime", *sorted(runtimes)):
+        own = [r for r in there if runtime in ("onnxruntime", FORMATS[r["format"]].runtime)]
+        onnx = {r["network"]: files / r["network"] / "model.onnx" for r in own}
+        models = {
+            f"{r['network']} {r['precision']}": (onnx[r["network"]], _first_file(files, r)) for r in own
+        }
+        if runtime == "onnxruntime":
+            models = {name: (path, path) for name, path in onnx.items()}
+        found, _ = time_models(runtime, models, files / "work", rounds=rounds, repeats=repeats)
+        for row in own:
+            if runtime == "onnxruntime":
+                row["onnxruntime_ms"] = f"{found[row['network']]:.5g}"
+            else:
+                latency_ms = found[f"{row['network']} {row['precision']}"]
+                row |= {"latency_ms": f"{latency_ms:.5g}", "timed": stamp}
+        click.echo(f"{runtime}: {len(found)} files", err=True)
+        FORMATS_TABLE.table(rows)
+
+
+def _first_file(files: Path, row: dict[str, str]) -> Path:
+    return files / row["network"] / "formats" / FORMATS[row["format"]].files("model", row["precision"])[0]
 
 
 @main.command()

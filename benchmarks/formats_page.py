@@ -21,8 +21,9 @@ them with the same top class; kept if at most twice the error of the int8 ONNX f
 so int8 errs more than on trained networks.
 """
 TIMES = """\
-Milliseconds in one thread, ONNX Runtime's (fp32) right before in brackets. The machine did other work
-meanwhile: compare within a cell, and trust no single one.
+Milliseconds in one thread, ONNX Runtime's (fp32) in brackets: the lower quartile of all runs, all files of a
+runtime in turns (`python -m benchmarks.formats times`). Where a * stands the file was timed when it was made,
+on a machine that did other work: trust no single one.
 """
 MEMORY = """\
 The runtime's plan over our prediction, in brackets both in bytes. ExecuTorch's is its memory plan with
@@ -86,6 +87,8 @@ def page_of(rows: Sequence[Row]) -> str:
     lines += ["## Cells without a file", ""]
     lines += [f"- {_cell(r)}: {r['status']}: {r['detail']}" for r in bad] or ["None."]
     stamp = "; ".join(dict.fromkeys(row["origin"] for row in rows))
+    timed = "; ".join(dict.fromkeys(row["timed"] for row in rows if row.get("timed")))
+    lines += ["", f"Timed by: {timed}"] if timed else []
     return "\n".join([*lines, "", f"Made by: {stamp}", ""])
 
 
@@ -113,7 +116,8 @@ def _share(row: Row) -> str:
 
 
 def _time(row: Row) -> str:
-    return _of(row, "latency_ms", lambda v: f"{v:.3g} ({_number(row, 'onnxruntime_ms'):.3g})")
+    mark = "" if row.get("timed") else "*"
+    return _of(row, "latency_ms", lambda v: f"{v:.3g} ({_number(row, 'onnxruntime_ms'):.3g}){mark}")
 
 
 def _memory(row: Row) -> str:

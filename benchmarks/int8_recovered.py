@@ -89,7 +89,10 @@ def train(model: nn.Module, data: DataSource, epochs: int) -> None:
 @click.option("--masks", default=2.0, help="Epochs in which the masks learn.")
 @click.option("--tune", default=6.0, help="Epochs of fine-tuning, and of training with roundings.")
 @click.option("--rate", default=0.02)
-def main(spec: str, size: int, octaves: float, epochs: int, masks: float, tune: float, rate: float) -> None:
+@click.option("--loss", default=0.005, help="What int8 may lose; as --int8-loss.")
+def main(
+    spec: str, size: int, octaves: float, epochs: int, masks: float, tune: float, rate: float, loss: float
+) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     started = time.monotonic()
@@ -110,6 +113,7 @@ def main(spec: str, size: int, octaves: float, epochs: int, masks: float, tune: 
             int8=True,
             int8_method="minmax",
             int8_per_tensor=True,
+            int8_loss=loss,
             depth=False,
         )
         result = prune(model, torch.zeros(2, *data.input_shape), options)
@@ -119,7 +123,7 @@ def main(spec: str, size: int, octaves: float, epochs: int, masks: float, tune: 
         calibrated = evaluate_onnx(plain, data.test.ordered(256))
     report = result.report
     found, accuracy = report["int8"], report["accuracy"]
-    row = {"network": "depthwise", "data": spec.split(":")[0], "octaves": octaves}
+    row = {"network": "depthwise", "data": spec.split(":")[0], "octaves": octaves, "loss": loss}
     row |= {"base": accuracy["base"], "pruned": accuracy["pruned"]}
     row |= {key: found[key] for key in ("accuracy", "fp32_accuracy", "how", "trials", "training")}
     row["calibrated_accuracy"] = calibrated  # the same float file, quantised and no more

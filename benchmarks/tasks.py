@@ -6,7 +6,8 @@
 The data are composed (`benchmarks.composed`), not collected: clothes placed on photographs, words spoken by
 espeak-ng, the names in Python's own library, photographs made smaller. Each network is trained from random
 weights (the base); from it, with the same further steps, batches and loss: the dense control; the network
-that is cut at once by its weights and then trained; the one whose masks are learned in the first two fifths.
+that is cut at once by its weights and then trained; the one whose masks are learned in the first two fifths;
+and the one that a calibration decides on before all steps tune it (`--start calibration`: the usual recipe).
 Latency is as the profile of a Raspberry Pi 4 predicts it; only channels go, no branches. The hold-out
 chooses, the test set is read once.
 """
@@ -99,7 +100,7 @@ SUBJECTS = {
 }
 
 
-def run(name: str, folder: Path, cifar10: str, seed: int) -> dict[str, Any]:
+def run(name: str, folder: Path, cifar10: str, seed: int, masks: bool) -> dict[str, Any]:
     """Return the row of one subject; what it wrote lies in `folder`, and a stopped run goes on from there."""
     subject = SUBJECTS[name]
     data = load_data(subject.data(folder, cifar10), subject.size, workers=0)
@@ -108,7 +109,7 @@ def run(name: str, folder: Path, cifar10: str, seed: int) -> dict[str, Any]:
     recipe = Recipe(batch_size=subject.batch_size, **subject.recipe)
     trial = Trial(
         model, example, data, recipe, subject.base, subject.steps, DEVICE, LATENCY,
-        folder / "runs" / f"{name}-{seed}", seed=seed, part=subject.part,
+        folder / "runs" / f"{name}-{seed}", seed=seed, part=subject.part, masks=masks,
     )  # fmt: skip
     about = (subject.network.__doc__ or "").strip().split("\n")[0]
     return {"task": name, "network": about} | trial.run()[1]
@@ -117,7 +118,12 @@ def run(name: str, folder: Path, cifar10: str, seed: int) -> dict[str, Any]:
 def whole_page() -> str:
     """Return the page of the rows that are there; of several runs of one task the last."""
     about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")
-    rows = {(row["task"], row["seed"]): row for row in TASKS.read()}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in TASKS.read():
+        found = rows.setdefault((row["task"], row["seed"]), row)
+        rows[row["task"], row["seed"]] = (
+            found | row if row.get("masks", True) else found | {"calibrated": row["pruned"]}
+        )
     lines = [
         "# Tasks that are no classification of images",
         "",
@@ -126,8 +132,8 @@ def whole_page() -> str:
         f"Budget: {LATENCY} of the dense latency on {DEVICE}. Steps are those before and after the cut.",
         "",
         "| task | network | judged by | base | dense control | cut at once, then trained | masks learned |"
-        " steps | test samples | CPU s | date, machine, commit |",
-        "|" + "---|" * 11,
+        " calibrated | steps | test samples | CPU s | date, machine, commit |",
+        "|" + "---|" * 12,
         *(_line(row) for row in rows.values()),
         "",
     ]
@@ -139,7 +145,8 @@ def whole_page() -> str:
 def _line(row: dict[str, Any]) -> str:
     said = row["report"]
     factor, unit = (100.0, " %") if said.get("unit") == "%" else (1.0, f" {said.get('unit', '')}".rstrip())
-    values = [f"{factor * row[key]:.2f}{unit}" for key in ("base", "control", "one_shot", "pruned")]
+    ways = ("base", "control", "one_shot", "pruned", "calibrated")
+    values = [f"{factor * row[key]:.2f}{unit}" if key in row else "not run" for key in ways]
     cells = [
         row["task"] if row["seed"] == 0 else f"{row['task']}, seed {row['seed']}",
         row["network"].rstrip("."),
@@ -161,10 +168,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/tasks"), help="where the data is composed")
     parser.add_argument("--only", help="names, separated by commas", default=",".join(SUBJECTS))
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--start", choices=["masks", "calibration"], default="masks", help="what decides")
     args = parser.parse_args()
     for name in args.only.split(","):
         for seed in map(int, args.seeds.split(",")):
-            row = run(name, args.folder, args.cifar10, seed)
+            row = run(name, args.folder, args.cifar10, seed, args.start == "masks")
             TASKS.append(row)
             print(row, flush=True)
 

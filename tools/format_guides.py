@@ -43,7 +43,7 @@ def page(runtime_name: str) -> str:
         bare=f" and, without what it asks for, `{runtime.bare_pins[0]}`" if runtime.bare_pins else "",
         files=names,
         int8=f"; with `--int8` also `{int8}`" if one.precisions == ("fp32", "int8") else "",
-        rewrites=f"On the way {rewrites}." if rewrites else "",
+        rewrites=f"On the way {rewrites}. `--rewrites A,B` names those that may be used." if rewrites else "",
     )
 
 

@@ -11,6 +11,8 @@ the chosen one. `--distill 0` is the table without the dense network's logits. M
     ours-macs, ours-latency          masks learned under that budget; latency as predicted for `--device`
     ours-macs-inside, ours-latency-inside  the same, inside the blocks only (what the peers may prune)
     ours-depth-macs, ours-depth-latency   the same with whole branches in the same transport
+    calibrated-macs, calibrated-latency  branches and widths as a calibration on 512 training images decides,
+                                     without labels or steps (`start=calibration`): all steps tune
     greedy-depth-macs, greedy-depth-latency  branches only, widths full: one after the other the one without
                                      which the loss is lowest (training batches, batch statistics renewed,
                                      measured anew after each), until the budget holds; each layer is then
@@ -47,10 +49,11 @@ from benchmarks.accuracy.peers import (
     same_share,
 )
 from benchmarks.experiments import EXPERIMENTS
-from dtp_edge.graph import trace_network
+from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.run.calibrated_start import cut_by_calibration
 from dtp_edge.run.task import Task
-from dtp_edge.surgery import compact, refit, refit_to_train
+from dtp_edge.surgery import Compact, compact, refit, refit_to_train
 from dtp_edge.training import (
     DataSource,
     Recipe,
@@ -75,7 +78,9 @@ PEERS = [f"tp-{setting}" for setting in PEER_SETTINGS]
 METRICS = ("macs", "latency")
 OURS = ["ours-macs", "ours-macs-inside", "ours-latency", "ours-latency-inside"]
 DEPTH = [f"{how}-{metric}" for how in ("ours-depth", "greedy-depth", "greedy-context") for metric in METRICS]
-METHODS = [*OURS, *DEPTH, *PEERS, "uniform", "random", "control"]
+CALIBRATED = [f"calibrated-{metric}" for metric in METRICS]
+CALIBRATION_IMAGES, CALIBRATION_BATCH = 512, 128
+METHODS = [*OURS, *CALIBRATED, *DEPTH, *PEERS, "uniform", "random", "control"]
 
 
 class Bench:
@@ -139,11 +144,18 @@ class Bench:
         """Learn masks for a share of the steps, cut; the tuned rest is left to the caller."""
         o, recipe = self.options, session.recipe
         model = copy.deepcopy(self.model)
-        inside, depth = method.endswith("inside"), method in DEPTH
+        inside, depth = method.endswith("inside"), method in [*DEPTH, *CALIBRATED]
         # a norm behind a block carries the residual stream: excluding it leaves the stream whole
         exclude = [n for n, _ in model.named_modules() if n == "bn1" or n.endswith("bn2")] if inside else []
         network = trace_network(model, (self.x,), exclude=exclude, depth=depth)
         task = Task.of(network, load_profile(o.device), budget)
+        if method in CALIBRATED:
+            chosen, compacted = cut_by_calibration(task, self.inputs(recipe.seed), recipe.seed)
+            return (
+                compacted.module,
+                network.widths(chosen.keep),
+                self.blocks(network, chosen.keep, compacted, teacher),
+            )
         if method.startswith("greedy"):
             keep = greedy_branches(task, self.gradient_batches(recipe.seed, 4))
         else:
@@ -156,11 +168,21 @@ class Bench:
             images = images.to(session.runtime.device)
             fit = refit if method.startswith("greedy-depth") else refit_to_train
             fit(network, compacted, teacher.state_dict(), [(images,)], ridge=o.ridge)
-        blocks = None
-        if o.block_distill:
-            in_graph = compacted.kind == "graph"
-            blocks = BlockDistillation.of_compact(network, keep, compacted.module, teacher, in_graph=in_graph)
-        return compacted.module, network.widths(keep), blocks
+        return compacted.module, network.widths(keep), self.blocks(network, keep, compacted, teacher)
+
+    def blocks(
+        self, network: PrunableNetwork, keep: np.ndarray, cut: Compact, teacher: nn.Module
+    ) -> BlockDistillation | None:
+        """What distils the outputs of blocks, if that was asked for."""
+        if not self.options.block_distill:
+            return None
+        return BlockDistillation.of_compact(network, keep, cut.module, teacher, in_graph=cut.kind == "graph")
+
+    def inputs(self, seed: int) -> list[tuple[torch.Tensor]]:
+        """Images of the training split, drawn by the seed, that a calibration looks at."""
+        order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(seed))
+        split = self.data.train.subset(order[:CALIBRATION_IMAGES])  # type: ignore[attr-defined]
+        return [(x,) for x, _ in split.ordered(CALIBRATION_BATCH)]
 
     def learned(self, task: Task, session: Session, teacher: nn.Module, depth: bool) -> np.ndarray:
         """What stays after masks were learned for their share of the steps."""
@@ -236,7 +258,7 @@ class Bench:
         teacher, blocks = copy.deepcopy(self.model).requires_grad_(False), None
         if given is not None:
             module, widths = given
-        elif method.startswith(("ours", "greedy")):
+        elif method.startswith(("ours", "greedy", "calibrated")):
             budget = Budget(latency=o.latency) if "latency" in method else Budget(macs=o.macs)
             module, widths, blocks = self.ours(session, teacher, budget, method)
         elif method in ("uniform", "random"):
@@ -245,7 +267,7 @@ class Bench:
             module, widths = copy.deepcopy(self.model), {}
         else:
             module, widths = self.peer(method, seed)
-        if method not in ("control", "calibrated"):  # a calibration leaves its norms as they should be
+        if method not in ("control", *CALIBRATED):  # a calibration leaves its norms as they should be
             recalibrate(module, self.data, recipe.recalibrate_batches, o.batch_size, seed)
         row: dict[str, Any] = {"at_cut_holdout": evaluate(module, self.data.holdout)}
         curve = fine_tune(

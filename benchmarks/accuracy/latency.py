@@ -57,6 +57,7 @@ LINES = {
     "ours-latency": "ours, widths",
     "ours-latency-inside": "ours, widths",
     "ours-depth-latency": "ours, blocks and widths",
+    "calibrated-latency": "ours, blocks and widths by calibration",
     "greedy-depth-latency": "blocks one by one",
     "greedy-context-latency": "blocks one by one, fitted as ours",
 }

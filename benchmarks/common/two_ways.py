@@ -1,4 +1,5 @@
-"""One network pruned both ways with the same further steps: cut at once then trained, and masks learned.
+"""One network pruned in several ways with the same further steps: cut at once then trained, masks learned, or
+a calibration first.
 
 What a stopped run has done lies in its folder, and is not done again.
 """
@@ -27,6 +28,7 @@ from dtp_edge.training import (
     with_seed,
 )
 from dtp_edge.training.data.source import batches_per_epoch
+from dtp_edge.training.recipe import MASK_SHARE
 
 __all__ = ["Trial"]
 
@@ -35,7 +37,8 @@ __all__ = ["Trial"]
 class Trial:
     """`base` optimiser steps make the dense network, `steps` more the control and the pruned ones.
 
-    `recipe` says all but the lengths; two fifths of the steps learn masks. Everything is kept in `folder`.
+    `recipe` says all but the lengths; two fifths of the steps learn `masks`, or a calibration decides and all
+    of them tune. Everything is kept in `folder`.
     """
 
     model: nn.Module
@@ -50,23 +53,26 @@ class Trial:
     seed: int = 0
     depth: bool = False
     part: str | None = None
+    masks: bool = True
 
     def run(self) -> tuple[dtp.PruneResult, dict[str, Any]]:
         """Return what the learned way made, and the fields of a row that say how all did."""
         began, seconds = time.process_time(), {}
         epoch = batches_per_epoch(len(self.data.train), self.recipe.batch_size)
         whole, recipe = self.steps / epoch, with_seed(self.recipe, self.seed)
-        recipe = replace(recipe, mask_epochs=0.4 * whole, tune_epochs=0.6 * whole)
+        share = MASK_SHARE if self.masks else 0.0
+        recipe = replace(recipe, mask_epochs=share * whole, tune_epochs=(1 - share) * whole)
         self._train_base(replace(recipe, base_epochs=self.base / epoch))
         print("base trained", flush=True)
         seconds["base"] = round(time.process_time() - began)
         at_once = _once(
             self.folder / f"one-shot-{self.base}-{self.steps}.json",
-            lambda: self._cut_at_once(replace(recipe, tune_epochs=whole)),
+            lambda: self._cut_at_once(replace(recipe, mask_epochs=0.0, tune_epochs=whole)),
         )
         print(at_once, flush=True)
         seconds["one_shot"] = round(time.process_time() - began - seconds["base"])
-        out = self.folder / f"learned-{self.base}-{self.steps}{'-depth' if self.depth else ''}"
+        how = ("learned" if self.masks else "calibrated") + ("-depth" if self.depth else "")
+        out = self.folder / f"{how}-{self.base}-{self.steps}"
         learned = dtp.prune_for_device(
             self.model,
             self.example,
@@ -88,6 +94,7 @@ class Trial:
             "seed": self.seed,
             "steps": [self.base, self.steps],
             "depth": self.depth,
+            "masks": self.masks,
             **({"branches": [sum(b["gone"] for b in branches), len(branches)]} if self.depth else {}),
             **{key: found.get(key) for key in ("base", "control", "at_cut", "pruned", "n_test")},
             **at_once,

@@ -1,14 +1,15 @@
 """A device profile of this machine for another runtime than ONNX Runtime, from networks timed in it.
 
-    python -m benchmarks.runtimes.fit build --files DIR                  # 24 small networks, as ONNX
-    python -m benchmarks.runtimes.fit time --files DIR --runtimes ncnn,openvino
-    python -m benchmarks.runtimes.fit fit --files DIR --runtimes ncnn,openvino     # DIR/RUNTIME.json
+    python -m benchmarks.runtimes.fit build --files DIR --runtimes RUNTIMES  # 24 small networks
+    python -m benchmarks.runtimes.fit time --files DIR --runtimes RUNTIMES   # on a quiet machine
+    python -m benchmarks.runtimes.fit fit --files DIR --runtimes RUNTIMES    # DIR/RUNTIME.json
 
-What `dtp-edge profile fit` does with a user's own latencies, with three things more that the user of an ncnn
-or OpenVINO board would state: the runtime's channel step, what a call costs before the first layer, and what
-a layer costs however small it is (from two chains of small layers). A processor may multiply ten times as
-fast as the profile's and yet start a layer no sooner. `speedup.py` prunes for these profiles; none of
-its networks is among the 24.
+RUNTIMES are names with commas (openvino,executorch,litert). What `dtp-edge profile fit` does with a user's
+own latencies, with three things more that the user of such a board would state: the runtime's channel step
+(that of STEPS with which networks that are left out are predicted best), what a call costs before the first
+layer, and what a layer costs however small it is (from two chains of small layers). A processor may multiply
+ten times as fast as the profile's and yet start a layer no sooner. Half of the networks have round widths,
+half any width, as after pruning. `speedup.py` prunes for these profiles; none of its networks is among them.
 """
 
 from __future__ import annotations
@@ -25,19 +26,22 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.runtimes.maker import make_files, store
 from benchmarks.runtimes.timer import time_in_turns
 from dtp_edge.fitting.own_latencies import fit_measured, from_graph
+from dtp_edge.fitting.rates import HeldOut
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.onnx import export_onnx
 from dtp_edge.profiles import Profile, parse_profile, save_profile
 
 BASE = "celeron-n5105-ncnn-fp32-1t"
-# Channels at once on this machine (AVX-512). ncnn packs 16, or 8 or 4 where the width is no multiple of it.
-STEP = 16
+STEP = 16  # channels at once on this machine (AVX-512); the round networks' widths are multiples of it
+STEPS = ((1, 1), (1, 4), (1, 8), (1, 16), (4, 4), (8, 8), (4, 16), (16, 16))  # that are tried: in, out
+SIDES = ("in_channels", "out_channels")
 FAMILIES = ("resnet", "separable", "inverted")
 CHAINS = (4, 44)  # layers of the two chains
-WIDTHS = (8, 16, 24, 32, 40, 48)  # of the networks that show the staircase; they are not in the fit
+THIN = 100  # networks from this number on have any widths
 
 
 def conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -72,11 +76,18 @@ class Inverted(nn.Module):
 
 
 def network(seed: int) -> tuple[str, nn.Module, torch.Tensor]:
-    """Return one random network: its family, the module in eval mode and an input."""
+    """Return one random network: its family, the module in eval mode and an input.
+
+    Widths are multiples of 16; from THIN on, any from a fifth of that to all of it.
+    """
     rng = np.random.default_rng(seed)
     family = FAMILIES[seed % len(FAMILIES)]
     size = int(rng.choice({"resnet": [32, 48, 64], "separable": [64, 96, 128]}.get(family, [96, 160, 224])))
-    width = lambda low, high: STEP * int(rng.integers(low // STEP, high // STEP + 1))  # noqa: E731
+
+    def width(low: int, high: int) -> int:
+        round_width = STEP * int(rng.integers(low // STEP, high // STEP + 1))
+        return max(3, round(round_width * rng.uniform(0.2, 1.0))) if seed >= THIN else round_width
+
     channels = width(16, 32)
     first = 1 if family == "resnet" else 2
     layers: list[nn.Module] = [conv(3, channels, 3, first), nn.ReLU()]
@@ -103,12 +114,8 @@ def chain(layers: int) -> nn.Module:
     return nn.Sequential(*parts).eval()
 
 
-def flight(width: int) -> nn.Module:
-    """Return one network of the staircase: six convolutions of one width, the first from 16 channels."""
-    sizes = [STEP, *[width] * 6]
-    kernels = (1, 1, 3, 1, 3, 3)
-    parts = [nn.Conv2d(a, b, k, padding=k // 2) for a, b, k in zip(sizes, sizes[1:], kernels, strict=False)]
-    return nn.Sequential(*[m for part in parts for m in (part, nn.ReLU())]).eval()
+FILES = click.option("--files", type=click.Path(path_type=Path), required=True, help="Folder of all files.")
+RUNTIMES = click.option("--runtimes", default="openvino,executorch,litert", help="Names, with commas.")
 
 
 @click.group()
@@ -117,25 +124,30 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--files", type=click.Path(path_type=Path), required=True)
-@click.option("--count", default=24)
-def build(files: Path, count: int) -> None:
-    """Write the networks; those that are there stay."""
+@FILES
+@RUNTIMES
+@click.option("--count", default=12, help="Networks of round widths, and as many of any.")
+def build(files: Path, runtimes: str, count: int) -> None:
+    """Write the networks, and the files of those runtimes that read another format; what is there stays."""
     files.mkdir(parents=True, exist_ok=True)
-    for seed in range(count):
-        path = files / f"{seed:02d}.onnx"
-        if not path.exists():
-            _, module, x = network(seed)
-            export_onnx(module, x, path)
+    for seed in (*range(count), *range(THIN, THIN + count)):
+        _, module, x = network(seed)
+        _write(files / f"{seed:02d}.onnx", module, x)
     for layers in CHAINS:
-        export_onnx(chain(layers), torch.randn(1, STEP, 4, 4), files / f"chain{layers}.onnx")
-    for width in WIDTHS:
-        export_onnx(flight(width), torch.randn(1, STEP, 28, 28), files / f"width{width}.onnx")
+        _write(files / f"chain{layers}.onnx", chain(layers), torch.randn(1, STEP, 4, 4))
+    for runtime in runtimes.split(","):
+        make_files(runtime, sorted(files.glob("*.onnx")), files / "work")
+
+
+def _write(path: Path, module: nn.Module, x: torch.Tensor) -> None:
+    if not path.exists():
+        store(path.with_suffix(""), module, x)
+        export_onnx(module, x, path)
 
 
 @main.command("time")
-@click.option("--files", type=click.Path(path_type=Path), required=True)
-@click.option("--runtimes", default="ncnn,openvino")
+@FILES
+@RUNTIMES
 @click.option("--rounds", default=8, help="Every network in turn, so often.")
 @click.option("--repeats", default=10, help="Timed runs of a network in a round.")
 def time_files(files: Path, runtimes: str, rounds: int, repeats: int) -> None:
@@ -149,8 +161,8 @@ def time_files(files: Path, runtimes: str, rounds: int, repeats: int) -> None:
 
 
 @main.command()
-@click.option("--files", type=click.Path(path_type=Path), required=True)
-@click.option("--runtimes", default="ncnn,openvino")
+@FILES
+@RUNTIMES
 def fit(files: Path, runtimes: str) -> None:
     """Fit a profile for each runtime and print its held-out error."""
     graphs = {}
@@ -163,29 +175,55 @@ def fit(files: Path, runtimes: str) -> None:
         layer_ms = (long - short) / (CHAINS[1] - CHAINS[0])
         call_ms = max(short - CHAINS[0] * layer_ms, 0.0)
         measured = {name: times[name] - call_ms for name in graphs if name in times}
-        base = base_profile(runtime, layer_ms, graphs, measured)
-        rows = [
-            from_graph(name, family, layers, measured[name], base)
-            for name, (family, layers) in graphs.items()
-            if name in measured
-        ]
         changes = {
             "graph_overhead_ms": call_ms,
             "description": f"This machine, {runtime}, fp32, 1 thread",
             "runtime": {"name": runtime, "version": version},
         }
-        date = datetime.date.today().isoformat()
-        document, held = fit_measured(
-            base, rows, name=f"this-{runtime}", changes=changes, date=date, source="benchmarks.runtimes.fit"
-        )
+        found = []
+        for steps in STEPS:
+            base = base_profile(runtime, layer_ms, graphs, measured, steps)
+            found.append((*fitted(base, runtime, graphs, measured, changes), steps))
+            held = found[-1][1]
+            click.echo(
+                f"  {runtime}, steps {steps}: median {held.median():.1%}, p90 {held.p90():.1%}", err=True
+            )
+        document, held, steps = min(found, key=lambda one: float(np.mean(_log_error(one[1]))))
         save_profile(document, files / f"{runtime}.json")
         error = f"held-out median {held.median():.1%}, p90 {held.p90():.1%}"
-        click.echo(f"{runtime}: a call {1e3 * call_ms:.0f} us, a layer {1e3 * layer_ms:.2f} us, {error}")
-        click.echo("  by width: " + ", ".join(f"{w}: {times[f'width{w}']:.4f} ms" for w in WIDTHS))
+        at_least = f"a call {1e3 * call_ms:.0f} us, a layer {1e3 * layer_ms:.2f} us"
+        click.echo(f"{runtime}: {at_least}, steps {steps}, {error}")
+
+
+def fitted(
+    base: Profile,
+    runtime: str,
+    graphs: Mapping[str, tuple[str, Any]],
+    measured: Mapping[str, float],
+    changes: Mapping[str, Any],
+) -> tuple[dict[str, Any], HeldOut]:
+    """Return the profile that is fitted to the networks, and its predictions of those left out."""
+    rows = [
+        from_graph(name, family, layers, measured[name], base)
+        for name, (family, layers) in graphs.items()
+        if name in measured
+    ]
+    date = datetime.date.today().isoformat()
+    return fit_measured(
+        base, rows, name=f"this-{runtime}", changes=changes, date=date, source="benchmarks.runtimes.fit"
+    )
+
+
+def _log_error(held: HeldOut) -> np.ndarray:
+    return np.abs(np.log(held.predicted_ms / held.measured_ms))
 
 
 def base_profile(
-    runtime: str, layer_ms: float, graphs: Mapping[str, tuple[str, Any]], measured: Mapping[str, float]
+    runtime: str,
+    layer_ms: float,
+    graphs: Mapping[str, tuple[str, Any]],
+    measured: Mapping[str, float],
+    steps: tuple[int, int],
 ) -> Profile:
     """Return the shipped profile of an x86 board in ncnn with this runtime's steps, fusion and layer time.
 
@@ -197,7 +235,9 @@ def base_profile(
     for kernel in document["kernels"].values():
         kernel["overhead_ms"] = 0.0
         if "channel_step" in kernel:
-            kernel["channel_step"] = dict.fromkeys(kernel["channel_step"], STEP)
+            kernel["channel_step"] = {
+                k: s for k, s in zip(SIDES, steps, strict=True) if k in kernel["channel_step"]
+            }
     free = parse_profile(document)
     for kernel in document["kernels"].values():
         kernel["overhead_ms"] = layer_ms

@@ -4,11 +4,11 @@
     python -m benchmarks.runtimes.speedup time --files DIR         # on a quiet machine
 
 The default device predicts for ONNX Runtime on the machine of the results. Another runtime wants a profile of
-its own, as `fit.py` makes it: `--device DIR/ncnn.json`, and `--runtimes ncnn` to time. Widths
+its own, as `fit.py` makes it: `--device DIR/litert.json`, and `--runtimes litert` to time. Widths
 are those of `prune_for_device` ("any": a profile of fitted rates counts activations by the byte, so they need
 not be multiples of the channel step), or, with `--step 16`, multiples of 16 only.
-Writes benchmarks/results/runtime_speedup.csv. "share" is the measured fall of the latency over the predicted
-one: 1 means that all of it arrived, and 0.9 is asked for.
+Writes benchmarks/results/runtime_speedup.{csv,md}. "share" is the measured fall of the latency over the
+predicted one: 1 means that all of it arrived, and 0.9 to 1.1 is asked for.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 import dtp_edge as dtp
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.runtimes import edge_networks
+from benchmarks.runtimes.maker import make_files, store
 from benchmarks.runtimes.timer import time_in_turns
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
@@ -50,11 +51,16 @@ FIELDS = (
     "fall",
     "share",
 )
+ABOUT = """Networks pruned to 60 % of the latency that a profile of the runtime on this machine predicts, and
+both files timed in turns in that runtime, one thread. In brackets the predicted milliseconds. The share is
+the measured fall over the predicted one. Written by `python -m benchmarks.runtimes.speedup page`."""
 FILES = click.option(
     "--files", type=click.Path(path_type=Path), required=True, help="Folder of the ONNX files."
 )
 NETWORKS = click.option(
-    "--networks", default="resnet20,mobilenetv1_vww,mobilenet_v2", help="Names, with commas."
+    "--networks",
+    default="resnet8,resnet20,resnet32,dscnn,mobilenetv1_vww,mobilenetv2_cifar,mobilenet_v2,resnet18,mnasnet0_5",
+    help="Names, with commas.",
 )
 
 
@@ -83,7 +89,9 @@ def prepare(files: Path, networks: str, device: str, latency: str, step: int) ->
         )
         edge_networks.calibrate_norms(pruned, example)
         if not (files / f"{name}.dense.onnx").exists():
+            store(files / f"{name}.dense", model, example)
             export_onnx(model, example, files / f"{name}.dense.onnx")
+        store(files / f"{stem}.pruned", pruned, example)
         export_onnx(pruned, example, files / f"{stem}.pruned.onnx")
         facts |= {"device": Path(device).stem, "widths": f"multiples of {step}" if step else "any"}
         (files / f"{stem}.json").write_text(json.dumps(facts))
@@ -133,6 +141,21 @@ def aligned(
     return compact(network, keep).module, {"dense": dense, "pruned": now}
 
 
+@main.command("make")
+@FILES
+@NETWORKS
+@click.option("--device", default=HOST, help="As in prepare.")
+@click.option("--runtimes", default="executorch,litert")
+def make_all(files: Path, networks: str, device: str, runtimes: str) -> None:
+    """Make the files of runtimes that read another format than ONNX; `time` does so where it was left out."""
+    for runtime in runtimes.split(","):
+        make_files(runtime, _paths(files, networks.split(","), Path(device).stem), files / "work")
+
+
+def _paths(files: Path, names: list[str], stem: str) -> list[Path]:
+    return [files / f"{n}.{which}.onnx" for n in names for which in ("dense", f"{stem}.pruned")]
+
+
 @main.command("time")
 @FILES
 @NETWORKS
@@ -144,7 +167,7 @@ def time_files(files: Path, networks: str, device: str, runtimes: str, rounds: i
     """Time both files of each network in each runtime, in turns, and write the table."""
     stem = Path(device).stem
     names = networks.split(",")
-    paths = [files / f"{n}.{which}.onnx" for n in names for which in ("dense", f"{stem}.pruned")]
+    paths = _paths(files, names, stem)
     for runtime in runtimes.split(","):
         times, version = time_in_turns(runtime, paths, files / "work", rounds=rounds, repeats=repeats)
         rows = []
@@ -164,6 +187,36 @@ def time_files(files: Path, networks: str, device: str, runtimes: str, rounds: i
             rows.append(dict(zip(FIELDS, values, strict=True)))
             click.echo(" ".join(f"{k} {v}" for k, v in rows[-1].items()))
         EXPERIMENTS["runtime_speedup"].merge(rows)
+
+
+@main.command()
+def page() -> None:
+    """Write the page of the rows that are there."""
+    EXPERIMENTS["runtime_speedup"].write_page()
+
+
+def whole_page() -> str:
+    """The page of the committed rows."""
+    rows = EXPERIMENTS["runtime_speedup"].read()
+    lines = ["# Does the predicted speed-up arrive?", "", ABOUT, ""]
+    groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault((row["runtime"], row["version"], row["widths"]), []).append(row)
+    for (runtime, version, widths), found in groups.items():
+        shares = [float(row["share"]) for row in found]
+        near = sum(0.9 <= share <= 1.1 for share in shares)
+        lines += [f"## {runtime} {version}, widths: {widths}", ""]
+        lines += ["| network | dense ms | pruned ms | predicted fall | measured fall | share |"]
+        lines += ["|---|---|---|---|---|---|"]
+        lines += [
+            f"| {r['network']} | {r['dense_ms']} ({r['predicted_dense_ms']}) | {r['pruned_ms']} "
+            f"({r['predicted_pruned_ms']}) | {float(r['predicted_fall']):.1%} | {float(r['fall']):.1%} | "
+            f"{float(r['share']):.2f} |"
+            for r in found
+        ]
+        lines += ["", f"{near} of {len(found)} within 10 %; in the median {np.median(shares):.2f}.", ""]
+    origins = "; ".join(dict.fromkeys(row["origin"] for row in rows))
+    return "\n".join([*lines, f"Made by: {origins}", ""])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Time many ONNX files in one runtime, in one process, in turns: a slow second hits all of them.
 
 `time_in_turns` starts this file as a script under the Python that has the runtime, where it needs numpy and
-the runtime only. Files that a runtime converts (ncnn) are converted once and kept in `work`.
+the runtime only. Files that a runtime converts (ncnn) are converted once and kept in `work`; where it reads
+another format (`.pte`, `.tflite`), that file is made once beside the ONNX file (`maker.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LOW = 0.25  # of a file's runs so many were faster than the time that counts: nothing else ran then
@@ -26,11 +27,30 @@ def time_in_turns(
     """Return milliseconds a call by file stem (the lower quartile of `rounds` x `repeats` runs, one thread),
     and the runtime's version.
     """
+    from benchmarks.runtimes.maker import make_files
+
+    made = make_files(runtime_name, files, work)
+    models = {path.stem: (path, model) for path, model in zip(files, made, strict=True)}
+    return time_models(runtime_name, models, work, rounds=rounds, repeats=repeats)
+
+
+def time_models(
+    runtime_name: str,
+    models: Mapping[str, tuple[Path, Path]],
+    work: Path,
+    *,
+    rounds: int = 8,
+    repeats: int = 10,
+) -> tuple[dict[str, float], str]:
+    """Do so with files that are there: by name the ONNX file, whose inputs they have, and what is loaded."""
     from dtp_edge.runtimes import list_runtimes
-    from dtp_edge.runtimes.trial import interpreter
+    from dtp_edge.runtimes.environment import interpreter
 
     (runtime,) = [r for r in list_runtimes() if r.name == runtime_name]
-    jobs = [{**_inputs(path), "model": str(path.resolve()), "name": path.stem} for path in files]
+    jobs = [
+        {**_inputs(path), "model": str(model.resolve()), "name": name}
+        for name, (path, model) in models.items()
+    ]
     for job in jobs:
         job |= {"threads": 1, "optimise": True, "folder": str(work.resolve() / runtime_name / job["name"])}
         Path(job["folder"]).mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import click
 
 from dtp_edge.cli.console import style, wrapped
 
-NAMES = ("formats", "require_delegated", "ram_by", "int8_loss", "int8_per_tensor")
+NAMES = ("formats", "require_delegated", "ram_by", "rewrites", "int8_loss", "int8_per_tensor")
 
 
 def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,6 +32,12 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--ram-by",
                 metavar="RUNTIME",
                 help="Hold --ram against this runtime's own plan, too: executorch.",
+            ),
+            click.option(
+                "--rewrites",
+                metavar="A,B",
+                default="all",
+                help="Rewrites that formats may use to go whole: names, all or none  [default: all]",
             ),
             click.option(
                 "--int8-loss",
@@ -62,7 +68,7 @@ def asked_formats(request: dict[str, Any]) -> Any:
         raise InputError(
             "it needs a RAM budget", where="--ram-by", hint="Add --ram 256KiB, or leave --ram-by out."
         )
-    found = wanted_formats(request["formats"], request["require_delegated"], request["ram_by"])
+    found = wanted_formats(*(request[n] for n in ("formats", "require_delegated", "ram_by", "rewrites")))
     if not found.names:
         return None
     for text in filter(None, (unready(FORMATS[name].runtime) for name in found.names)):

@@ -59,7 +59,7 @@ FILE.py:NAME: docs/tasks.md.
               schedule (cosine linear step onecycle constant)
   loss        distill (0: labels only) block_distill temperature label_smoothing
   otherwise   mixed_precision (no bf16 fp16) channels_last ema
-              recalibrate_batches refit_images start (masks calibration)"""
+              recalibrate_batches refit_images"""
 
 GROUPS = {
     "Budget": ("latency", "ram", "flash", "macs", "params", "keep", "energy"),

@@ -139,7 +139,7 @@ def _data(request: dict[str, Any]) -> Any:
 
 
 def _recipe(request: dict[str, Any], untrained: bool) -> Any:
-    """A network with random weights is trained first, as long as masks and fine-tune take together."""
+    """A network with random weights is trained first, as long as it is after that; warm starts need masks."""
     if request["data"] is None:
         return None
     from dtp_edge.training import Recipe, parse_changes
@@ -147,7 +147,8 @@ def _recipe(request: dict[str, Any], untrained: bool) -> Any:
     changes = parse_changes(request["set"])
     if request["demo"] and request["epochs"] is None:
         return dataclasses.replace(Recipe.demo(), **changes)
-    recipe = Recipe() if request["epochs"] is None else Recipe.for_epochs(request["epochs"])
+    given = {} if request["epochs"] is None else {"epochs": request["epochs"]}
+    recipe = Recipe.for_epochs(**given, masks=bool(request["warm"]))
     recipe = dataclasses.replace(recipe, **changes)
     epochs = recipe.mask_epochs + recipe.tune_epochs
     trained = not untrained or "base_epochs" in changes
@@ -155,11 +156,7 @@ def _recipe(request: dict[str, Any], untrained: bool) -> Any:
 
 
 def _untrained(name: str, *, trains: bool) -> str:
-    what = (
-        "it is trained first, as long as masks and fine-tune take together"
-        if trains
-        else "so they mean nothing"
-    )
+    what = "it is trained first, for as many epochs as follow" if trains else "so they mean nothing"
     return f"{name} has random weights: no --weights was given ({what})"
 
 

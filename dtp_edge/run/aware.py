@@ -1,5 +1,6 @@
-"""int8 that loses more than asked: the compact network is trained on with its roundings in it, then quantised
-again; and if that is not enough, the layers that rounding hurts most stay in float.
+"""int8 that loses more than asked: its channels are brought to like ranges; if that is not enough, the
+compact network is trained on with its roundings in it and quantised again; and if that is not, the layers
+that rounding hurts most stay in float.
 
 The recipe is the run's own, at a tenth of its fine-tuning rate, with the compact network in float as teacher.
 What is chosen is chosen on the hold-out; the test set is read for the report alone.
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
-from torch import nn
+from torch import fx, nn
 
 from dtp_edge.archive import save_pruned
 from dtp_edge.int8 import quantize_onnx
+from dtp_edge.int8.equalise import equalise
 from dtp_edge.int8.rounding import plain, rounded, see, sensitivity
 from dtp_edge.onnx import export_onnx
 from dtp_edge.run.options import Listener, Options
@@ -42,15 +44,16 @@ SHOWN_LAYERS = 200  # whose sensitivity is kept
 
 @dataclass(frozen=True)
 class Int8Trial:
-    """An int8 file: `score` is on the hold-out, `how` says how it was made, `network` what it was made of
-    where that is not the cut as it was trained."""
+    """An int8 file: `score` is on the hold-out, `how` says how it was made, `source` is the float file that
+    it was made of and `network` the network in that, where it is not the cut as it was trained."""
 
     how: str
     path: Path
+    source: Path
     score: float
     tried: tuple[dict[str, Any], ...]
     float_layers: tuple[str, ...] = ()
-    network: nn.Module | None = field(default=None, repr=False)
+    network: fx.GraphModule | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,11 @@ class Aim:
     wanted: float = 0.0
 
     def trial(
-        self, how: str, source: Path, float_layers: tuple[str, ...] = (), network: nn.Module | None = None
+        self,
+        how: str,
+        source: Path,
+        float_layers: tuple[str, ...] = (),
+        network: fx.GraphModule | None = None,
     ) -> Int8Trial:
         """Quantise a float file but for some layers, and score what came out."""
         path = self.folder / f"{how.replace(' ', '-')}.onnx"
@@ -82,12 +89,12 @@ class Aim:
         )
         tried = sorted(result.tried, key=lambda row: row.method != result.method)
         rows = tuple(asdict(row) for row in tried)
-        return Int8Trial(how, path, self.score(path), rows, float_layers, network)
+        return Int8Trial(how, path, source, self.score(path), rows, float_layers, network)
 
 
 def recovered(cut: Cut, aim: Aim, archive: Path, listener: Listener) -> dict[str, Any]:
-    """Quantise `model.onnx` of the aim's folder to `model.int8.onnx`; train with rounding where that loses
-    too much, and leave layers in float where that is not enough.
+    """Quantise `model.onnx` of the aim's folder to `model.int8.onnx`; where that loses too much, equalise,
+    then train with rounding, then leave layers in float.
 
     Where other weights won, the network with them is stored in `archive` for further formats.
     Returns what was tried and what each reached.
@@ -100,14 +107,19 @@ def recovered(cut: Cut, aim: Aim, archive: Path, listener: Listener) -> dict[str
         trials = [aim.trial("calibrated", fp32)]
         layers, trained, unpriced = {}, None, ""
         if trials[0].score < wanted:
-            listener.begin("training with int8's roundings")
-            started = time.monotonic()
-            network, layers = _trained(cut, aim)
-            trained = {"epochs": _epochs(cut, aim.options), "seconds": time.monotonic() - started}
-            source = export_onnx(network, cut.task.network.example_inputs, Path(place) / "aware.onnx")
-            trials.append(aim.trial("trained with rounding", source, network=network))
-            best = max(trials, key=_score)
-            mixed, unpriced = _mixed(cut, best, layers, fp32 if best.network is None else source, aim)
+            folded = _folded(cut)
+            trials += _equalised(cut, folded, aim)
+            batches = [_tensors(row) for row in aim.rows()]
+            start = max(trials, key=_score).network or folded
+            module, layers = _rounded(start, batches, aim.options)
+            if max(map(_score, trials)) < wanted:
+                listener.begin("training with int8's roundings")
+                started = time.monotonic()
+                network = _trained(cut, module, start, aim)
+                trained = {"epochs": _epochs(cut, aim.options), "seconds": time.monotonic() - started}
+                source = _exported(cut, network, Path(place) / "aware.onnx")
+                trials.append(aim.trial("trained with rounding", source, network=network))
+            mixed, unpriced = _mixed(cut, max(trials, key=_score), layers, aim)
             trials += mixed
         best = max(trials, key=_score)
         best.path.replace(target)
@@ -131,9 +143,28 @@ def _score(trial: Int8Trial) -> float:
     return trial.score
 
 
-def _mixed(
-    cut: Cut, base: Int8Trial, layers: dict[str, float], source: Path, aim: Aim
-) -> tuple[list[Int8Trial], str]:
+def _folded(cut: Cut) -> fx.GraphModule:
+    """Return a copy of the compact network with its norms folded."""
+    cut.compact.sync()
+    folded = copy.deepcopy(cut.compact.graph_module)
+    fold_norms(folded)
+    return folded
+
+
+def _exported(cut: Cut, network: fx.GraphModule, path: Path) -> Path:
+    return export_onnx(network, cut.task.network.example_inputs, path)
+
+
+def _equalised(cut: Cut, folded: fx.GraphModule, aim: Aim) -> list[Int8Trial]:
+    """Return the trial of the same network with channels of like ranges; none where no layers allow it."""
+    even = copy.deepcopy(folded)
+    even.eval()
+    if not equalise(even, _tensors(next(iter(aim.rows())))):
+        return []
+    return [aim.trial("equalised", _exported(cut, even, aim.folder / "even.onnx"), network=even)]
+
+
+def _mixed(cut: Cut, base: Int8Trial, layers: dict[str, float], aim: Aim) -> tuple[list[Int8Trial], str]:
     """Leave the worst layers in float, few at first, while the budget holds, until enough is kept.
 
     Returns the trials, and what ended them or says what they cost.
@@ -147,7 +178,7 @@ def _mixed(
         within, text = price_in_float(cut, worst)
         if not within:
             break
-        found.append(aim.trial(f"{base.how}, {count} in float", source, worst, base.network))
+        found.append(aim.trial(f"{base.how}, {count} in float", base.source, worst, base.network))
     return found, text
 
 
@@ -159,19 +190,20 @@ def _nodes_of(path: Path, layers: tuple[str, ...]) -> list[str]:
     return [node.name for node in graph.node if set(node.input) & set(layers)]
 
 
-def _trained(cut: Cut, aim: Aim) -> tuple[nn.Module, dict[str, float]]:
-    """Return the compact network trained with its roundings, and what each layer's rounding costs alone."""
+def _rounded(
+    folded: fx.GraphModule, batches: list[tuple[torch.Tensor, ...]], options: Options
+) -> tuple[fx.GraphModule, dict[str, float]]:
+    """Return the network with its roundings in it, and what each layer's rounding costs alone."""
+    module = rounded(folded, per_channel=not options.int8_per_tensor)
+    see(module, batches)
+    return module, sensitivity(module, batches[:8])
+
+
+def _trained(cut: Cut, module: fx.GraphModule, folded: fx.GraphModule, aim: Aim) -> fx.GraphModule:
+    """Train the network with its roundings in it; return it with its weights and without them."""
     from dtp_edge.training.run import fine_tune, open_session
 
     options, network = aim.options, cut.task.network
-    cut.compact.sync()
-    graph = cut.compact.graph_module
-    folded = copy.deepcopy(graph)
-    fold_norms(folded)
-    module = rounded(folded, per_channel=not options.int8_per_tensor)
-    batches = [_tensors(row) for row in aim.rows()]
-    see(module, batches)
-    layers = sensitivity(module, batches[:8])
     recipe = options.schedule(network)
     recipe = dataclasses.replace(
         recipe,
@@ -183,9 +215,12 @@ def _trained(cut: Cut, aim: Aim) -> tuple[nn.Module, dict[str, float]]:
     )
     session = open_session(aim.data, recipe, objective=aim.training.objective, network=network.module)
     session.judge = aim.training.judge
-    teacher = session.judge or copy.deepcopy(graph).requires_grad_(False).eval()
+    exact = copy.deepcopy(cut.compact.graph_module)
+    teacher = session.judge or exact.requires_grad_(False).eval()
     fine_tune(module, session, teacher, name="int8", epochs=_epochs(cut, options))
-    return plain(module.cpu(), folded).eval(), layers
+    found = plain(module.cpu(), folded)
+    found.eval()
+    return found
 
 
 def _epochs(cut: Cut, options: Options) -> float:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from dtp_edge.errors import InputError
-from dtp_edge.run.calibrated_widths import Chosen, keep_by_calibration
+from dtp_edge.run.calibrated_widths import WORK as CURVES
+from dtp_edge.run.calibrated_widths import Chosen, keep_by_calibration, macs_of
 from dtp_edge.run.calibration_set import affordable, calibration_set
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import RIDGE
+from dtp_edge.run.trials import WORK as TRIALS
 from dtp_edge.surgery import Compact, compact, refit
 from dtp_edge.surgery.norm_statistics import restate_norms
 
-__all__ = ["calibrated_start"]
+__all__ = ["calibrated_start", "cut_by_calibration"]
+
+SHARE = 0.1  # of the multiply-accumulates of the tuning
 
 
 def calibrated_start(task: Task, data: Any, options: Options, listener: Listener) -> tuple[Chosen, Compact]:
@@ -23,22 +26,29 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
 
     **Raises:** `InputError` for data that nothing good can come of.
     """
-    if options.warm is not None:
-        raise InputError(
-            "a warm start begins with masks, and start=calibration learns none",
-            where="start",
-            hint="Leave one of them out.",
-        )
-    network = task.network
     asked: dict[str, Any] = {"images": options.images, "seed": options.seed, "objective": options.objective}
-    inputs = calibration_set(data, network, task.whole, **asked)
-    batches = [*inputs.fitted, *inputs.held_out]
-    listener.begin("measuring what every width costs")
-    chosen = keep_by_calibration(task, batches, options.seed)
-    listener.begin("fitting what is left to the dense network")
+    inputs = calibration_set(data, task.network, task.whole, **asked)
+    listener.begin("measuring what every width costs, and fitting what is left")
+    effort = _effort(task, len(data.train), options)
+    return cut_by_calibration(task, [*inputs.fitted, *inputs.held_out], options.seed, effort)
+
+
+def _effort(task: Task, samples: int, options: Options) -> float:
+    """How many times the usual work a calibration may take: a share of a long training's own."""
+    training = 3 * macs_of(task) * samples * options.schedule(task.network).tune_epochs
+    return max(1.0, SHARE * training / (CURVES + TRIALS))
+
+
+def cut_by_calibration(
+    task: Task, batches: list[tuple[Any, ...]], seed: int = 0, effort: float = 1.0
+) -> tuple[Chosen, Compact]:
+    """Cut the network as it is now by what `batches` of inputs show, and fit what is left to it; its norms
+    are left so that a training, which takes its own statistics, changes nothing at once."""
+    network = task.network
+    chosen = keep_by_calibration(task, batches, seed, effort=effort)
     cut = compact(network, chosen.keep)
     dense = dict(network.graph_module.state_dict())
     given = affordable(batches)
-    refit(network, cut, dense, given, ridge=RIDGE, seed=options.seed, streams=True)
-    restate_norms(cut.graph_module, given)  # a training takes its own statistics
+    refit(network, cut, dense, given, ridge=RIDGE, seed=seed, streams=True)
+    restate_norms(cut.graph_module, given)
     return chosen, cut

@@ -29,7 +29,7 @@ from dtp_edge.surgery.obs import Curve
 from dtp_edge.transport import initial_scores
 from dtp_edge.transport.curves import rises_of, worths
 
-__all__ = ["Chosen", "keep_by_calibration"]
+__all__ = ["Chosen", "keep_by_calibration", "macs_of"]
 
 SHARES = (0.3, 0.6, 0.85)  # of a group's atoms gone, where the output is measured
 MEASURED = 64  # samples that measure it, fewer where that takes more than
@@ -56,12 +56,14 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
-def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> Chosen:
-    """Return which atoms stay, within every limit."""
+def keep_by_calibration(
+    task: Task, batches: Sequence[Batch], seed: int = 0, *, effort: float = 1.0
+) -> Chosen:
+    """Return which atoms stay, within every limit; with an `effort` of so many times the usual work."""
     network = task.network
     with mode_of(network.module, training=False), torch.no_grad():
-        curves, measured = _curves(task, batches, seed)
-        trials = Trials(network, batches, _macs(task), seed)
+        curves, measured = _curves(task, batches, seed, effort)
+        trials = Trials(network, batches, macs_of(task), seed, effort)
         search = _Search(task, curves, errors_without(network, trials) if network.branches else np.zeros(0))
         if network.branches:
             search.patterns = patterns_by_error(task, trials, search.alone)
@@ -72,18 +74,21 @@ def keep_by_calibration(task: Task, batches: Sequence[Batch], seed: int = 0) -> 
         return Chosen(_in_context(search, trials, trials.best(keeps)), search.rises(), search.notes())
 
 
-def _curves(task: Task, batches: Sequence[Batch], seed: int) -> tuple[list[Curve], list[Mapping[int, float]]]:
+def _curves(
+    task: Task, batches: Sequence[Batch], seed: int, effort: float
+) -> tuple[list[Curve], list[Mapping[int, float]]]:
     """The curve of every group, and the output's error at a few of its widths."""
     network = task.network
     moments = moments_of(network, batches, samples_of(batches), seed)
     curves = [c or _by_size(network, i) for i, c in enumerate(curves_of(network, moments, SHARES))]
-    runs = WORK / (_macs(task) * max(1, len(SHARES) * len(network.groups)))
+    runs = effort * WORK / (macs_of(task) * max(1, len(SHARES) * len(network.groups)))
     few = first_samples(batches, int(min(MEASURED, max(LEAST, runs))))
     wanted = outputs_of(network.module, few)
     return curves, [_measured(network, i, c, moments, few, wanted) for i, c in enumerate(curves)]
 
 
-def _macs(task: Task) -> float:
+def macs_of(task: Task) -> float:
+    """Return the multiply-accumulates of the dense network for one sample."""
     return task.cost.evaluate(task.cost.dense_sizes())["macs"]
 
 
@@ -121,7 +126,7 @@ class _Search:
             return ()
         return (
             f"This network is too large to try it without each of its {len(self.alone)} branches in time: "
-            "all stay. Training (--data) decides on them.",
+            "all stay. Masks that are learned (--data with mask_epochs above 0) decide on them.",
         )
 
     def _values(self, rises: Sequence[np.ndarray], alone: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ def planned_ram(cost: NetworkCost, row: FormatRow, sizes: np.ndarray) -> float |
 
 
 def _row(row: FormatRow, predicted_ram: float | None) -> dict[str, Any]:
+    placed = row.placement and placement_facts(row.placement, row.format, tuple(row.rewrites))
     return {
         "format": row.format,
         "precision": row.precision,
@@ -47,14 +48,17 @@ def _row(row: FormatRow, predicted_ram: float | None) -> dict[str, Any]:
         "relative_error": row.error,
         "same_top1": row.same_top1,
         "latency_ms": row.latency_ms,
+        "rewrites": dict(row.rewrites),
         "memory_bytes": row.memory_bytes,
         "memory_of": row.memory_of or None,
         "predicted_ram_bytes": predicted_ram,
-        "placement": None if row.placement is None else placement_facts(row.placement, row.format),
+        "placement": placed,
     }
 
 
-def placement_facts(placement: Placement, format_name: str) -> dict[str, Any]:
+def placement_facts(
+    placement: Placement, format_name: str, rewritten: tuple[str, ...] | None = None
+) -> dict[str, Any]:
     """Return who computes what: the share that the unit takes, and every operator that stays behind."""
     return {
         "unit": placement.unit,
@@ -67,7 +71,7 @@ def placement_facts(placement: Placement, format_name: str) -> dict[str, Any]:
                 "name": o.name,
                 "kind": o.kind,
                 "share": o.share,
-                "change": advice_for(format_name, o.kind) or None,
+                "change": advice_for(format_name, o.kind, rewritten) or None,
             }
             for o in placement.left
         ],

@@ -33,6 +33,7 @@ from dtp_edge.runtimes import FormatRow, advice_for, make_file
 from dtp_edge.runtimes.apart import difference, relative_rms
 from dtp_edge.runtimes.formats.made_file import Limits, Port, Source, Truth
 from dtp_edge.runtimes.formats.registry import FORMATS, chosen_formats
+from dtp_edge.runtimes.rewrites import chosen_rewrites
 
 __all__ = ["Wanted", "make_formats", "promises", "wanted_formats"]
 
@@ -46,16 +47,21 @@ SHOWN = 6  # operators that a message names
 @dataclass(frozen=True)
 class Wanted:
     """What was asked of formats: `delegated` is the share of the time that a unit must take, in [0, 1];
-    `ram_by` the runtime whose plan the RAM budget is judged by."""
+    `ram_by` the runtime whose plan the RAM budget is judged by, `rewrites` those that may
+    be used (None: all)."""
 
     names: tuple[str, ...] = ()
     delegated: float | None = None
     ram_by: str | None = None
+    rewrites: tuple[str, ...] | None = None
     limits: Limits = field(default_factory=lambda: Limits(repeats=30))
 
 
 def wanted_formats(
-    formats: str | Sequence[str], require_delegated: str | float | None, ram_by: str | None
+    formats: str | Sequence[str],
+    require_delegated: str | float | None,
+    ram_by: str | None,
+    rewrites: str | Sequence[str] = "all",
 ) -> Wanted:
     """Return what was asked. Raises `InputError` for what contradicts itself."""
     names = chosen_formats(formats)
@@ -73,7 +79,7 @@ def wanted_formats(
             f"no file of {ram_by} is asked for" if ram_by in known else f"the plan of {ram_by} is not known"
         )
         raise InputError(what, where="--ram-by", hint=hint)
-    return Wanted(names, share, ram_by)
+    return Wanted(names, share, ram_by, chosen_rewrites(rewrites))
 
 
 def share_of(given: str | float) -> float:
@@ -99,7 +105,9 @@ def make_formats(
         asked = ("fp32",) if calibration is None else ("fp32", "int8")
         for precision in [p for p in asked if p in FORMATS[name].precisions or p == asked[-1]]:
             listener.begin(f"making {FORMATS[name].files('model', precision)[0]}, and running it")
-            rows.append(make_file(FORMATS[name], precision, source, folder, limits=wanted.limits))
+            one = FORMATS[name]
+            rewrites = wanted.rewrites
+            rows.append(make_file(one, precision, source, folder, limits=wanted.limits, rewrites=rewrites))
     return tuple(rows)
 
 
@@ -214,7 +222,8 @@ def _delegated(row: FormatRow, share: float) -> Check:
     more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
     behind = 1.0 - placement.delegated
     detail = f"left behind by {placement.unit}: {', '.join(left[:SHOWN])}{more}" if left else ""
-    advice = [text for one in placement.left if (text := advice_for(row.format, one.kind))]
+    used = tuple(row.rewrites)
+    advice = [text for one in placement.left if (text := advice_for(row.format, one.kind, used))]
     hint = (
         " ".join(dict.fromkeys(advice))
         or "Replace these operators in the network, or ask for a smaller share."

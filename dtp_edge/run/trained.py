@@ -70,7 +70,7 @@ def _train(
     task: Task, data: DataSource, options: Options, listener: Listener
 ) -> tuple[TrainingOutcome, Compact, dict[str, float]]:
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
-    network, cuts, keeps, learners, unfit, seconds, rises = task.network, [], [], [], [], {}, {}
+    network, cuts, keeps, learners, unfit, notes, seconds, rises = task.network, [], [], [], [], [], {}, {}
     recipe = options.schedule(network)
     feed = Feed(options.aim(), network.module, task.whole)
 
@@ -106,6 +106,7 @@ def _train(
         keeps.append(chosen.keep)
         cuts.append(found)
         rises.update(chosen.rises)
+        notes.extend(chosen.notes)
         seconds["calibration"] = time.monotonic() - began
         return chosen.keep, found.module
 
@@ -141,6 +142,7 @@ def _train(
             **({} if options.warm is None else {"begins_with": dict(options.warm.limits)}),
         },
     )
+    outcome.warnings.extend(notes)
     if unfit:
         outcome.warnings.append(
             "No training batch has the sizes of the example input: nothing was fitted to the dense network "

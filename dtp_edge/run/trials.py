@@ -29,16 +29,18 @@ class Trials:
     `left` says how many more there is time for.
     """
 
-    def __init__(self, network: PrunableNetwork, batches: Sequence[Batch], macs: float, seed: int) -> None:
-        self.network = network
+    def __init__(
+        self, network: PrunableNetwork, batches: Sequence[Batch], macs: float, seed: int, effort: float = 1.0
+    ) -> None:
+        self.network, work = network, effort * WORK
         wanted = max(WANTED, BY_BRANCH * len(network.branches))
-        most = min(SAMPLES, max(LEAST, int(WORK / (FORWARDS * macs * wanted))))
+        most = min(SAMPLES, max(LEAST, int(work / (FORWARDS * macs * wanted))))
         self.fitted = first_samples(batches, min(most, samples_of(batches) // 2))
         rest = list(batches[len(self.fitted) :]) or list(batches)
         self.judges = first_samples(rest, most)
         self.fit = QuickFit(network, self.fitted, ridge=RIDGE, seed=seed)
         self.wanted = outputs_of(network.graph_module, self.judges)
-        self.left = int(WORK / (FORWARDS * macs * samples_of(self.fitted)))
+        self.left = int(work / (FORWARDS * macs * samples_of(self.fitted)))
         self.known: dict[bytes, float] = {}
 
     def __call__(self, keep: np.ndarray) -> float:

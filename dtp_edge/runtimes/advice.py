@@ -1,12 +1,38 @@
-"""What to change where an operator stays behind: known ways to say the same so that a unit takes it."""
+"""What to change where an operator stays behind: a rewrite that was left out, or what a person can do."""
 
 from __future__ import annotations
 
-# (format, part of the operator's name, what to do)
-_KNOWN: tuple[tuple[str, str, str], ...] = ()
+from dtp_edge.runtimes.rewrites import rewrites_of
+
+# (format, part of the operator's name, what to do): each seen in benchmarks/results/formats.md
+_BY_HAND: tuple[tuple[str, str, str], ...] = (
+    (
+        "pte",
+        "index_select",
+        "XNNPACK gathers no channels, which a pruned channel shuffle does: OpenVINO and ncnn take it whole.",
+    ),
+    (
+        "tflite",
+        "hard_swish",
+        "XNNPACK has no int8 hard swish: ReLU in its place, trained again, goes whole; fp32 does as it is.",
+    ),
+    (
+        "openvino",
+        "math",
+        "Hardsigmoid runs by a plain kernel; relu6(x + 3) / 6 in its place is the same and is taken.",
+    ),
+)
 
 
-def advice_for(format_name: str, kind: str) -> str:
-    """Return what to change for an operator that a format's unit does not take; "" where nothing is known."""
+def advice_for(format_name: str, kind: str, rewritten: tuple[str, ...] | None = None) -> str:
+    """Return what to change for an operator that a format's unit does not take; "" where nothing is known.
+
+    `rewritten` names the rewrites that were applied (None: not known); one that was not is advised.
+    """
     word = kind.lower()
-    return next((text for name, part, text in _KNOWN if name == format_name and part in word), "")
+    operator = word.rpartition("::")[2].partition(".")[0]
+    left_out = [] if rewritten is None else [r for r in rewrites_of(format_name) if r.name not in rewritten]
+    for one in left_out:
+        if operator in one.kinds:
+            return f"Let `--rewrites {one.name}` do it: {one.about}."
+    return next((text for name, part, text in _BY_HAND if name == format_name and part in word), "")

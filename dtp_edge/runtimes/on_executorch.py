@@ -38,11 +38,16 @@ def load(job):
 
 
 def _limit_threads(threads: int) -> None:
-    """Set the size of XNNPACK's pool where the package can; else it has a thread a core."""
-    try:
-        from executorch.extension.pybindings.portable_lib import _threadpool_reset_for_testing  # noqa: F401
-    except ImportError:
-        return
+    """Set the size of the pool that XNNPACK computes in; by itself it has a thread a core."""
+    from executorch.extension.pybindings.portable_lib import (
+        _threadpool_get_thread_count,
+        _unsafe_reset_threadpool,
+    )
+
+    if _threadpool_get_thread_count() != threads:  # what was loaded before keeps the pool that it was given
+        _unsafe_reset_threadpool(threads)
+    if (found := _threadpool_get_thread_count()) != threads:
+        raise RuntimeError(f"ExecuTorch computes in {found} threads, not in {threads}")
 
 
 def inspect(job) -> dict:

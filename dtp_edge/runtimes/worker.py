@@ -52,7 +52,8 @@ def work(job: dict) -> dict:
     adapter = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(adapter)  # type: ignore[union-attr]
     if job.get("task") == "make":
-        return {"status": "ok", "detail": "", "facts": adapter.make(job, inputs)}
+        facts = adapter.make(job, inputs)
+        return {"status": "ok", "detail": "", "facts": {**facts, "rewrites": job.get("rewritten", {})}}
     run = adapter.load(job)
     samples = [[x[i] for x in inputs] for i in range(len(inputs[0]))] if job.get("each") else [inputs]
     made = [[np.asarray(o) for o in run(sample)] for sample in samples]

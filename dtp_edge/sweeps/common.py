@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dtp_edge.cost import NetworkCost
-from dtp_edge.errors import DtpEdgeError, Interrupted
+from dtp_edge.errors import DtpEdgeError, InputError, Interrupted
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.graph.part import inside
 from dtp_edge.graph.trace import as_in_a_plain_process
@@ -195,6 +195,19 @@ class Common:
         return self.grid.recipe(
             cell, None if self.options.data is None else self.options.schedule(self.traced.network)
         )
+
+    def require_masks(self) -> None:
+        """Raise `InputError` where a recipe learns no masks, which a warm start begins with."""
+        if self.options.data is None:
+            return
+        for name in self.grid.recipes:
+            recipe = self._recipe(Cell("", "", 0, self.options.budget, name))
+            if recipe is not None and not recipe.mask_epochs:
+                raise InputError(
+                    "a warm start begins with masks, and this recipe learns none",
+                    where=f"recipe {name}",
+                    hint="Give it mask_epochs above 0: Recipe.for_epochs(N, masks=True).",
+                )
 
     def _was_begun(self, cell: Cell, folder: Path) -> bool:
         """Return whether the cell has a checkpoint of this length of its recipe."""

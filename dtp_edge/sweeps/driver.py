@@ -144,6 +144,8 @@ def run_sweep(
     try:
         subject = make()
         common = Common(subject, grid, out, how.threads)
+        if how.warm:
+            common.require_masks()
         planned = plan_cells(common.traced, by_name, grid, subject.options, warm=how.warm)
         ledger = Ledger(out, _head(common, by_name, how), planned.rows)
         if how.resume and (out / SWEEP_JSON).is_file():

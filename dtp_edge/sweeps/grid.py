@@ -72,8 +72,8 @@ class Grid:
         if usual is None:
             return None
         if (epochs := changes.pop("epochs", None)) is not None:
-            halves = Recipe.for_epochs(float(epochs))
-            changes = {"mask_epochs": halves.mask_epochs, "tune_epochs": halves.tune_epochs} | changes
+            parts = Recipe.for_epochs(float(epochs), masks=usual.mask_epochs > 0)
+            changes = {"mask_epochs": parts.mask_epochs, "tune_epochs": parts.tune_epochs} | changes
         try:
             found = replace(usual, **changes)
             epochs = {name: getattr(found, name) * cell.length for name in ("mask_epochs", "tune_epochs")}

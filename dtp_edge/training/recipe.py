@@ -18,8 +18,8 @@ def _cosine(t: float) -> float:
 
 _RATES = ("base_learning_rate", "mask_learning_rate", "tune_learning_rate")
 _OPTIONAL = ("score_learning_rate", "gradient_clip")
-STARTS = ("masks", "calibration")
 BLOCK_DISTILL = 2.0  # where branches may go
+MASK_SHARE = 0.4  # of the epochs after the base, where masks are learned
 _LENGTHS = ("base_epochs", "mask_epochs", "tune_epochs")
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,
@@ -35,9 +35,8 @@ class Recipe:
     """How a run trains. Lengths are in epochs (fractions allowed).
 
     - `base_epochs`, `mask_epochs`, `tune_epochs`: training of the dense network, of weights and scores
-      under the falling budget, and of the compact network.
-    - `start`: "masks" are learned; or a "calibration" decides, without labels, and all epochs but those of
-      the base tune what is left (`docs/calibration.md`).
+      under the falling budget, and of the compact network. Without `mask_epochs` no masks are learned: a
+      calibration decides what stays, and fits it, before the tuning (`docs/accuracy.md`).
     - `schedule`, `warmup`: shape of the learning rate over a phase, restarted in each, after a linear rise
       over the fraction `warmup`.
     - `distill`, `temperature`: weight of the dense network's softened logits in the loss (0: labels only).
@@ -53,9 +52,8 @@ class Recipe:
     seed: int = 0
     batch_size: int = 128
     base_epochs: float = 0.0
-    mask_epochs: float = 1.0
-    tune_epochs: float = 2.0
-    start: str = "masks"
+    mask_epochs: float = 0.0
+    tune_epochs: float = 3.0
     optimizer: str = "sgd"
     base_learning_rate: float = 0.05
     mask_learning_rate: float = 0.05
@@ -79,7 +77,6 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _one_of("schedule", self.schedule, SCHEDULES)
-        _one_of("start", self.start, STARTS)
         _one_of("optimizer", self.optimizer, ("sgd", "adamw"))
         _one_of("mixed precision", self.mixed_precision, ("no", "bf16", "fp16"))
         positive = {
@@ -100,15 +97,16 @@ class Recipe:
                 raise InputError(f"must lie in 0..1, not {value}", where=name, hint=_default(name))
 
     @classmethod
-    def for_epochs(cls, epochs: float, **changes: Any) -> Recipe:
-        """Split `epochs` after the base: two fifths learn masks, the rest fine-tunes."""
+    def for_epochs(cls, epochs: float = 3.0, *, masks: bool = False, **changes: Any) -> Recipe:
+        """Tune for `epochs` after the base and the cut; or two fifths of them learn `masks` before it."""
         if not epochs > 0 or not math.isfinite(epochs):
             raise InputError(
                 f"must be above 0, not {epochs}",
                 where="epochs",
                 hint="Leave the data out for a one-shot run, which trains nothing.",
             )
-        return replace(cls(mask_epochs=0.4 * epochs, tune_epochs=0.6 * epochs), **changes)
+        share = MASK_SHARE if masks else 0.0
+        return replace(cls(mask_epochs=share * epochs, tune_epochs=(1 - share) * epochs), **changes)
 
     @classmethod
     def demo(cls, **changes: Any) -> Recipe:

@@ -156,9 +156,9 @@ def run_training(
     `make_learner(total_steps)` builds the mask learner around `model` as the base phase left it;
     `cut(keep)` returns the compact network; `refit(base, batches)` may then fit it to the base's outputs on
     batches of its arguments, and `compare(teacher)` say which outputs of its blocks are compared with those
-    of the dense teacher. A recipe that starts with a calibration takes what `calibrated()` cuts and fits, and
-    tunes in all epochs. The dense `control` starts from the same base and gets the same number of steps with
-    the same loss; without labels there is none, for the base is all that it could be.
+    of the dense teacher. A recipe without mask epochs takes what `calibrated()` cuts and fits. The dense
+    `control` starts from the same base and gets the same number of steps with the same loss; without labels
+    there is none, for the base is all that it could be.
     The test set is read once, at the end. `seed` takes precedence over the recipe's. Base and control are
     taken from `shared` where `train_shared` left them; a warm start takes `mask_share` of the mask steps.
     With a `host`, `model` is the part of it that is pruned, and the whole is trained and scored.
@@ -182,10 +182,10 @@ def run_training(
     rehearse(around(model), session)
     base, teacher = _base_and_teacher(around(model), session)
 
-    if recipe.start == "calibration" and calibrated is not None:
+    if calibrated is not None and not recipe.mask_epochs:
         move(model, "cpu")
         keep, compact = calibrated()
-        whole, epochs = around(move(compact, session.runtime.device)), recipe.mask_epochs + recipe.tune_epochs
+        whole = around(move(compact, session.runtime.device))
     else:
         learner = make_learner(max(1, round(mask_share * _mask_steps(session))))
         learn_masks(learner, session, teacher, around(learner))
@@ -194,7 +194,7 @@ def run_training(
         if refit is not None and (batches := refit_batches(data, recipe, feed, base)):
             batches = [nests.moved(batch, session.runtime.device) for batch in batches]
             refit(feed.inside(base), batches)
-        whole, epochs = around(compact), recipe.tune_epochs
+        whole = around(compact)
         recalibrate(whole, data, recipe.recalibrate_batches, recipe.batch_size, recipe.seed, feed)
     at_cut = copy.deepcopy(whole)
     blocks = None
@@ -202,7 +202,7 @@ def run_training(
         blocks = compare(feed.inside(teacher))
         if blocks is not None and host is not None:
             around(blocks.teacher, teacher)
-    fine_tune(whole, session, teacher, blocks=blocks, epochs=epochs)
+    fine_tune(whole, session, teacher, blocks=blocks)
 
     dense = _control(base, teacher, session) if control and feed.objective.labelled else None
     networks = {"base": base, "at_cut": at_cut, "pruned": whole, "control": dense}
@@ -282,7 +282,7 @@ def _mask_steps(session: Session) -> int:
     if steps == 0:
         raise InputError(
             "mask_epochs is 0, so no masks can be learned",
-            hint="Give mask_epochs above 0, or leave the data out for a one-shot run.",
+            hint="Give mask_epochs above 0, or what calibrates.",
         )
     return steps
 

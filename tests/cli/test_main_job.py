@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from dtp_edge import cli, load_pruned
 from dtp_edge.zoo import create
 
-STEPS = {"base": 21, "masks": 6, "fine-tune": 8, "control": 14}  # at 7 an epoch
+STEPS = {"base": 21, "fine-tune": 14, "control": 14}  # at 7 an epoch
 
 
 def coloured(folder: Path) -> None:

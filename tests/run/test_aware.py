@@ -77,8 +77,8 @@ def test_every_trial_is_made_and_the_best_is_the_file(run: dtp.PruneResult, data
     assert run.onnx_int8 is not None
     facts = read_report(run.onnx_int8.with_name("report.json"))["int8"]
     hows = [trial["how"] for trial in facts["trials"]]
-    assert hows[:2] == ["calibrated", "trained with rounding"]
-    assert [how.rsplit(", ", 1)[1] for how in hows[2:]] == ["1 in float", "2 in float", "4 in float"]
+    assert hows[:3] == ["calibrated", "equalised", "trained with rounding"]
+    assert [how.rsplit(", ", 1)[1] for how in hows[3:]] == ["1 in float", "2 in float", "4 in float"]
     best = max(facts["trials"], key=lambda trial: trial["holdout"])
     assert facts["how"] == best["how"]
     assert is_quantized(run.onnx_int8)
@@ -88,14 +88,14 @@ def test_every_trial_is_made_and_the_best_is_the_file(run: dtp.PruneResult, data
     assert set(errors) == {"stem.weight", "depth.weight", "point.weight", "head.weight"}
     assert list(errors.values()) == sorted(errors.values(), reverse=True)
     assert min(errors.values()) > 0
-    for trial in facts["trials"][2:]:
+    for trial in facts["trials"][3:]:
         assert trial["float_layers"] == list(errors)[: len(trial["float_layers"])]
     assert facts["left_in_float"].startswith("4 layers in float: ")
     assert "flash" in facts["left_in_float"]
     assert "over" not in facts["left_in_float"]
     page = run.onnx_int8.with_name("report.html").read_text()
     assert "4 layers in float" in page
-    assert "trained with rounding, 1 in float" in page or "calibrated, 1 in float" in page
+    assert f"{hows[3].split(',')[0]}, 1 in float" in page
     assert not [p for p in run.onnx_int8.parent.iterdir() if p.name.startswith(".")]
 
 

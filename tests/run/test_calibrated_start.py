@@ -11,10 +11,11 @@ from torch import nn
 
 import dtp_edge as dtp
 from dtp_edge.errors import InputError
-from dtp_edge.training import Recipe, load_data
+from dtp_edge.run.calibrated_widths import keep_by_calibration
+from dtp_edge.training import Recipe, load_data, run_training
 
 DEVICE = "rpi4-ncnn-fp32-1t"
-RECIPE = Recipe(batch_size=16, mask_epochs=1, tune_epochs=1, tune_learning_rate=0.01, start="calibration")
+RECIPE = Recipe(batch_size=16, tune_epochs=2, tune_learning_rate=0.01)
 
 
 class Block(nn.Module):
@@ -82,7 +83,34 @@ def test_the_same_again(result, data) -> None:
         assert torch.equal(tensor, result.module.state_dict()[name]), name
 
 
-def test_words_that_are_no_start_and_warm_starts_are_refused(data) -> None:
-    with pytest.raises(InputError, match="there is no start 'calibrate'") as caught:
-        Recipe(start="calibrate")
-    assert "calibration" in str(caught.value.hint)
+def test_a_training_without_masks_that_nothing_calibrates_is_refused(data) -> None:
+    def none(*_: Any) -> Any:
+        raise AssertionError("not reached")
+
+    with pytest.raises(InputError, match="mask_epochs is 0"):
+        run_training(network(), data, RECIPE, make_learner=none, cut=none)
+
+
+def test_a_long_training_leaves_more_time_to_calibrate(data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of what the tuning computes, where that is more than the usual work."""
+    seen: list[float] = []
+
+    def noted(task: Any, batches: Any, seed: int, *, effort: float) -> Any:
+        seen.append(effort)
+        return keep_by_calibration(task, batches, seed, effort=1.0)
+
+    monkeypatch.setattr("dtp_edge.run.calibrated_start.keep_by_calibration", noted)
+    run(data, RECIPE)
+    monkeypatch.setattr("dtp_edge.run.calibrated_start.TRIALS", 1e7)
+    monkeypatch.setattr("dtp_edge.run.calibrated_start.CURVES", 1e7)
+    run(data, RECIPE)
+    macs = 3 * 16 * 9 * 64 + 2 * 2 * 16 * 24 * 9 * 64 + 16 * 3
+    assert seen[0] == 1.0
+    assert seen[1] == pytest.approx(0.1 * 3 * macs * len(data.train) * 2 / 2e7, rel=0.02)
+
+
+def test_branches_that_there_was_no_time_to_try_are_told(data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtp_edge.run.trials.WORK", 1e8)
+    monkeypatch.setattr("dtp_edge.run.calibrated_start.SHARE", 0.0)
+    result = run(data, RECIPE)
+    assert any("too large to try it without each of its 2 branches" in text for text in result.warnings)

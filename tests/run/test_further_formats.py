@@ -185,6 +185,7 @@ def test_checked_files_break_it_by_saying_nothing_too() -> None:
         (("tflite", None, "executorch"), "no file of executorch"),
         (("tflite", None, "openvimo"), "the plan of openvimo is not known"),
         (("tflight", None, None), "no format is called"),
+        (("pte", None, None, "folded_norm"), "no rewrite is called 'folded_norm'(.|\n)*folded_norms"),
     ],
 )
 def test_contradictions_are_refused(given: tuple, words: str) -> None:

@@ -13,8 +13,10 @@ from torch import nn
 from dtp_edge.archive import load_pruned, save_pruned
 from dtp_edge.graph import trace_network
 from dtp_edge.proof.equality import convert_literals
+from dtp_edge.runtimes.advice import advice_for
 from dtp_edge.runtimes.formats.registry import FORMATS
-from dtp_edge.runtimes.rewrites import all_rewrites, rewrites_of
+from dtp_edge.runtimes.formats.stored_network import stored_network
+from dtp_edge.runtimes.rewrites import all_rewrites, chosen_rewrites, rewrites_of
 from dtp_edge.surgery import compact
 
 
@@ -50,7 +52,37 @@ class Lines(nn.Module):
         return self.head(y.mean(2)) + x.sum((1, 2)).unsqueeze(1)
 
 
+class Splits(nn.Module):
+    """Splits by sizes, in the middle and from the end, parts that nobody reads, and one that stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 10, 1), nn.Conv2d(7, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _, y, z = torch.split(self.a(x), [2, 7, 1], dim=1)
+        parts = torch.split(self.b(y), [1, 3], dim=-1)
+        return parts[-1].sum() + z + sum(p.mean() for p in x.split(1, dim=2))
+
+
+class Means(nn.Module):
+    """Means over pictures with and without their rank, over other dimensions, and of what is no picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x).relu()
+        y = self.head(x.mean((2, 3))) + self.head(torch.cat([x, x], 2).mean((-1, -2)))
+        kept = x.mean((2, 3), keepdim=True).flatten(1)
+        return y + self.head(kept) + self.head(x.flatten(2).mean(2)) + x.mean((1, 2)).mean()
+
+
 SUBJECTS = {
+    "splits_as_slices": (Splits, (1, 3, 6, 4), 2),
+    "means_keep_rank": (Means, (1, 3, 9, 9), 2),
     "folded_norms": (Norms, (1, 3, 10, 10), 2),
     "lines_as_pictures": (Lines, (1, 2, 300), 3),
 }
@@ -87,3 +119,30 @@ def test_a_rewrite_changes_no_function(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(module(x), before(x), rtol=1e-12, atol=1e-12)
     assert one.apply(module) == 0
+
+
+def test_a_user_says_which_rewrites_are_used(tmp_path: Path) -> None:
+    stored(Splits(), (1, 3, 6, 4), tmp_path)
+    port = {"name": "x", "shape": [1, 3, 6, 4], "dtype": "float32"}
+    job = {"pruned": str(tmp_path), "format": "pte", "inputs": [port], "rewrites": ["splits_as_slices"]}
+    module, _ = stored_network(job)
+    assert job["rewritten"] == {"splits_as_slices": 2}
+    job["rewrites"] = []
+    plain, _ = stored_network(job)
+    assert job["rewritten"] == {}
+    assert len(list(plain.graph.nodes)) != len(list(module.graph.nodes))
+    assert chosen_rewrites("all") is None
+    assert chosen_rewrites("none") == ()
+    twice = "folded_norms, means_keep_rank,folded_norms"
+    assert chosen_rewrites(twice) == ("folded_norms", "means_keep_rank")
+
+
+def test_what_to_change_names_the_rewrite_that_was_left_out() -> None:
+    names = tuple(one.name for one in all_rewrites())
+    assert "--rewrites splits_as_slices" in advice_for("pte", "aten::split_with_sizes_copy.out", ())
+    assert "--rewrites means_keep_rank" in advice_for("pte", "aten::mean", ("splits_as_slices",))
+    assert advice_for("pte", "aten::mean", names) == ""
+    assert advice_for("pte", "aten::mean") == ""  # of a file that others made nothing is known
+    assert "channel shuffle" in advice_for("pte", "aten::index_select", names)
+    assert "hard swish" in advice_for("tflite", "HARD_SWISH", ())
+    assert advice_for("ncnn", "HARD_SWISH", ()) == ""

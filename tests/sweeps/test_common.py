@@ -13,12 +13,15 @@ import torch
 from helpers.small_sweep import DEVICES, points, small_grid, subject
 
 import dtp_edge as dtp
+from dtp_edge.errors import InputError
 from dtp_edge.files import writing
 from dtp_edge.measure import load_profile
 from dtp_edge.run.options import NOBODY
 from dtp_edge.sweeps.common import SHARED, Common, profile_path
 from dtp_edge.sweeps.grid import Grid
+from dtp_edge.training import Recipe
 
+USUAL = Recipe(base_epochs=2, tune_epochs=2, batch_size=32)
 SAME = ("model.onnx", "model.safetensors", "widths.json", "curve.csv")
 
 
@@ -144,3 +147,27 @@ def test_a_warm_start_begins_with_the_looser_masks(swept: Any) -> None:
         for n in (loose.id, "warm")
     ]
     assert all(kept[1][group][0] <= kept[0][group][0] for group in kept[0])
+
+
+def test_without_masks_a_warm_start_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    made = common(tmp_path, small_grid("60%"), recipe=USUAL)
+    with pytest.raises(InputError, match="learns none") as caught:
+        made.require_masks()
+    assert "masks=True" in str(caught.value.hint)
+    common(tmp_path, small_grid("60%")).require_masks()  # the recipe of the other tests does
+
+
+def test_a_cell_that_a_calibration_decides_on_ends_as_a_run_of_its_own(tmp_path: Path) -> None:
+    made = common(tmp_path / "sweep", small_grid("60%"), recipe=USUAL)
+    made.share(NOBODY, 1.0)
+    cell = made.grid.cells()[0]
+    assert made.run(cell)["state"] == "done"
+    alone = subject(recipe=USUAL)
+    dtp.prune_for_device(
+        alone.model, alone.example_inputs, device=cell.device, budget=cell.budget, data=alone.options.data,
+        recipe=USUAL, out=tmp_path / "alone",
+    )  # fmt: skip
+    for name in SAME:
+        assert (made.folder / "cells" / cell.id / name).read_bytes() == (
+            tmp_path / "alone" / name
+        ).read_bytes(), name

@@ -62,7 +62,7 @@ def test_a_cell_has_a_name_of_its_own_and_its_own_recipe() -> None:
         set(cell.id) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
         for cell in found
     )
-    recipe = grid.recipe(next(c for c in found if c.recipe == "long"), Recipe(base_epochs=3))
+    recipe = grid.recipe(next(c for c in found if c.recipe == "long"), Recipe(base_epochs=3, mask_epochs=1))
     assert recipe is not None
     assert (recipe.base_epochs, recipe.mask_epochs, recipe.tune_epochs, recipe.distill) == (3, 4, 6, 0.9)
 

@@ -72,9 +72,12 @@ def test_recipes_that_make_no_sense(bad: dict[str, object]) -> None:
 
 
 def test_epochs_are_split() -> None:
-    recipe = Recipe.for_epochs(5, seed=3)
+    recipe = Recipe.for_epochs(5, masks=True, seed=3)
     assert recipe.mask_epochs + recipe.tune_epochs == 5
+    assert recipe.mask_epochs > 0
     assert (recipe.seed, recipe.base_epochs) == (3, 0)
+    usual = Recipe.for_epochs(5)
+    assert (usual.mask_epochs, usual.tune_epochs) == (0, 5), "a calibration decides"
 
 
 def test_accumulated_parts_are_the_whole_batch() -> None:

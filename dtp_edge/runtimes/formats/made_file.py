@@ -85,6 +85,7 @@ class FormatRow:
 
     `relative_diff` is the largest difference over the output's range, `error` the RMS error (relative),
     `same_top1` the share of samples with the same top class: all against the compact network in torch.
+    `rewrites` says in how many places each rewrite that was asked for changed the network on the way.
     """
 
     format: str
@@ -100,6 +101,7 @@ class FormatRow:
     same_top1: float | None = None
     latency_ms: float | None = None
     placement: Placement | None = None
+    rewrites: Mapping[str, int] = field(default_factory=dict)
     memory_bytes: int | None = None
     memory_of: str = ""
     detail: str = ""
@@ -131,10 +133,10 @@ def make_file(
     # absolute: the vendor's programs run in folders of their own
     with tempfile.TemporaryDirectory(dir=folder.resolve(), prefix=f".{one.name}-") as place:
         job = _make_job(one, precision, source, Path(place) / names[0], limits)
-        job["rewrites"] = [r.name for r in rewrites_of(one.name)] if rewrites is None else list(rewrites)
+        job["rewrites"] = [r.name for r in rewrites_of(one.name) if rewrites is None or r.name in rewrites]
         job["channels_last"] = channels_last
         made = _child(python, job, source.samples if precision == "int8" else [], place, "make", limits)
-        row = replace(row, version=made.version)
+        row = replace(row, version=made.version, rewrites=_rewritten(made.facts, job["rewrites"]))
         if made.status != "ok":
             detail = f"making it: {made.detail}"
             return replace(row, status=made.status, detail=detail)
@@ -151,6 +153,11 @@ def make_file(
     size = sum((folder / name).stat().st_size for name in names)
     facts = {**read.facts, **made.facts}
     return replace(row, files=tuple(names), bytes=size, **told(facts, source.kernels), install="")
+
+
+def _rewritten(facts: Mapping[str, Any], asked: Sequence[str]) -> dict[str, int]:
+    found = facts.get("rewrites")
+    return {n: int(k) for n, k in found.items() if n in asked} if isinstance(found, dict) else {}
 
 
 def judged(row: FormatRow, read: Outcome, truth: Truth, precision: str) -> FormatRow:

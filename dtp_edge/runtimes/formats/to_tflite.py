@@ -44,19 +44,36 @@ def make(job, samples) -> dict:
 
 
 def quantise(source: str, target: str, samples: list) -> None:
-    """Static int8 weights and activations, ranges from the samples."""
+    """Static int8 weights and activations, ranges wide enough for all samples.
+
+    The quantiser's own `calibrate` takes a moving average of the samples' ranges, which cuts off the larger
+    values: a relative error of 15 % instead of 3 on a keyword network.
+    """
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import calibrator, quantizer, recipe, recipe_manager
 
     ((name, signature),) = Interpreter(model_path=source).get_signature_list().items()
     entries = sorted(signature["inputs"], key=_number)
-    worker = quantizer.Quantizer(source)
-    worker.load_quantization_recipe(recipe.static_wi8_ai8())
     feeds = [
         {entry: x[i] for entry, x in zip(entries, samples)}  # noqa: B905  # any Python
         for i in range(len(samples[0]))
     ]
-    worker.quantize(worker.calibrate({name: feeds})).export_model(target)
+    chosen = recipe_manager.RecipeManager()
+    chosen.load_quantization_recipe(recipe.static_wi8_ai8())
+    ranges = calibrator.Calibrator(source, num_threads=1, qsv_update_func=widened)
+    ranges.calibrate({name: feeds}, chosen)
+    worker = quantizer.Quantizer(source)
+    worker.load_quantization_recipe(recipe.static_wi8_ai8())
+    worker.quantize(ranges.get_model_qsvs()).export_model(target)
+
+
+def widened(known: dict, seen: dict) -> dict:
+    """Return a tensor's range with what one more sample showed."""
+    import numpy as np
+
+    if not known:
+        return seen
+    return {"min": np.minimum(known["min"], seen["min"]), "max": np.maximum(known["max"], seen["max"])}
 
 
 def _number(name: str):

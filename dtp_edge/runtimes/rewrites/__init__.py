@@ -8,9 +8,11 @@ rounding: a test holds each to that in float64, and every file is compared with 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dtp_edge.errors import InputError, nearest
 from dtp_edge.files.found import modules_in
 
 
@@ -31,6 +33,24 @@ class Rewrite:
 def all_rewrites() -> tuple[Rewrite, ...]:
     """Return every rewrite, in the order of their names."""
     return tuple(Rewrite(name, **module.REWRITE) for name, module in modules_in(__name__).items())
+
+
+def chosen_rewrites(text: str | Sequence[str]) -> tuple[str, ...] | None:
+    """Return the rewrites that were asked for: "none", names with commas, or None for "all".
+
+    Raises InputError for a name that is no rewrite.
+    """
+    names = [n.strip() for n in (text.split(",") if isinstance(text, str) else text) if n.strip()]
+    if names in (["all"], ["none"]):
+        return None if names == ["all"] else ()
+    known = {one.name: one for one in all_rewrites()}
+    for name in names:
+        if name not in known:
+            close = nearest(name, known)
+            lines = "; ".join(f"{one.name} ({', '.join(one.formats)}: {one.about})" for one in known.values())
+            hint = f"Nearest: {', '.join(close)}." if close else f"all, none, or of: {lines}."
+            raise InputError(f"no rewrite is called {name!r}", where="--rewrites", hint=hint)
+    return tuple(dict.fromkeys(names))
 
 
 def rewrites_of(format_name: str) -> tuple[Rewrite, ...]:

@@ -17,7 +17,7 @@ from dtp_edge.ops.nodes import arguments_of, lookup, op_name
 REWRITE = {
     "formats": ("pte",),
     "about": "pools, means and convolutions along a line are done on pictures one pixel high",
-    "kinds": ("max_pool2d_with_indices", "unsqueeze_copy", "squeeze_copy", "mean"),
+    "kinds": ("max_pool2d_with_indices", "unsqueeze_copy", "squeeze_copy"),
 }
 _POINTWISE = (
     "relu",
