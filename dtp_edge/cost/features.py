@@ -74,7 +74,7 @@ def kernel_features(
     fixed: dict[str, Terms] = {
         "groups": [(1.0, _groups(kernel, attributes, cin))],
         "kh": [(float(kernel_size[0]), [])],
-        "kw": [(float(kernel_size[-1]), [])],
+        "kw": [(float(kernel_size[-1] if len(kernel_size) > 1 or len(out) > 3 else 1), [])],
         "stride": [(float(max(as_tuple(attributes.get("stride") or 1) or (1,))), [])],
         "cin": [(1.0, [(cin, step[0])])],
         "cout": [(1.0, [(cout, step[1])])],

@@ -163,6 +163,8 @@ class LatencyModel:
 
     def outside(self, values: np.ndarray) -> list[Outside]:
         """Return the kernels that the profile's own rows say little of, those that take most first."""
+        if not self._tables:
+            return []  # rates know no range
         why = {i: found.source for i, found in enumerate(self.resolved) if found.extrapolated}
         variant = self._layout.variants(values) if self._layout else None
         for (family, _), group in self._tables.items():

@@ -44,19 +44,21 @@ _TERMS: Mapping[str, tuple[str, float]] = {  # term: the common rate that it sta
     **dict.fromkeys(("cold_weights", "cold_matrix"), ("weight", 0.0)),
     **dict.fromkeys(("lines", "channels", "vectors", "batches"), ("line", 0.0)),
 }
+_FREE = 1e18  # bytes a second of what runs inside other kernels
 _LINE = 0.05  # of a launch: what starting one line of an output may cost
 
 
 @dataclass(frozen=True)
 class Row:
     """One kernel of a profiled network: its family (with the operator, where that only moves values), what
-    it is like, and how long it took; `network` and `kernel` say which it is."""
+    it is like, and how long it took, 0 where it has no row; `network` and `kernel` say which it is."""
 
     key: str
     features: dict[str, float]
     us: float
     network: int
     kernel: int
+    op: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class Common:
 
 def common_rates(rows: Sequence[Row]) -> Common:
     """Return what the rows of all families have in common."""
-    computing = [row for row in rows if row.key in COMPUTING and row.features["macs"] > 0]
-    moving = [row for row in rows if row.key not in COMPUTING and _values(row) > 0]
+    timed = [row for row in rows if row.us > 0]
+    computing = [row for row in timed if row.key in COMPUTING and row.features["macs"] > 0]
+    moving = [row for row in timed if row.key not in COMPUTING and _values(row) > 0]
     per_value = float(np.median([row.us / _values(row) for row in moving])) if moving else 0.0
     found: dict[str, float] = {}
     if computing:
@@ -102,7 +105,11 @@ def common_rates(rows: Sequence[Row]) -> Common:
 
 
 def kernels_of(rows: Sequence[Row], common: Common, source: str) -> dict[str, Any]:
-    """Return the "kernels" of a profile; families that only move values also as one, for other operators."""
+    """Return the "kernels" of a profile; families that only move values also as one, for other operators.
+
+    Kernels that have no row (`us` 0) run inside others, which are the longer for it: what a family costs is
+    then that of those with a row, times how many of its kernels have one.
+    """
     by_key: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         family = row.key.split(".")[0]
@@ -110,7 +117,21 @@ def kernels_of(rows: Sequence[Row], common: Common, source: str) -> dict[str, An
             by_key[row.key].append(row)
             if family != row.key:
                 by_key[family].append(row)
-    return {key: _table(key, found, common, source) for key, found in by_key.items()}
+    return {key: _kernel(key, found, common, source) for key, found in by_key.items()}
+
+
+def _kernel(key: str, rows: Sequence[Row], common: Common, source: str) -> dict[str, Any]:
+    timed = [row for row in rows if row.us > 0]
+    if not timed:
+        why = f"{source}: none of {len(rows)} has a row, they run inside other kernels"
+        return {"form": "additive", "bytes_per_second": _FREE, "overhead_ms": 0.0, "source": why}
+    entry = _table(key, timed, common, source)
+    if len(timed) < len(rows):
+        share = len(timed) / len(rows)
+        entry["source"] += f"; {len(rows) - len(timed)} others run inside other kernels"
+        ops = sorted({row.op for row in rows})
+        entry["op_factor"] = dict.fromkeys(ops, round(share, 4))
+    return entry
 
 
 def _table(key: str, rows: Sequence[Row], common: Common, source: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def profile_of(joined: Sequence[Joined], fusion: Fusion, setting: Setting) -> Pr
     """
     beside = beside_of(joined)
     rows = rows_of(joined, setting.precision or "fp32", beside)
-    if not any(row.key in COMPUTING for row in rows):
+    if not any(row.key in COMPUTING and row.us > 0 for row in rows):
         raise InputError(
             "no convolution or matrix product could be matched to a layer",
             where=joined[0].printout.path,
@@ -93,8 +93,9 @@ def _document(
             "source": f"dtp-edge profile import: {names}"[:4000],
             "licence": "measured facts; no rights claimed",
             "date": today,
-            "how": f"{len(rows)} kernels joined to layers; up to {loose:.1%} of a network's time was not "
-            "(layouts turned are priced by values of the input, anything else raises the kernels alike)",
+            "how": f"{sum(row.us > 0 for row in rows)} kernels joined to layers; up to {loose:.1%} of a "
+            "network's time was not (layouts turned are priced by values of the input, anything else raises "
+            "the kernels alike)",
             "facts": f"as typed: chip {setting.chip}; "
             + ("clock known" if clock else "clock unknown, 1 MHz stands for it"),
         },
@@ -116,7 +117,8 @@ def _error(
         out = [joined[row.network].model == model and part in (None, _part(row, joined)) for row in rows]
         away = [row for row, gone in zip(rows, out, strict=True) if gone]
         rest = [row for row, gone in zip(rows, out, strict=True) if not gone]
-        if not away or not any(row.key in COMPUTING for row in rest):
+        timed = [row.key in COMPUTING for row in rest if row.us > 0]
+        if not any(row.us > 0 for row in away) or not any(timed):
             continue
         document = _document(rest, joined, fusion, setting, beside) | {
             "error": {"status": "indicative", "how": "-"}

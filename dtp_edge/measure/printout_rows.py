@@ -22,6 +22,8 @@ from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.printout_fit import COMPUTING, Row
 from dtp_edge.measure.printout_join import Joined, row_kind
 
+_FEW = 0.15  # of a network's time: where no more is loose, a kernel without a row runs inside another
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -65,13 +67,14 @@ def _rows(joined: Joined, number: int, precision: str, beside: Beside) -> list[R
         for name in kernel.weights
         if len((tensor := joined.layers.tensors[name]).shape) > 1
     )
-    found = []
-    for index, ms in joined.ms.items():
-        if ms <= 0:  # below the profiler's clock
+    known_well, found = joined.loose_share < _FEW, []
+    for index, kernel in enumerate(joined.lowered.kernels):
+        ms = joined.ms.get(index)
+        if ms == 0 or (ms is None and not known_well):  # below the profiler's clock; perhaps a loose row's
             continue
-        kernel = joined.lowered.kernels[index]
         features = _features(kernel, joined.layers, precision) | {"network_bytes": held}
-        found.append(Row(_key(kernel), features, 1e3 * ms * raised + beside.kernel_us, number, index))
+        us = 0.0 if ms is None else 1e3 * ms * raised + beside.kernel_us
+        found.append(Row(_key(kernel), features, us, number, index, kernel.op))
     return found
 
 

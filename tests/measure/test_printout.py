@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from dtp_edge import load_profile
 from dtp_edge.cost import NetworkCost
-from dtp_edge.cost.features import FEATURES
+from dtp_edge.cost.features import FEATURES, kernel_features
+from dtp_edge.cost.kernels import lower
 from dtp_edge.cost.outside import FAR
 from dtp_edge.cost.table import TableKernel
 from dtp_edge.errors import InputError
@@ -26,6 +29,7 @@ from dtp_edge.measure.printout_fit import Row, common_rates, kernels_of
 from dtp_edge.measure.printout_join import Joined, fusion_of, join
 from dtp_edge.measure.printout_rows import Beside, beside_of, rows_of
 from dtp_edge.profiles import Profile
+from dtp_edge.profiles.profile import Fusion
 from dtp_edge.zoo import resolve_model
 from tests.helpers.profiled import FIXTURES, profiled_network
 
@@ -376,3 +380,55 @@ def test_what_no_network_shows_is_as_all_families_say():
     far, most = table.apart({name: np.array([value]) for name, value in asked.items()})
     assert far[0] > FAR
     assert most == ["cout"] or most == ["rows"]
+
+
+def test_a_kernel_in_one_dimension_has_one_size():
+    network = trace_network(
+        nn.Sequential(nn.Conv1d(1, 8, 80, 16), nn.MaxPool1d(4)).eval(), (torch.randn(1, 1, 800),)
+    )
+    for kernel, size in zip(lower(network.layers, Fusion()).kernels, (80.0, 4.0), strict=True):
+        terms = kernel_features(kernel, network.layers, "fp32")
+        assert [terms[name][0][0] for name in ("kh", "kw")] == [size, 1.0]
+    square = trace_network(nn.Sequential(nn.MaxPool2d(3)).eval(), (torch.randn(1, 4, 9, 9),)).layers
+    terms = kernel_features(lower(square, Fusion()).kernels[0], square, "fp32")
+    assert [terms[name][0][0] for name in ("kh", "kw")] == [3.0, 3.0]
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.all, self.norm, self.out = nn.Linear(32, 96), nn.LayerNorm(32), nn.Linear(10, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.all(self.norm(x)).chunk(3, dim=-1)
+        shares = torch.softmax(q @ k.transpose(1, 2), dim=-1)
+        return self.out((shares @ v).transpose(1, 2))
+
+
+def test_a_row_that_is_called_after_its_last_layer_is_the_products(tmp_path):
+    """As OpenVINO prints attention: one row, in the name of what follows; a norm in two rows."""
+    layers = trace_network(Attention().eval(), (torch.randn(1, 10, 32),)).layers
+    names = {layer.op: layer.name for layer in layers.layers}
+    products = [layer.name for layer in layers.layers if layer.op == "linear"]
+    turns = ("transpose", "permute")
+    last = [layer.name for layer in layers.layers if layer.op in turns]
+    rows = [
+        PrintedRow(("MVN_1",), "MVN", 0.2),
+        PrintedRow((names["layer_norm"],), "Subgraph", 0.1),
+        PrintedRow((products[0],), "FullyConnected", 1.0),
+        PrintedRow((last[-1],), "Subgraph", 3.0),
+        PrintedRow((products[1],), "FullyConnected", 0.5),
+    ]
+    printout = Printout("f", "A runtime", tuple(rows))
+    one = join(printout, "net", layers, fusion_of([printout], [layers]), 1.0)
+    by_op = {k.op: one.ms.get(i) for i, k in enumerate(one.lowered.kernels)}
+    assert not one.loose
+    assert by_op["layer_norm"] == pytest.approx(0.3)
+    matmuls = [one.ms.get(i) for i, k in enumerate(one.lowered.kernels) if k.family == "matmul"]
+    assert sorted(ms for ms in matmuls if ms) == [3.0]
+    made = rows_of([one], "fp32", Beside())
+    assert {row.key for row in made if row.us == 0} >= {"softmax.softmax"}
+    kernels = kernels_of(made, common_rates(made), "test")
+    assert kernels["softmax.softmax"]["overhead_ms"] == 0.0
+    assert "inside other kernels" in kernels["softmax.softmax"]["source"]
+    assert kernels["matmul"]["op_factor"] == {"matmul": 0.5}

@@ -1,36 +1,64 @@
-"""The steps of the benchmark; `benchmarks/imported/__init__.py` says which there are."""
+"""Profiles imported from what runtimes' own profilers print here: do they predict other networks' times?
+
+    python -m benchmarks.imported build --files DIR     # 44 networks, ONNX and stored (torchvision, timm)
+    python -m benchmarks.formats build --files NETS     # pruned networks of the runtime matrix, judged
+    python -m benchmarks.imported convert --files DIR --nets NETS                # LiteRT's files of both
+    python -m benchmarks.imported counters --files DIR --runtime openvino|litert
+    python -m benchmarks.imported time --files DIR --nets NETS --runtime openvino|litert
+    python -m benchmarks.imported check --files DIR --nets NETS --runtime openvino|litert
+
+`counters` runs a runtime's own profiler several times a network and keeps the file of the fastest run: on a
+machine that does other work, what interrupts a run is no property of a layer. `time` calls the networks of
+NETS in turns, without a profiler (the lower quartile of all calls, one thread). `check` imports the counters
+by `dtp-edge profile import` and writes predicted and measured into results/imported.csv. No network of NETS
+is among those whose counters are imported.
+"""
 
 from __future__ import annotations
 
+import csv
+import os
 import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
 
-from benchmarks.imported import TABLE
-from benchmarks.imported.calls import time_files
-from benchmarks.imported.counters import COUNTERS, convert_file
-from benchmarks.imported.networks import FITTED, create
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.imported_networks import FITTED, create
+from benchmarks.runtimes.bound_calls import time_files
 from dtp_edge import load_pruned
 from dtp_edge.archive import save_pruned
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.onnx import export_onnx
+from dtp_edge.onnx.reader import load_onnx
+from dtp_edge.runtimes.environment import interpreter
+from dtp_edge.runtimes.registry import RUNTIMES
 from dtp_edge.surgery import compact
 
-RUNTIMES = {"openvino": "model.onnx", "litert": "model.tflite"}
+TABLE = EXPERIMENTS["imported"]
+OF = {"openvino": "model.onnx", "litert": "model.tflite"}
 FILES = click.option(
     "--files", type=click.Path(path_type=Path), required=True, help="Of the fitted networks."
 )
 NETS = click.option("--nets", type=click.Path(path_type=Path), required=True, help="Of the judged networks.")
-RUNTIME = click.option("--runtime", type=click.Choice(list(RUNTIMES)), required=True)
+RUNTIME = click.option("--runtime", type=click.Choice(list(OF)), required=True)
 ONLY = click.option("--only", default="", help="Networks whose name begins so.")
+
+LIMIT_S = 600.0
+OPENVINO = "-hint none -api sync -nthreads 1 -nstreams 1 -infer_precision f32 -report_type detailed_counters"
+MAKE = """
+import sys
+from dtp_edge.runtimes.formats.to_tflite import make
+make({"pruned": sys.argv[1], "folder": sys.argv[1], "target": sys.argv[2], "precision": "fp32"}, [])
+"""
 
 
 @click.group()
@@ -124,8 +152,8 @@ def check(files: Path, nets: Path, runtime: str, dry: bool) -> None:
     head, *table = (files / f"{runtime}.times.csv").read_text().splitlines()
     rows = []
     for name, measured in (line.split(",") for line in table[1:]):
-        module = load_pruned(nets / name)
-        network = trace_network(module.eval(), torch.randn(shape_of(nets / name)))
+        module, example = load_onnx(nets / name / "model.onnx")
+        network = trace_network(module.eval(), example)
         cost = NetworkCost(network.layers, load_profile(str(profile)))
         sizes = cost.dense_sizes()
         predicted = cost.evaluate(sizes)["latency_ms"]
@@ -149,15 +177,70 @@ def folders_of(files: Path) -> list[Path]:
 
 def file_of(folder: Path, runtime: str) -> Path:
     """Return a runtime's file of a network; those of `benchmarks.formats` are in a folder below."""
-    there = folder / "formats" / RUNTIMES[runtime]
-    return there if there.exists() else folder / RUNTIMES[runtime]
+    there = folder / "formats" / OF[runtime]
+    return there if there.exists() else folder / OF[runtime]
 
 
-def shape_of(folder: Path) -> tuple[int, ...]:
-    import onnx
+def run_openvino(path: Path, out: Path, seconds: float) -> float:
+    """Write the counters and the report of `benchmark_app` into `out`; return the sum of counters in ms."""
+    app = Path(interpreter(RUNTIMES["openvino"])).with_name("benchmark_app")
+    command = [str(app), "-m", str(path), *OPENVINO.split(), "-report_folder", str(out)]
+    _run([*command, "-t", str(max(1, round(seconds)))])
+    with (out / "benchmark_detailed_counters_report.csv").open(newline="") as stream:
+        rows = [row for row in csv.reader(stream, delimiter=";") if row and row[0] == "Total"]
+    return float(rows[-1][4])
 
-    (value,) = onnx.load(str(folder / "model.onnx"), load_external_data=False).graph.input
-    return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+
+def run_litert(path: Path, out: Path, seconds: float) -> float:
+    """Write what LiteRT's profiler prints into `out`; return the time of a call in ms."""
+    script = Path(__file__).with_name("runtimes") / "litert_counters.py"
+    python = interpreter(RUNTIMES["litert"])
+    return float(_run([python, str(script), str(path), str(out / "profile.txt"), str(seconds)]).split()[0])
+
+
+def convert_file(folder: Path) -> str:
+    """Make `model.tflite` of the network that is stored in `folder`; return why not, "" where it was made."""
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+    command = [interpreter(RUNTIMES["litert"]), "-c", MAKE, str(folder), str(folder / "model.tflite")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path}
+    )
+    return "" if done.returncode == 0 else done.stderr.strip()[-300:]
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout
+
+
+COUNTERS: dict[str, Callable[[Path, Path, float], float]] = {
+    "openvino": run_openvino,
+    "litert": run_litert,
+}
+
+
+def whole_page() -> str:
+    """The page of the committed rows."""
+    rows = TABLE.read()
+    lines = ["# Imported profiles against measured networks", "", (__doc__ or "").split("\n\n")[0].strip()]
+    for runtime in dict.fromkeys(r["runtime"] for r in rows):
+        mine = [r for r in rows if r["runtime"] == runtime]
+        off = [abs(float(r["ratio"]) - 1) for r in mine]
+        lines += [
+            "",
+            f"## {runtime} {mine[0]['version']}",
+            "",
+            f"Off by {np.median(off):.1%} in the median of {len(off)}, at most {max(off):.1%}; from the "
+            f'counters of {mine[0]["from"]} other networks. "Outside" is the share of the predicted time '
+            "whose layers lie outside of what the profile was fitted to, as the command warns.",
+            "",
+            "| network | predicted ms | measured ms | ratio | outside |",
+            "|---|---|---|---|---|",
+        ]
+        for r in mine:
+            cells = (r["network"], r["predicted_ms"], r["measured_ms"], r["ratio"], r.get("outside") or "")
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", "Made by: " + "; ".join(dict.fromkeys(r["origin"] for r in mine))]
+    return "\n".join([*lines, *([] if rows else ["", "No rows yet."]), ""])
 
 
 if __name__ == "__main__":

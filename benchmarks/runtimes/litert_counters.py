@@ -1,6 +1,6 @@
 """What LiteRT's own profiler prints of a file, a table like `benchmark_model`'s, from its package's library.
 
-    PYTHON_WITH_LITERT benchmarks/imported/litert_counters.py NET.tflite OUT.txt [SECONDS]
+    PYTHON_WITH_LITERT benchmarks/runtimes/litert_counters.py NET.tflite OUT.txt [SECONDS]
 
 `ai-edge-litert` brings no `benchmark_model`, but its libLiteRt.so profiles: this calls its C interface
 (litert/c/*.h) on one thread, without profiling first for the time of a whole call, then with. The summary

@@ -7,10 +7,10 @@ before: what a network costs there, without what Python does to arrays.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,17 +64,19 @@ def _openvino(path: str) -> Callable[[], None]:
 
 
 def _litert(path: str) -> Callable[[], None]:
-    sys.path.insert(0, str(Path(__file__).parent))
-    from litert_counters import Compiled, LiteRt
-
-    return Compiled(LiteRt(), path, profile=False).run
+    spec = importlib.util.spec_from_file_location("litert", Path(__file__).with_name("litert_counters.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    litert = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(litert)
+    return litert.Compiled(litert.LiteRt(), path, profile=False).run
 
 
 LOADERS = {"openvino": _openvino, "litert": _litert}
 
 
 def _main() -> None:
-    job = json.load(sys.stdin)
+    job = json.loads(input())
     calls = {name: LOADERS[job["runtime"]](path) for name, path in job["files"].items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(job["rounds"]):
