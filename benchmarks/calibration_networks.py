@@ -33,6 +33,7 @@ from benchmarks.experiments import EXPERIMENTS
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
 from dtp_edge.run.calibrated_widths import keep_by_calibration
+from dtp_edge.run.calibration_samples import in_small_batches
 from dtp_edge.run.calibration_set import affordable
 from dtp_edge.run.output_error import compared, outputs_of
 from dtp_edge.run.task import Task
@@ -82,7 +83,7 @@ def network_of(options: argparse.Namespace) -> tuple[torch.nn.Module, Tensor]:
 
 def made(method: str, task: Task, batches: list[Any], seed: int) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Cut and repair; return the network and its widths."""
-    network = task.network
+    network, batches = task.network, in_small_batches(batches, task.network)
     dense = copy.deepcopy(network.module).state_dict()
     if method == "ours":
         keep = keep_by_calibration(task, batches, seed).keep

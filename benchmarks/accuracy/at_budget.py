@@ -12,7 +12,7 @@ the chosen one. `--distill 0` is the table without the dense network's logits. M
     ours-macs-inside, ours-latency-inside  the same, inside the blocks only (what the peers may prune)
     ours-depth-macs, ours-depth-latency   the same with whole branches in the same transport
     calibrated-macs, calibrated-latency  branches and widths as a calibration on 512 training images decides,
-                                     without labels or steps (`start=calibration`): all steps tune
+                                     without labels or steps (the usual recipe): all steps tune
     greedy-depth-macs, greedy-depth-latency  branches only, widths full: one after the other the one without
                                      which the loss is lowest (training batches, batch statistics renewed,
                                      measured anew after each), until the budget holds; each layer is then

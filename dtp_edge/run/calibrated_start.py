@@ -16,7 +16,9 @@ from dtp_edge.surgery.norm_statistics import restate_norms
 
 __all__ = ["calibrated_start", "cut_by_calibration"]
 
-SHARE = 0.1  # of the multiply-accumulates of the tuning
+# what a calibration may take, in shares of the tuning's multiply-accumulates, and of its usual work
+SHORT, LONG = 0.6, 0.1
+LEAST = 0.25
 
 
 def calibrated_start(task: Task, data: Any, options: Options, listener: Listener) -> tuple[Chosen, Compact]:
@@ -34,9 +36,11 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
 
 
 def _effort(task: Task, samples: int, options: Options) -> float:
-    """How many times the usual work a calibration may take: a share of a long training's own."""
+    """How many times the usual work a calibration may take: less before a short training, more before a
+    long one."""
     training = 3 * macs_of(task) * samples * options.schedule(task.network).tune_epochs
-    return max(1.0, SHARE * training / (CURVES + TRIALS))
+    times = training / (CURVES + TRIALS)
+    return max(LEAST, min(1.0, SHORT * times), LONG * times)
 
 
 def cut_by_calibration(

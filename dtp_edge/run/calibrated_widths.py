@@ -82,7 +82,7 @@ def _curves(
     moments = moments_of(network, batches, samples_of(batches), seed)
     curves = [c or _by_size(network, i) for i, c in enumerate(curves_of(network, moments, SHARES))]
     runs = effort * WORK / (macs_of(task) * max(1, len(SHARES) * len(network.groups)))
-    few = first_samples(batches, int(min(MEASURED, max(LEAST, runs))))
+    few = first_samples(batches, int(min(MEASURED, max(LEAST, runs))), network)
     wanted = outputs_of(network.module, few)
     return curves, [_measured(network, i, c, moments, few, wanted) for i, c in enumerate(curves)]
 

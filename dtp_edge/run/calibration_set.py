@@ -16,6 +16,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of, carries_batch
 from dtp_edge.graph.part import Whole
+from dtp_edge.run.calibration_samples import in_small_batches
 from dtp_edge.run.calibration_source import Batch, read_batches
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def calibration_set(
     for batch in batches:
         _refuse_misfit(batch, network)
     _refuse_values(batches)
-    fitted, held = _split(batches)
+    fitted, held = (in_small_batches(part, network) for part in _split(batches))
     return CalibrationSet(read.name, fitted, held, tuple(_warnings(count, read.lost)))
 
 

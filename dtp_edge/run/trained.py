@@ -22,6 +22,7 @@ from dtp_edge.run.outputs import first_process
 from dtp_edge.run.proved import Cut, cut_and_prove
 from dtp_edge.run.quantised import require_readable
 from dtp_edge.run.task import Task
+from dtp_edge.run.warm_start import require_masks
 from dtp_edge.surgery import Compact, refit_to_train
 from dtp_edge.training import (
     DataSource,
@@ -72,6 +73,8 @@ def _train(
     """Return what training left, the compact network that was tuned in it, and what branches were worth."""
     network, cuts, keeps, learners, unfit, notes, seconds, rises = task.network, [], [], [], [], [], {}, {}
     recipe = options.schedule(network)
+    if options.warm is not None:
+        require_masks(recipe)
     feed = Feed(options.aim(), network.module, task.whole)
 
     def make_learner(steps: int) -> MaskLearner:

@@ -35,9 +35,9 @@ class Trials:
         self.network, work = network, effort * WORK
         wanted = max(WANTED, BY_BRANCH * len(network.branches))
         most = min(SAMPLES, max(LEAST, int(work / (FORWARDS * macs * wanted))))
-        self.fitted = first_samples(batches, min(most, samples_of(batches) // 2))
-        rest = list(batches[len(self.fitted) :]) or list(batches)
-        self.judges = first_samples(rest, most)
+        self.fitted = first_samples(batches, min(most, samples_of(batches) // 2), network)
+        others = first_samples(batches, most, network, skip=samples_of(self.fitted))
+        self.judges = others or first_samples(batches, most, network)
         self.fit = QuickFit(network, self.fitted, ridge=RIDGE, seed=seed)
         self.wanted = outputs_of(network.graph_module, self.judges)
         self.left = int(work / (FORWARDS * macs * samples_of(self.fitted)))

@@ -11,13 +11,24 @@ import torch
 
 from dtp_edge.errors import InputError
 from dtp_edge.run.task import Task
+from dtp_edge.training import Recipe
 from dtp_edge.training.checkpoint import read_phase
 from dtp_edge.transport.warm import Warm
 
-__all__ = ["LOG_ODDS_SHARE", "MASK_SHARE", "WarmStart"]
+__all__ = ["LOG_ODDS_SHARE", "MASK_SHARE", "WarmStart", "require_masks"]
 
 MASK_SHARE = 0.5  # of the mask phase's steps that a warm start takes
 LOG_ODDS_SHARE = 0.5  # of the looser masks' log-odds that are taken over: all would leave nothing to learn
+
+
+def require_masks(recipe: Recipe, where: str = "mask_epochs") -> None:
+    """Raise `InputError` where a recipe learns no masks, which a warm start begins with."""
+    if not recipe.mask_epochs:
+        raise InputError(
+            "a warm start begins with masks, and this recipe learns none",
+            where=where,
+            hint="Give it mask_epochs above 0: Recipe.for_epochs(N, masks=True).",
+        )
 
 
 @dataclass(frozen=True)

@@ -30,25 +30,38 @@ class Refit:
 
 
 class Ridge:
-    """The formula's normal equations for one layer, or one group of a convolution: factored once.
+    """The formula's normal equations for one layer, factored once: one system for each of its `groups`.
 
-    `x` `[rows, inputs]` centred where means are taken up, `start` `[neurons, inputs]`.
+    `x` `[rows, inputs]` of all groups side by side, centred where means are taken up; `start` `[neurons,
+    inputs of a group]`.
     """
 
-    def __init__(self, x: Tensor, start: Tensor, ridge: float) -> None:
-        gram = (x.T @ x / len(x)).double()
-        self.pull = ridge * gram.diagonal().mean().clamp_min(1e-12)
-        gram.diagonal().add_(self.pull)
+    def __init__(self, x: Tensor, start: Tensor, ridge: float, groups: int = 1) -> None:
+        self.x = _by_group(x, groups)
+        self.start = start.unflatten(0, (groups, -1))
+        gram = (self.x.mT @ self.x / len(x)).double()
+        diagonal = gram.diagonal(dim1=1, dim2=2)
+        self.pull = ridge * diagonal.mean(1).clamp_min(1e-12)[:, None, None]
+        diagonal.add_(self.pull[..., 0])
         self.factor, self.failed = torch.linalg.cholesky_ex(gram)
-        self.x, self.start = x, start
 
     def weights(self, y: Tensor) -> Tensor:
-        """Return the weights `[neurons, inputs]` for outputs `y` `[rows, neurons]`; `start` where none can be
+        """Return the weights, as `start`, for outputs `y` `[rows, neurons]`; `start` where none can be
         had."""
-        if self.failed:
-            return self.start.clone()
-        right = (self.x.T @ y / len(self.x)).double()
-        return torch.cholesky_solve(right + self.pull * self.start.T, self.factor).T
+        right = (self.x.mT @ _by_group(y, len(self.x)).to(self.x) / len(y)).double()
+        found = torch.cholesky_solve(right + self.pull * self.start.mT, self.factor).mT
+        return torch.where((self.failed != 0)[:, None, None], self.start, found).flatten(0, 1)
+
+
+def applied(x: Tensor, weights: Tensor, groups: int) -> Tensor:
+    """Return what a layer with `weights` makes of rows `x`, `[rows, neurons]`."""
+    made = _by_group(x, groups) @ weights.to(x).unflatten(0, (groups, -1)).mT
+    return made.transpose(0, 1).flatten(1)
+
+
+def _by_group(x: Tensor, groups: int) -> Tensor:
+    """`[rows, all]` as `[groups, rows, those of one]`."""
+    return x.unflatten(1, (groups, -1)).transpose(0, 1)
 
 
 class Fitting(Walk):

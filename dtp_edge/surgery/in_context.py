@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from dtp_edge.surgery.fitting import HELD_OUT, NOT_BETTER, TOO_FEW, Fitting, Refit, Ridge
+from dtp_edge.surgery.fitting import HELD_OUT, NOT_BETTER, TOO_FEW, Fitting, Refit, Ridge, applied
 from dtp_edge.surgery.reference import Reference
 from dtp_edge.surgery.sequels import (
     CONV,
@@ -65,7 +65,7 @@ class InContext(Fitting):
         x = x - x_mean
         start = weight.flatten(1).double()
         groups = groups_of(node)
-        solver = _Grouped(x[fitted_rows], start, self.ridge, groups)
+        solver = Ridge(x[fitted_rows], start, self.ridge, groups)
 
         def solved(target: Tensor) -> tuple[Tensor, Tensor]:
             z = aim.before_norm(target)[fitted_rows]
@@ -74,18 +74,19 @@ class InContext(Fitting):
 
         best, mean = solved(aim.target)
         for _ in range(self.rectified if sequel.relu else 0):
-            made = aim.after_norm(_apply(x, best, groups) + mean)
+            made = aim.after_norm(applied(x, best, groups) + mean)
             best, mean = solved(torch.where(aim.target > 0, aim.target, made.clamp_max(0.0)))
         best = _bounded(best, start, self.wanted.norms[name])
         plain = aim.before_norm(aim.target)[fitted_rows].mean(0) if centred else mean
         pairs = ((start, plain), (best, mean))
-        before, after = (aim.error(_apply(x, w, groups) + m, ~fitted_rows, sequel.relu) for w, m in pairs)
+        judges, x_judge = ~fitted_rows, x[~fitted_rows]
+        before, after = (aim.error(applied(x_judge, w, groups) + m, judges, sequel.relu) for w, m in pairs)
         better = after < before
         self.rows.append(Refit(name, before, after, None if better else NOT_BETTER))
         weights, mean = pairs[1] if better else pairs[0]
         if better:
             weight.copy_(weights.view_as(weight))
-        shift = mean - _apply(x_mean[None], weights, groups)[0]
+        shift = mean - applied(x_mean[None], weights, groups)[0]
         if bias is not None:
             bias.copy_(shift)
         elif sequel.norm is not None:
@@ -119,9 +120,12 @@ class _Aim:
     shift: Tensor
     rest: Tensor | None
 
-    def after_norm(self, z: Tensor) -> Tensor:
+    def after_norm(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
+        """What becomes of outputs `z` at all rows, or at those chosen."""
         made = z * self.scale + self.shift
-        return made if self.rest is None else made + self.rest
+        if self.rest is None:
+            return made
+        return made + (self.rest if rows is None else self.rest[rows])
 
     def before_norm(self, target: Tensor) -> Tensor:
         faint = self.scale.abs() <= _FAINT * self.scale.abs().median()
@@ -131,30 +135,13 @@ class _Aim:
         )
 
     def error(self, z: Tensor, rows: Tensor, relu: bool) -> float:
-        """Squared error relative to the target's size, on the rows chosen."""
-        made, target = self.after_norm(z)[rows], self.target[rows]
+        """Squared error of outputs `z` at the rows chosen, relative to the target's size there."""
+        made, target = self.after_norm(z, rows), self.target[rows]
         if relu:
             made, target = made.relu(), target.relu()
         return float(
             (made - target).double().square().sum() / target.double().square().sum().clamp_min(1e-30)
         )
-
-
-class _Grouped:
-    """A `Ridge` for each group of a convolution."""
-
-    def __init__(self, x: Tensor, start: Tensor, ridge: float, groups: int) -> None:
-        parts = zip(x.chunk(groups, 1), start.chunk(groups), strict=True)
-        self.parts = [Ridge(xs, ws, ridge) for xs, ws in parts]
-
-    def weights(self, y: Tensor) -> Tensor:
-        pairs = zip(self.parts, y.chunk(len(self.parts), 1), strict=True)
-        return torch.cat([part.weights(ys) for part, ys in pairs])
-
-
-def _apply(x: Tensor, weights: Tensor, groups: int) -> Tensor:
-    pairs = zip(x.chunk(groups, 1), weights.to(x).chunk(groups), strict=True)
-    return torch.cat([xs @ ws.T for xs, ws in pairs], 1)
 
 
 def _bounded(weights: Tensor, start: Tensor, norms: Tensor) -> Tensor:

@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
+from dtp_edge.graph.branches import Branch
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compaction import Compact
 from dtp_edge.surgery.fitting import Fitting, Refit
@@ -109,7 +110,8 @@ def refit_to_train(
 class QuickFit:
     """Quick fits of many cuts on the same inputs, as `refit` with `streams`, to choose between them.
 
-    What the dense network makes is found once for all cuts without the same branches.
+    What the dense network makes is found once for all cuts; where the sums behind all branches do not fit
+    into memory, once for all cuts without the same branches.
     """
 
     def __init__(
@@ -117,24 +119,31 @@ class QuickFit:
     ) -> None:
         self.network, self.batches, self.ridge, self.seed = network, batches, ridge, seed
         self.dense = dict(network.graph_module.state_dict())
+        self.layers = _layers(network.graph_module.graph, grouped=True)
+        self.every = self._prepared(network.branches, every=True).most_bytes() <= _BYTES
         self._references: dict[tuple[str, ...], Reference] = {}
 
     @torch.no_grad()
     def __call__(self, compacted: Compact) -> None:
         """Fit the cut in place."""
-        layers = _layers(compacted.graph_module.graph, grouped=True)
-        wanted = self._reference(compacted, layers).narrowed(compacted.kept)
+        found = _layers(compacted.graph_module.graph, grouped=True)
+        layers = {name: reason or self.layers[name] for name, reason in found.items()}
+        wanted = self._reference(compacted).narrowed(compacted.kept, compacted.branches)
         fitting = InContext(compacted.graph_module, wanted, layers, self.ridge, rectified=0)
         fitting.run(self.batches)
 
-    def _reference(self, compacted: Compact, layers: Mapping[str, str | None]) -> Reference:
-        key = tuple(branch.name for branch in compacted.branches)
+    def _reference(self, compacted: Compact) -> Reference:
+        branches = self.network.branches if self.every else compacted.branches
+        key = tuple(branch.name for branch in branches)
         if key not in self._references:
-            context: dict[str, Any] = {"streams": True, "branches": compacted.branches, "effort": LESS}
-            found = Reference(self.network.graph_module, self.dense, layers, {}, self.seed, **context)
+            found = self._prepared(branches, every=self.every)
             found.run(self.batches)
             self._references = dict([*self._references.items()][-REMEMBERED:]) | {key: found}
         return self._references[key]
+
+    def _prepared(self, branches: Sequence[Branch], *, every: bool) -> Reference:
+        context: dict[str, Any] = {"streams": True, "branches": branches, "every": every, "effort": LESS}
+        return Reference(self.network.graph_module, self.dense, self.layers, {}, self.seed, **context)
 
 
 def _effort(layers: Mapping[str, str | None], tensors: Mapping[str, Tensor]) -> float:

@@ -64,12 +64,12 @@ class Moment:
         )
 
     def add(self, x: Tensor) -> None:
-        """Take in rows `[rows, inputs]`."""
+        """Take in rows `[rows, inputs]`: products in their own precision, sums over batches in float64."""
         self.rows += len(x)
         for i, (gram, total) in enumerate(zip(self.grams, self.sums, strict=True)):
             part = x[:, self.starts[i] : self.starts[i + 1]]
-            gram.addmm_(part.T, part)
-            total += part.sum(0)
+            gram += part.T @ part
+            total += part.sum(0, dtype=torch.float64)
 
     def blocks(self, ridge: float) -> list[Tensor]:
         """Return the moments, about the mean where a bias or a norm takes that up; `ridge` of their mean on
@@ -124,7 +124,8 @@ class _Collecting(Walk):
             self._sequel(self.moments[name], node)
         each = min(shape[1], -(-max(LEAST_ROWS, ROWS_PER_INPUT * inputs) // self.images))
         rows = torch.rand(*shape[:2], generator=self.generator).argsort(1)[:, :each]
-        self.moments[name].add(inputs_at(node, args, rows.to(weight.device)).cpu().double())
+        x = inputs_at(node, args, rows.to(weight.device)).cpu()
+        self.moments[name].add(x.to(torch.promote_types(x.dtype, torch.float32)))
 
     def _sequel(self, moment: Moment, node: fx.Node) -> None:
         norm, bias = sequel_of(node, self.place).norm, node.args[2] if len(node.args) > 2 else None

@@ -25,7 +25,8 @@ class Reference(Walk):
     `outputs` `[rows, neurons]` by weight, of the neurons that are `kept`; `rows` `[images, positions an
     image]` of every batch. With `streams` also the sum that the layer's output is added to, at the same
     positions: where what comes next is a branch that goes, the sum behind that branch, so that the layer
-    makes up for it before anything reads the stream.
+    makes up for it before anything reads the stream. With `every` all sums are read that some of the
+    `branches` ask for, for `narrowed` to choose from.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Reference(Walk):
         *,
         streams: bool = False,
         branches: Sequence[Branch] = (),
+        every: bool = False,
         effort: float = 1.0,
     ) -> None:
         super().__init__(module, tensors)
@@ -48,24 +50,31 @@ class Reference(Walk):
         self.rows: dict[str, list[Tensor]] = {}
         self.sums: dict[str, Tensor] = {}
         self.norms: dict[str, Tensor] = {}  # of the neurons' weights
-        self._sums: dict[fx.Node, list[fx.Node]] = {}  # where it is read -> the layers whose sum it is
+        self._own: dict[str, fx.Node] = {}  # where the sum of each layer is read while all branches stay
+        self._layers_at: dict[fx.Node, list[fx.Node]] = {}  # where it is read -> the layers whose sum it is
+        self._found: dict[tuple[str, fx.Node], Tensor] | None = {} if every else None
         place = {node: i for i, node in enumerate(self.graph.nodes)}
         for node in self.graph.nodes if streams else ():
-            if self._fitted(node):
+            if (name := self._fitted(node)) is not None:
                 sequel = sequel_of(node, place)
-                end = behind(sequel.add or sequel.norm or node, branches)
-                if sequel.add is not None or end is not (sequel.norm or node):
-                    self._sums.setdefault(end, []).append(node)
+                own = self._own[name] = sequel.add or sequel.norm or node
+                for end in all_behind(own, branches) if every else [behind(own, branches)]:
+                    if sequel.add is not None or end is not own:
+                        self._layers_at.setdefault(end, []).append(node)
 
     def _fitted(self, node: fx.Node) -> str | None:
         name = weight_of(node)
         return name if name is not None and self.layers.get(name, "absent") is None else None
 
     def after(self, node: fx.Node) -> None:
-        for layer in self._sums.get(node, ()):
+        for layer in self._layers_at.get(node, ()):
             shapes = {tuple(v.shape) for v in (*self.arguments(node, 0), self.values[node][0])}
             if len(shapes) == 1 and (name := self._fitted(layer)) is not None:  # nothing is broadcast
-                self.sums[name] = self._sampled(node, name, layer.target is CONV)
+                sums = self._sampled(node, name, layer.target is CONV)
+                if self._found is None:
+                    self.sums[name] = sums
+                else:
+                    self._found[name, node] = sums
         name = self._fitted(node)
         if name is not None:
             conv, unknowns = node.target is CONV, self.arguments(node, 0)[1][0].numel()
@@ -79,15 +88,28 @@ class Reference(Walk):
             norms, neurons = self.arguments(node, 0)[1].flatten(1).norm(dim=1), self.kept.get(name, {}).get(0)
             self.norms[name] = norms if neurons is None else norms[neurons]
 
-    def narrowed(self, kept: Mapping[str, Mapping[int, list[int]]]) -> Reference:
-        """Return what was found with all neurons, for those that are kept in one cut."""
-        found = copy.copy(self)
+    def most_bytes(self) -> int:
+        """What the outputs and sums of all neurons take at most, in float32, where the effort is not above
+        1."""
+        layers = [node for node in self.graph.nodes if self._fitted(node)]
+        total = 0
+        for node in [*layers, *(n for read in self._layers_at.values() for n in read)]:
+            neurons, unknowns = self._tensor(str(weight_of(node))).flatten(1).shape
+            total += 4 * neurons * int(self.effort * max(LEAST_ROWS, ROWS_PER_INPUT * unknowns))
+        return total
+
+    def narrowed(self, kept: Mapping[str, Mapping[int, list[int]]], branches: Sequence[Branch]) -> Reference:
+        """Return what was found with all neurons, for those that are kept in one cut without `branches`."""
+        found, sums = copy.copy(self), self.sums
+        if self._found is not None:
+            aims = {name: behind(own, branches) for name, own in self._own.items()}
+            sums = {n: self._found[n, end] for n, end in aims.items() if (n, end) in self._found}
 
         def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             neurons = {name: kept.get(name, {}).get(0) for name in tensors}
             return {n: t if neurons[n] is None else t[..., neurons[n]] for n, t in tensors.items()}
 
-        found.outputs, found.sums, found.norms = cut(self.outputs), cut(self.sums), cut(self.norms)
+        found.outputs, found.sums, found.norms = cut(self.outputs), cut(sums), cut(self.norms)
         return found
 
     def _sampled(self, node: fx.Node, name: str, conv: bool) -> Tensor:
@@ -114,3 +136,15 @@ def behind(end: fx.Node, branches: Sequence[Branch]) -> fx.Node:
     while (branch := next((stays[n.name] for n in ends(end) if n.name in stays), None)) is not None:
         end = nodes[branch.addition]
     return end
+
+
+def all_behind(end: fx.Node, branches: Sequence[Branch]) -> list[fx.Node]:
+    """Return what `behind` can be for any of the branches, `end` first."""
+    nodes = {node.name: node for node in end.graph.nodes} if branches else {}
+    found = [end]
+    for at in found:
+        names = {node.name for node in ends(at)}
+        for branch in branches:
+            if branch.stays in names and nodes[branch.addition] not in found:
+                found.append(nodes[branch.addition])
+    return found

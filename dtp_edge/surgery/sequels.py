@@ -70,20 +70,12 @@ def inputs_at(node: fx.Node, args: tuple[Any, ...], rows: Tensor) -> Tensor:
     stride, padding, dilation, _ = conv_arguments(args)
     x = x if not any(padding) else F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     width = (x.shape[3] - dilation[1] * (weight.shape[3] - 1) - 1) // stride[1] + 1
-    image = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
-    down, along = (rows // width).flatten(), (rows % width).flatten()
-    steps = x.stride()
-    windows = x.as_strided(  # of the kernel's shape at every position, not yet copied
-        (*x.shape[:2], int(down.max()) + 1, width, *weight.shape[2:]),
-        (
-            *steps[:2],
-            steps[2] * stride[0],
-            steps[3] * stride[1],
-            steps[2] * dilation[0],
-            steps[3] * dilation[1],
-        ),
-    )
-    return windows[image, :, down, along].flatten(1)
+    first = rows // width * (stride[0] * x.shape[3]) + rows % width * stride[1]
+    down, along = (torch.arange(n, device=rows.device) for n in weight.shape[2:])
+    steps = (down[:, None] * (dilation[0] * x.shape[3]) + along * dilation[1]).flatten()
+    places = (first[..., None] + steps).flatten(1)  # `[images, few * positions of the kernel]`
+    windows = x.flatten(2).gather(2, places[:, None].expand(-1, x.shape[1], -1))
+    return windows.unflatten(2, (-1, len(steps))).transpose(1, 2).reshape(-1, x.shape[1] * len(steps))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dtp_edge.cost import NetworkCost
-from dtp_edge.errors import DtpEdgeError, InputError, Interrupted
+from dtp_edge.errors import DtpEdgeError, Interrupted
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
 from dtp_edge.graph.part import inside
 from dtp_edge.graph.trace import as_in_a_plain_process
@@ -28,7 +28,7 @@ from dtp_edge.run.pipeline import prune_task, seeded
 from dtp_edge.run.result import PruneResult
 from dtp_edge.run.task import Task
 from dtp_edge.run.traced import traced_for
-from dtp_edge.run.warm_start import WarmStart
+from dtp_edge.run.warm_start import WarmStart, require_masks
 from dtp_edge.sweeps.cell_folder import (
     CHECKPOINT,
     Progressed,
@@ -202,12 +202,8 @@ class Common:
             return
         for name in self.grid.recipes:
             recipe = self._recipe(Cell("", "", 0, self.options.budget, name))
-            if recipe is not None and not recipe.mask_epochs:
-                raise InputError(
-                    "a warm start begins with masks, and this recipe learns none",
-                    where=f"recipe {name}",
-                    hint="Give it mask_epochs above 0: Recipe.for_epochs(N, masks=True).",
-                )
+            if recipe is not None:
+                require_masks(recipe, f"recipe {name}")
 
     def _was_begun(self, cell: Cell, folder: Path) -> bool:
         """Return whether the cell has a checkpoint of this length of its recipe."""

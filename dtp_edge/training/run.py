@@ -164,6 +164,12 @@ def run_training(
     With a `host`, `model` is the part of it that is pruned, and the whole is trained and scored.
     """
     recipe = recipe if seed is None else replace(recipe, seed=seed)
+    if not recipe.mask_epochs and calibrated is None:
+        raise InputError(
+            "mask_epochs is 0, so no masks can be learned, and nothing calibrates",
+            where="run_training",
+            hint="Give mask_epochs above 0, or `calibrated`; prune_for_device does all of it.",
+        )
     session = open_session(
         data,
         recipe,
@@ -278,13 +284,7 @@ def _control(base: nn.Module, teacher: nn.Module | None, session: Session) -> nn
 
 
 def _mask_steps(session: Session) -> int:
-    steps = session.steps(session.recipe.mask_epochs)
-    if steps == 0:
-        raise InputError(
-            "mask_epochs is 0, so no masks can be learned",
-            hint="Give mask_epochs above 0, or what calibrates.",
-        )
-    return steps
+    return session.steps(session.recipe.mask_epochs)
 
 
 def _frozen(module: nn.Module) -> nn.Module:

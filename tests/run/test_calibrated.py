@@ -14,6 +14,7 @@ import dtp_edge as dtp
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.run.calibration_range import odd_scale
+from dtp_edge.run.calibration_samples import first_samples, in_small_batches
 from dtp_edge.run.calibration_set import LEAST, affordable, calibration_set
 from dtp_edge.run.output_error import compared
 from dtp_edge.surgery.in_context import GROWTH
@@ -201,6 +202,20 @@ def test_no_more_is_read_than_was_asked_for(trained) -> None:
 
     calibration_set(batches(), trace_network(net, (x[:2],)), images=32)
     assert len(read) == 4
+
+
+def test_batches_are_as_small_as_is_quick_and_no_sample_is_lost(trained) -> None:
+    net, x = trained
+    network = trace_network(net, (x[:2],))
+    large = [(torch.arange(40.0).view(40, 1, 1, 1).expand(40, 3, 224, 224),)] * 2
+    small = in_small_batches(large, network)
+    assert [len(part) for (part,) in small] == [6, 6, 6, 6, 6, 6, 4] * 2
+    assert torch.equal(torch.cat([p[:, 0, 0, 0] for (p,) in small]), torch.arange(40.0).repeat(2))
+    assert len(in_small_batches([(x,)], network)) == 1
+    assert [p[:, 0, 0, 0].tolist() for (p,) in first_samples(small, 5, network, skip=4)] == [
+        [4.0, 5.0],
+        [6.0, 7.0, 8.0],
+    ]
 
 
 def test_large_inputs_are_fitted_on_fewer() -> None:

@@ -19,7 +19,8 @@ from dtp_edge.run.output_error import compared
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import Trials
 from dtp_edge.surgery import compact, refit
-from dtp_edge.surgery.reference import behind
+from dtp_edge.surgery.least_squares import QuickFit
+from dtp_edge.surgery.reference import Reference, behind
 
 DEVICE = "rpi4-ncnn-fp32-1t"
 
@@ -105,6 +106,38 @@ def test_the_layer_before_a_branch_that_goes_aims_at_the_sum_behind_it(trained) 
     assert behind(adds, [third, first, second]).name == third.addition
 
 
+def test_one_run_of_the_dense_network_serves_all_cuts(trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = trained
+    network = trace_network(copy.deepcopy(net), (x[:1],), depth=True)
+    first, _, third = network.branches[1:4]
+    layers = {f"blocks.{i}.{n}.weight": None for i in range(4) for n in "ab"}
+    asked: dict[str, Any] = {"streams": True, "effort": 0.5}
+    parts = (network.graph_module, net.state_dict(), layers, {}, 0)
+    every = Reference(*parts, branches=network.branches, every=True, **asked)
+    every.run([(x,)])
+    assert every.sums == {}
+    for gone in ((), (first,), (first, third)):
+        alone = Reference(*parts, branches=gone, **asked)
+        alone.run([(x,)])
+        found = every.narrowed({}, gone)
+        assert found.sums.keys() == alone.sums.keys() != set()
+        for pairs in ((found.sums, alone.sums), (found.outputs, alone.outputs)):
+            assert all(torch.equal(pairs[0][name], pairs[1][name]) for name in pairs[1])
+    held = sum(4 * t.numel() for some in (every.outputs, every._found) for t in some.values())
+    assert held <= every.most_bytes()
+
+    errors = []
+    for most in (2**30, 0):
+        monkeypatch.setattr("dtp_edge.surgery.least_squares._BYTES", most)
+        fit = QuickFit(network, [(x,)], ridge=0.01)
+        assert fit.every == (most > 0)
+        cut = compact(network, gate(network, "blocks.1"))
+        fit(cut)
+        with torch.no_grad():
+            errors.append(compared([cut.module(x)], [net(x)])[0])
+    assert errors[0] == pytest.approx(errors[1])
+
+
 def test_the_repair_around_a_branch_halves_the_error(trained) -> None:
     net, x = trained
     network = trace_network(copy.deepcopy(net), (x[:1],), depth=True)
@@ -127,6 +160,16 @@ def test_trials_are_counted_and_remembered(trained) -> None:
     assert trials.left == left - 1
     worse = gate(task.network, "blocks.0", "blocks.1")
     assert trials.best([worse, keep]) is keep
+
+
+def test_trials_judge_on_samples_that_were_not_fitted(trained) -> None:
+    net, x = trained
+    network = trace_network(copy.deepcopy(net), (x[:1],), depth=True)
+    for batches in ([(x,)], [(part,) for part in x.split(48)]):
+        trials = Trials(network, batches, 1e6, 0)
+        both = [torch.cat([part for (part,) in some]) for some in (trials.fitted, trials.judges)]
+        assert torch.equal(torch.cat(both), x)
+        assert len(both[0]) == len(both[1]) == 64
 
 
 def run(net: nn.Module, x: Tensor, **options: Any) -> dtp.PruneResult:

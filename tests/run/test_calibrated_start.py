@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from torch import nn
 import dtp_edge as dtp
 from dtp_edge.errors import InputError
 from dtp_edge.run.calibrated_widths import keep_by_calibration
+from dtp_edge.run.options import Listener, Options
+from dtp_edge.run.pipeline import prune
+from dtp_edge.run.warm_start import WarmStart
 from dtp_edge.training import Recipe, load_data, run_training
 
 DEVICE = "rpi4-ncnn-fp32-1t"
@@ -83,34 +87,47 @@ def test_the_same_again(result, data) -> None:
         assert torch.equal(tensor, result.module.state_dict()[name]), name
 
 
-def test_a_training_without_masks_that_nothing_calibrates_is_refused(data) -> None:
-    def none(*_: Any) -> Any:
-        raise AssertionError("not reached")
+def test_a_warm_start_is_refused(data, tmp_path: Path) -> None:
+    warm, out = WarmStart(tmp_path / "none", {}), tmp_path / "out"
+    asked: dict[str, Any] = {"device": DEVICE, "data": data, "recipe": RECIPE, "warm": warm, "out": out}
+    with pytest.raises(InputError, match="a warm start begins with masks"):
+        prune(network(), torch.randn(1, 3, 8, 8), Options(dtp.Budget(macs="60%"), **asked), Listener())
+    assert not (out / "checkpoint").exists()  # before anything is trained
 
-    with pytest.raises(InputError, match="mask_epochs is 0"):
-        run_training(network(), data, RECIPE, make_learner=none, cut=none)
+
+def test_a_training_that_cannot_begin_so_is_refused_and_leaves_nothing(data, tmp_path: Path) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("masks are not what was asked for")
+
+    with pytest.raises(InputError, match="nothing calibrates"):
+        run_training(network(), data, RECIPE, make_learner=never, cut=never, checkpoint_dir=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
 
 
-def test_a_long_training_leaves_more_time_to_calibrate(data, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of what the tuning computes, where that is more than the usual work."""
+@pytest.mark.parametrize(
+    ("usual", "effort"),
+    [(1e3, 0.1 * 1e3), (3.0, 1.0), (1.0, 0.6), (1e-3, 0.25)],
+    ids=["long", "usual", "short", "very-short"],
+)
+def test_a_calibration_takes_a_share_of_the_training(
+    data, monkeypatch: pytest.MonkeyPatch, usual: float, effort: float
+) -> None:
+    """`usual` times the usual work of a calibration is what the tuning computes."""
     seen: list[float] = []
 
     def noted(task: Any, batches: Any, seed: int, *, effort: float) -> Any:
         seen.append(effort)
         return keep_by_calibration(task, batches, seed, effort=1.0)
 
-    monkeypatch.setattr("dtp_edge.run.calibrated_start.keep_by_calibration", noted)
-    run(data, RECIPE)
-    monkeypatch.setattr("dtp_edge.run.calibrated_start.TRIALS", 1e7)
-    monkeypatch.setattr("dtp_edge.run.calibrated_start.CURVES", 1e7)
-    run(data, RECIPE)
     macs = 3 * 16 * 9 * 64 + 2 * 2 * 16 * 24 * 9 * 64 + 16 * 3
-    assert seen[0] == 1.0
-    assert seen[1] == pytest.approx(0.1 * 3 * macs * len(data.train) * 2 / 2e7, rel=0.02)
+    monkeypatch.setattr("dtp_edge.run.calibrated_start.keep_by_calibration", noted)
+    monkeypatch.setattr("dtp_edge.run.calibrated_start.TRIALS", 3 * macs * len(data.train) * 2 / usual)
+    monkeypatch.setattr("dtp_edge.run.calibrated_start.CURVES", 0.0)
+    run(data, RECIPE)
+    assert seen == [pytest.approx(effort, rel=0.02)]
 
 
 def test_branches_that_there_was_no_time_to_try_are_told(data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dtp_edge.run.trials.WORK", 1e8)
-    monkeypatch.setattr("dtp_edge.run.calibrated_start.SHARE", 0.0)
     result = run(data, RECIPE)
     assert any("too large to try it without each of its 2 branches" in text for text in result.warnings)
