@@ -1,4 +1,4 @@
-"""The message that LiteRT's `benchmark_model` writes: `BenchmarkProfilingData` of its profiling_info.proto."""
+"""The message that LiteRT's `benchmark_model` writes, `BenchmarkProfilingData` of profiling_info.proto."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from dtp_edge.measure.litert_message import benchmark_message
 from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 _REGULAR, _ORDER, _INSIDE = "Regular Benchmark Runs", "= Run Order =", "Delegate internal"
+_END = "nodes observed"
 _COLUMNS = ("node type", "avg_ms", "times called", "name")
 
 
@@ -54,7 +55,8 @@ def _of_table(content: Content) -> tuple[list[PrintedRow], list[PrintedRow]]:
                 head = 0
                 continue
             (inside if delegate else graph).append(_line(content, number, head))
-    if head:  # the block of a whole file is followed by others
+    printed = any("[node type]" in line for line in content.lines)
+    if head or (printed and not any(_END in line for line in content.lines)):  # blocks follow that of rows
         raise content.fault("ends inside its table: the file is cut off", len(content.lines))
     if not any(_REGULAR in line for line in content.lines):
         runs = min((calls for _, calls in graph), default=1.0)
@@ -121,8 +123,8 @@ READER = Reader(
     "--op_profiling_output_mode=csv|proto --op_profiling_output_file=FILE",
     fixture="litert.txt",
     fixture_from="the profiler in libLiteRt.so of ai-edge-litert 2.3.0, ResNet-8",
-    notes="The package brings no benchmark_model: `benchmarks/runtimes/litert_counters.py F.tflite OUT` asks its "
-    "library. CSV and proto are tested on files written from the documented format.",
+    notes="The package brings no benchmark_model: `benchmarks/runtimes/litert_counters.py F.tflite OUT` asks "
+    "its library. CSV and proto are tested on files written from the documented format.",
     recognises=recognises,
     read=read,
 )
