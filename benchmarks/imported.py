@@ -17,6 +17,7 @@ is among those whose counters are imported.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -50,14 +51,19 @@ FILES = click.option(
 )
 NETS = click.option("--nets", type=click.Path(path_type=Path), required=True, help="Of the judged networks.")
 RUNTIME = click.option("--runtime", type=click.Choice(list(OF)), required=True)
-ONLY = click.option("--only", default="", help="Networks whose name begins so.")
+ONLY = click.option("--only", default="", help="Networks whose names begin so, with commas.")
 
 LIMIT_S = 600.0
 OPENVINO = "-hint none -api sync -nthreads 1 -nstreams 1 -infer_precision f32 -report_type detailed_counters"
-MAKE = """
-import sys
+MAKE = """  # in LiteRT's environment: one line a network, made or why not
+import json, sys
 from dtp_edge.runtimes.formats.to_tflite import make
-make({"pruned": sys.argv[1], "folder": sys.argv[1], "target": sys.argv[2], "precision": "fp32"}, [])
+for job in json.loads(sys.argv[1]):
+    try:
+        make(job, [])
+        print(job["folder"], "made", flush=True)
+    except Exception as error:
+        print(job["folder"], type(error).__name__, str(error)[:300].replace(chr(10), " "), flush=True)
 """
 
 
@@ -90,10 +96,15 @@ def build(files: Path) -> None:
 @ONLY
 def convert(files: Path, nets: Path, only: str) -> None:
     """Make LiteRT's file of every network; one that its converter refuses is named, and left out."""
-    for folder in (*folders_of(files), *folders_of(nets)):
-        if folder.name.startswith(only) and not file_of(folder, "litert").exists():
-            fault = convert_file(folder)
-            click.echo(f"{folder.name}: {fault or 'made'}", err=True)
+    folders = [
+        folder
+        for folder in (*folders_of(files), *folders_of(nets))
+        if folder.name.startswith(tuple(only.split(","))) and not file_of(folder, "litert").exists()
+    ]
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+    jobs = json.dumps([conversion(folder) for folder in folders])
+    command = [interpreter(RUNTIMES["litert"]), "-W", "ignore", "-c", MAKE, jobs]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path})
 
 
 @main.command()
@@ -106,7 +117,7 @@ def counters(files: Path, runtime: str, only: str, runs: int, seconds: float) ->
     """Profile every network; those whose counters are there stay."""
     for folder in folders_of(files):
         path, kept = file_of(folder, runtime), folder / "counters" / runtime
-        if not folder.name.startswith(only) or kept.exists() or not path.exists():
+        if not folder.name.startswith(tuple(only.split(","))) or kept.exists() or not path.exists():
             continue
         found = []
         for run in range(runs):
@@ -198,14 +209,21 @@ def run_litert(path: Path, out: Path, seconds: float) -> float:
     return float(_run([python, str(script), str(path), str(out / "profile.txt"), str(seconds)]).split()[0])
 
 
-def convert_file(folder: Path) -> str:
-    """Make `model.tflite` of the network that is stored in `folder`; return why not, "" where it was made."""
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
-    command = [interpreter(RUNTIMES["litert"]), "-c", MAKE, str(folder), str(folder / "model.tflite")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path}
-    )
-    return "" if done.returncode == 0 else done.stderr.strip()[-300:]
+def conversion(folder: Path) -> dict[str, object]:
+    """Return the job that makes `model.tflite` of the network that is stored in `folder`."""
+    import onnx
+
+    (value,) = onnx.load(str(folder / "model.onnx"), load_external_data=False).graph.input
+    shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    return {
+        "pruned": str(folder),
+        "folder": str(folder),
+        "target": str(folder / "model.tflite"),
+        "precision": "fp32",
+        "format": "tflite",
+        "rewrites": [],
+        "inputs": [{"shape": shape, "dtype": "float32"}],
+    }
 
 
 def _run(command: list[str]) -> str:

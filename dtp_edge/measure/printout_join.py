@@ -157,14 +157,14 @@ def _to_heaviest(work: _Work, layers: LayerGraph, views: Mapping[str, str]) -> N
 def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, unit_ms: float) -> None:
     """Join what is left, kind by kind, in running order."""
     by_kind: dict[str, list[PrintedRow]] = defaultdict(list)
-    for row in rows:
+    for row in _without_products(rows, work, layers, unit_ms):
         by_kind[row_kind(row)].append(row)
     for kind, found in by_kind.items():
         same = [i for i, k in enumerate(work.kernels) if kind_of(k.op) == kind]
         free = [i for i in same if i not in work.ms]
         if kind not in _HEAVY and len(found) == len(same):  # two rows a kernel: one has its name, one none
             free = same
-        pairs = _pairs(found, free, [_macs(work.kernels[i], layers) for i in free])
+        pairs = _pairs(found, free, _all_macs(work, free, layers))
         for row in found:
             index = pairs.get(id(row))
             if index is None:
@@ -173,6 +173,32 @@ def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, uni
             else:
                 work.ms[index] += row.time * unit_ms
                 work.by["order"] += 1
+
+
+def _without_products(
+    rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, unit_ms: float
+) -> Sequence[PrintedRow]:
+    """Join convolutions and products together where a runtime runs 1x1 convolutions as products (XNNPACK);
+    return the other rows, all of them where the two do not go one by one."""
+    heavy = [row for row in rows if row_kind(row) in _HEAVY]
+    free = [i for i, k in enumerate(work.kernels) if i not in work.ms and kind_of(k.op) in _HEAVY]
+    kinds = [(row_kind(row), work.kernels[i]) for row, i in zip(heavy, free, strict=False)]
+    fits = all(kind == kind_of(k.op) or (kind == "linear" and k.family == "conv1x1") for kind, k in kinds)
+    counted = [row.macs for row in heavy]
+    if (
+        len(heavy) != len(free)
+        or not fits
+        or (all(counted) and not _alike(counted, _all_macs(work, free, layers)))
+    ):
+        return rows
+    for row, index in zip(heavy, free, strict=True):
+        work.ms[index] += row.time * unit_ms
+        work.by["order"] += 1
+    return [row for row in rows if row_kind(row) not in _HEAVY]
+
+
+def _all_macs(work: _Work, places: Sequence[int], layers: LayerGraph) -> list[float]:
+    return [_macs(work.kernels[i], layers) for i in places]
 
 
 def row_kind(row: PrintedRow) -> str:

@@ -24,6 +24,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.import_printouts import Setting, import_printouts, read_printouts
+from dtp_edge.measure.litert_message import benchmark_message
 from dtp_edge.measure.printout import MOST_BYTES, PrintedRow, Printout, Reader, open_content, readers
 from dtp_edge.measure.printout_fit import Row, common_rates, kernels_of
 from dtp_edge.measure.printout_join import Joined, fusion_of, join
@@ -37,6 +38,7 @@ ROOT = Path(__file__).parents[2]
 READERS = readers()
 OF_RESNET8 = (
     "executorch",
+    "litert",
     "vela",
 )  # made by tools that were given ResNet-8; the others have the helper's network
 # ms of its convolutions in running order as the fixtures print them: stem, conv1, conv2, dw, pw
@@ -50,7 +52,6 @@ PRINTED = {
         0.0093 * 0.995,
         0.0087 * 0.995,
     ],
-    "litert": [0.081, 0.172, 0.174, 0.014, 0.031],
     "ncnn_layers": [0.21, 0.52, 0.53, 0.06, 0.11],
     "stedgeai": [1.2, 9.91, 9.91, 0.19, 0.71],
     "aihub": [312e-3 * c / 60720 for c in (9120, 15800, 16100, 8400, 4300)],
@@ -126,11 +127,34 @@ def test_what_the_runtime_fuses_is_seen(networks):
     assert not fusion_of(read_printouts(files_of(READERS["ncnn_layers"])), [networks["own"][1]]).add
 
 
-def test_litert_proto_says_what_its_csv_says(tmp_path):
-    from dtp_edge.measure.profilers.litert import _benchmark
+def test_litert_csv_is_read_too(networks):
+    (printout,) = read_printouts([FIXTURES / "litert.csv"])
+    model, layers = networks["own"]
+    one = join(printout, model, layers, fusion_of([printout], [layers]), 1.0)
+    found = [one.ms.get(i) for i, k in enumerate(one.lowered.kernels) if k.layers[0].op.startswith("conv")]
+    assert found == pytest.approx([0.081, 0.172, 0.174, 0.014, 0.031], rel=1e-3)
 
+
+def test_litert_counts_its_calls(tmp_path):
+    """The library's summary counts all calls that were profiled; an operator that runs twice counts twice."""
+    path = FIXTURES / "litert.txt"
+    (once,) = read_printouts([path])
+    lines = path.read_text().splitlines(keepends=True)
+    calls = lines[2].split()[-2]
+    assert int(calls) > 1
+    lines[2] = lines[2].replace(f" {calls} ", f" {2 * int(calls)} ")
+    (tmp_path / "twice.txt").write_text("".join(lines))
+    (twice,) = read_printouts([tmp_path / "twice.txt"])
+    assert twice.rows[0].time == pytest.approx(2 * once.rows[0].time)
+    assert [row.time for row in twice.rows[1:]] == [row.time for row in once.rows[1:]]
+    convs = [row.time for row in once.rows if "Conv" in row.type]
+    assert len(convs) == 9
+    assert 0.15 < sum(convs) < 0.5  # ms, of a call that took 0.26
+
+
+def test_litert_proto_says_what_its_csv_says(tmp_path):
     (printed,) = read_printouts([FIXTURES / "litert.csv"])
-    message = _benchmark()(model_name="m.tflite")
+    message = benchmark_message(model_name="m.tflite")
     graph = message.runtime_profile.subgraph_profiles.add().per_op_profiles
     inside = message.runtime_profile.delegate_profiles.add().per_op_profiles
     for ops, kind, name, ms in (

@@ -1,6 +1,8 @@
-"""LiteRT (TensorFlow Lite): the op profile of `benchmark_model`, as CSV (or as it prints it) and as proto.
+"""LiteRT (TensorFlow Lite): the op profile of `benchmark_model`, as CSV (or as it prints it) and as proto,
+and the summary of the library's own profiler (`LiteRtGetProfileSummary`).
 
 The CSV is one block a graph and one for a delegate's own kernels; only the regular runs count, in run order.
+The summary has no such runs: it counts an operator once a call of all that were profiled.
 A delegate that tells of its kernels stands for nothing itself. The proto is `BenchmarkProfilingData` of
 tflite/profiling/proto/profiling_info.proto.
 """
@@ -8,29 +10,17 @@ tflite/profiling/proto/profiling_info.proto.
 from __future__ import annotations
 
 import re
-from functools import cache
+from dataclasses import replace
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from dtp_edge.measure.litert_message import benchmark_message
 from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 _REGULAR, _ORDER, _INSIDE = "Regular Benchmark Runs", "= Run Order =", "Delegate internal"
+_END = "nodes observed"
 _COLUMNS = ("node type", "avg_ms", "times called", "name")
-_MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {  # name, number, type: a message's, "*" repeated
-    "Stat": (("sum", 8, "int64"), ("count", 9, "int64")),
-    "Op": (
-        ("node_type", 1, "string"),
-        ("inference_microseconds", 2, "Stat"),
-        ("times_called", 4, "int64"),
-        ("name", 5, "string"),
-    ),
-    "Subgraph": (("per_op_profiles", 3, "Op*"),),
-    "Delegate": (("per_op_profiles", 2, "Op*"),),
-    "Model": (("subgraph_profiles", 1, "Subgraph*"), ("delegate_profiles", 2, "Delegate*")),
-    "Benchmark": (("model_name", 1, "string"), ("runtime_profile", 3, "Model")),
-}
 
 
 def recognises(content: Content) -> bool:
@@ -51,8 +41,8 @@ def _is_table(content: Content) -> bool:
 
 
 def _of_table(content: Content) -> tuple[list[PrintedRow], list[PrintedRow]]:
-    graph: list[PrintedRow] = []
-    inside: list[PrintedRow] = []
+    graph: list[tuple[PrintedRow, float]] = []
+    inside: list[tuple[PrintedRow, float]] = []
     regular = not any(_REGULAR in line for line in content.lines)
     delegate, head = False, 0
     for number, line in enumerate(content.lines, 1):
@@ -65,29 +55,37 @@ def _of_table(content: Content) -> tuple[list[PrintedRow], list[PrintedRow]]:
                 head = 0
                 continue
             (inside if delegate else graph).append(_line(content, number, head))
-    if head:  # the block of a whole file is followed by others
+    printed = any("[node type]" in line for line in content.lines)
+    if head or (printed and not any(_END in line for line in content.lines)):  # blocks follow that of rows
         raise content.fault("ends inside its table: the file is cut off", len(content.lines))
-    return graph, inside
+    if not any(_REGULAR in line for line in content.lines):
+        runs = min((calls for _, calls in graph), default=1.0)
+        graph = [(row, calls / runs) for row, calls in graph]
+    return _in_a_call(graph), _in_a_call(inside)
 
 
-def _line(content: Content, number: int, head: int) -> PrintedRow:
-    columns = [
-        name.strip(" []").lower().replace("avg ms", "avg_ms") for name in _cells(content.lines[head - 1])
-    ]
-    cells = _cells(content.lines[number - 1])
+def _in_a_call(rows: list[tuple[PrintedRow, float]]) -> list[PrintedRow]:
+    return [replace(row, time=row.time * calls) for row, calls in rows]
+
+
+def _line(content: Content, number: int, head: int) -> tuple[PrintedRow, float]:
+    """Return a row with the mean of one run of it, and how often it ran."""
+    titles = content.lines[head - 1]
+    comma = "[" not in titles  # a CSV, whose names have none
+    columns = _cells(titles, comma) if comma else re.findall(r"\[([^\]]*)\]", titles)
+    columns = [name.strip().lower().replace("avg ms", "avg_ms") for name in columns]
+    cells = _cells(content.lines[number - 1], comma)
     if len(cells) < len(columns):
         raise content.fault(f"{len(cells)} fields for {len(columns)} columns", number)
     row = dict(zip(columns, cells, strict=False))
     if not set(_COLUMNS) <= set(row):
         raise content.fault(f"the table lacks one of {', '.join(_COLUMNS)}", head)
     calls = content.number(row["times called"], number)
-    ms = content.number(row["avg_ms"], number) * max(1.0, calls)
-    return PrintedRow(_names(content.name(row["name"], number)), row["node type"], ms)
+    ms = content.number(row["avg_ms"], number)
+    return PrintedRow(_names(content.name(row["name"], number)), row["node type"], ms), max(1.0, calls)
 
 
-def _cells(line: str) -> list[str]:
-    """Return a line's fields: apart by commas in a CSV (whose names have none), by tabs where printed."""
-    comma = "," in line and "\t" not in line.strip().split(",")[0]
+def _cells(line: str, comma: bool) -> list[str]:
     parts = line.split(",", 7) if comma else re.split(r"\t+|\s{2,}", line.strip())
     return [part.strip() for part in parts]
 
@@ -111,7 +109,7 @@ def _op(op: Any) -> PrintedRow:
 
 
 def _message(content: Content) -> Any:
-    message = _benchmark()()
+    message = benchmark_message()
     try:
         message.ParseFromString(content.data)
     except DecodeError:
@@ -119,31 +117,14 @@ def _message(content: Content) -> Any:
     return message if any(p.per_op_profiles for p in message.runtime_profile.subgraph_profiles) else None
 
 
-@cache
-def _benchmark() -> type[Any]:
-    """Return the class of the message, made of the fields that are read; others are passed over."""
-    kind_of = descriptor_pb2.FieldDescriptorProto
-    plain = {"int64": kind_of.TYPE_INT64, "string": kind_of.TYPE_STRING}
-    file = descriptor_pb2.FileDescriptorProto(name="litert.proto", package="litert", syntax="proto3")
-    for message, fields in _MESSAGES.items():
-        made = file.message_type.add(name=message)
-        for name, number, kind in fields:
-            label = kind_of.LABEL_REPEATED if kind.endswith("*") else kind_of.LABEL_OPTIONAL
-            field = made.field.add(name=name, number=number, label=label)
-            field.type = plain.get(kind, kind_of.TYPE_MESSAGE)
-            if kind not in plain:
-                field.type_name = f".litert.{kind.rstrip('*')}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("litert.Benchmark"))
-
-
 READER = Reader(
-    title="LiteRT op profile (CSV, proto)",
+    title="LiteRT op profile (CSV, proto, printed)",
     made_by="benchmark_model --graph=F.tflite --enable_op_profiling=true "
     "--op_profiling_output_mode=csv|proto --op_profiling_output_file=FILE",
-    fixture="litert.csv",
-    fixture_from="written from the documented format: LiteRT's packages bring no benchmark_model",
+    fixture="litert.txt",
+    fixture_from="the profiler in libLiteRt.so of ai-edge-litert 2.3.0, ResNet-8",
+    notes="The package brings no benchmark_model: `benchmarks/runtimes/litert_counters.py F.tflite OUT` asks "
+    "its library. CSV and proto are tested on files written from the documented format.",
     recognises=recognises,
     read=read,
 )
