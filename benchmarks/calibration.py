@@ -195,7 +195,8 @@ def whole_page() -> str:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """A table a network: mean over the seeds, and their spread."""
+    """A table a network: mean over the seeds, and their spread; of several runs of one draw the last."""
+    rows = list({(row["model"], row["budget"], row["method"], row["seed"]): row for row in rows}.values())
     lines = [
         "# Pruning without labels",
         "",
