@@ -46,6 +46,7 @@ FORMATS_TABLE = EXPERIMENTS["formats"]
 CELLS = (
     *(("openvino", "fp32"), ("ncnn", "fp32"), ("pte", "fp32"), ("tflite", "fp32")),
     *(("pte", "int8"), ("tflite", "int8"), ("ethosu", "int8")),
+    ("cortexm", "int8"),
 )
 PROFILE = "rpi4-ncnn-fp32-1t"  # whose times the shares are of
 CALIBRATED, HELD_OUT = 48, 16
@@ -184,9 +185,11 @@ def times(files: Path, rounds: int, repeats: int) -> None:
     rows = FORMATS_TABLE.read()
     stamp = in_words(origin(FORMATS_TABLE.packages))
     there = [r for r in rows if r["status"] == "ok" and _first_file(files, r).is_file()]
-    runtimes = {FORMATS[r["format"]].runtime for r in there if r["format"] != "ethosu"}
+    runtimes = {FORMATS[r["format"]].runtime for r in there if r["latency_ms"]}
     for runtime in ("onnxruntime", *sorted(runtimes)):
-        own = [r for r in there if runtime in ("onnxruntime", FORMATS[r["format"]].runtime)]
+        own = [
+            r for r in there if r["latency_ms"] and runtime in ("onnxruntime", FORMATS[r["format"]].runtime)
+        ]
         onnx = {r["network"]: files / r["network"] / "model.onnx" for r in own}
         models = {
             f"{r['network']} {r['precision']}": (onnx[r["network"]], _first_file(files, r)) for r in own

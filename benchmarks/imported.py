@@ -1,164 +1,246 @@
-"""A profile imported from what OpenVINO's own profiler printed here: does it predict other networks' times?
+"""Profiles imported from what runtimes' own profilers print here: do they predict other networks' times?
 
-    python -m benchmarks.runtimes.fit build --files DIR   # 24 small networks, as ONNX
-    python -m benchmarks.formats build --files NETS       # pruned networks of the runtime matrix, as ONNX
-    python -m benchmarks.imported counters --files DIR    # benchmark_app, detailed counters of the 24
-    python -m benchmarks.imported check --files DIR --nets NETS
+    python -m benchmarks.imported build --files DIR     # 44 networks, ONNX and stored (torchvision, timm)
+    python -m benchmarks.formats build --files NETS     # pruned networks of the runtime matrix, judged
+    python -m benchmarks.imported convert --files DIR --nets NETS                # LiteRT's files of both
+    python -m benchmarks.imported counters --files DIR --runtime openvino|litert
+    python -m benchmarks.imported time --files DIR --nets NETS --runtime openvino|litert
+    python -m benchmarks.imported check --files DIR --nets NETS --runtime openvino|litert
 
-`counters` runs `benchmark_app` several times a network and keeps the file of the fastest run: on a machine
-that does other work, what interrupts a run is no property of a layer. `check` imports these files by
-`dtp-edge profile import`, times the networks of NETS in turns (the lower quartile of all runs, one thread),
-and writes predicted and measured into results/imported.csv.
+`counters` runs a runtime's own profiler several times a network and keeps the file of the fastest run: on a
+machine that does other work, what interrupts a run is no property of a layer. `time` calls the networks of
+NETS in turns, without a profiler (the lower quartile of all calls, one thread). `check` imports the counters
+by `dtp-edge profile import` and writes predicted and measured into results/imported.csv. No network of NETS
+is among those whose counters are imported.
 """
 
 from __future__ import annotations
 
 import csv
+import os
+import shutil
 import subprocess
 import sys
-import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
+import torch
 
 from benchmarks.experiments import EXPERIMENTS
-from benchmarks.runtimes.timer import time_in_turns
+from benchmarks.imported_networks import FITTED, create
+from benchmarks.runtimes.bound_calls import time_files
+from dtp_edge import load_pruned
+from dtp_edge.archive import save_pruned
 from dtp_edge.cost import NetworkCost
 from dtp_edge.graph import trace_network
 from dtp_edge.measure import load_profile
+from dtp_edge.onnx import export_onnx
 from dtp_edge.onnx.reader import load_onnx
-from dtp_edge.runtimes import list_runtimes
 from dtp_edge.runtimes.environment import interpreter
+from dtp_edge.runtimes.registry import RUNTIMES
+from dtp_edge.surgery import compact
 
 TABLE = EXPERIMENTS["imported"]
-RUNTIME = "openvino"
-COUNTERS = "benchmark_detailed_counters_report.csv"  # what benchmark_app writes into its folder
-LIMIT_S = 120.0
+OF = {"openvino": "model.onnx", "litert": "model.tflite"}
 FILES = click.option(
-    "--files", type=click.Path(path_type=Path), required=True, help="Folder of the 24 networks."
+    "--files", type=click.Path(path_type=Path), required=True, help="Of the fitted networks."
 )
+NETS = click.option("--nets", type=click.Path(path_type=Path), required=True, help="Of the judged networks.")
+RUNTIME = click.option("--runtime", type=click.Choice(list(OF)), required=True)
+ONLY = click.option("--only", default="", help="Networks whose name begins so.")
+
+LIMIT_S = 600.0
+OPENVINO = "-hint none -api sync -nthreads 1 -nstreams 1 -infer_precision f32 -report_type detailed_counters"
+MAKE = """
+import sys
+from dtp_edge.runtimes.formats.to_tflite import make
+make({"pruned": sys.argv[1], "folder": sys.argv[1], "target": sys.argv[2], "precision": "fp32"}, [])
+"""
 
 
 @click.group()
 def main() -> None:
-    pass
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
 
 
 @main.command()
 @FILES
+def build(files: Path) -> None:
+    """Write every network's archive and ONNX file; those that are there stay."""
+    for name in FITTED:
+        folder = files / name
+        if (folder / "model.onnx").exists():
+            continue
+        module, example = create(name)
+        network = trace_network(module, example)
+        keep = np.ones(network.n_atoms, dtype=bool)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_pruned(folder, compact(network, keep), network, keep, {})
+        export_onnx(load_pruned(folder), example, folder / "model.onnx")
+        click.echo(name, err=True)
+
+
+@main.command()
+@FILES
+@NETS
+@ONLY
+def convert(files: Path, nets: Path, only: str) -> None:
+    """Make LiteRT's file of every network; one that its converter refuses is named, and left out."""
+    for folder in (*folders_of(files), *folders_of(nets)):
+        if folder.name.startswith(only) and not file_of(folder, "litert").exists():
+            fault = convert_file(folder)
+            click.echo(f"{folder.name}: {fault or 'made'}", err=True)
+
+
+@main.command()
+@FILES
+@RUNTIME
+@ONLY
 @click.option("--runs", default=3, help="Of which the fastest is kept.")
-@click.option("--seconds", default=2, help="Each.")
-def counters(files: Path, runs: int, seconds: int) -> None:
+@click.option("--seconds", default=1.0, help="Each.")
+def counters(files: Path, runtime: str, only: str, runs: int, seconds: float) -> None:
     """Profile every network; those whose counters are there stay."""
-    (runtime,) = [r for r in list_runtimes() if r.name == RUNTIME]
-    app = Path(interpreter(runtime)).with_name("benchmark_app")
-    for path in networks_of(files):
-        kept = files / "counters" / f"{path.stem}.csv"
-        if kept.exists():
+    for folder in folders_of(files):
+        path, kept = file_of(folder, runtime), folder / "counters" / runtime
+        if not folder.name.startswith(only) or kept.exists() or not path.exists():
             continue
         found = []
         for run in range(runs):
-            folder = files / "counters" / f"{path.stem}.{run}"
-            folder.mkdir(parents=True, exist_ok=True)
-            options = [
-                "-hint",
-                "none",
-                "-api",
-                "sync",
-                "-nthreads",
-                "1",
-                "-nstreams",
-                "1",
-                "-infer_precision",
-                "f32",
-            ]
-            command = [str(app), "-m", str(path), *options, "-t", str(seconds)]
-            command += ["-report_type", "detailed_counters", "-report_folder", str(folder)]
-            subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_S)
-            found.append(folder / COUNTERS)
-        min(found, key=total_ms).replace(kept)
-        click.echo(
-            f"{path.stem}: " + ", ".join(f"{total_ms(p):.3f}" for p in (*found, kept) if p.exists()), err=True
-        )
+            out = folder / "counters" / f"{runtime}.{run}"
+            out.mkdir(parents=True, exist_ok=True)
+            found.append((COUNTERS[runtime](path, out, seconds), out))
+        min(found)[1].rename(kept)
+        for _, out in found:
+            shutil.rmtree(out, ignore_errors=True)
+        click.echo(f"{folder.name}: " + ", ".join(f"{ms:.4f}" for ms, _ in found), err=True)
 
 
-def networks_of(files: Path) -> list[Path]:
-    return sorted(files.glob("[0-9]*.onnx"))
+@main.command("time")
+@FILES
+@NETS
+@RUNTIME
+@click.option("--rounds", default=12)
+@click.option("--calls", default=10, help="Timed calls of a network in a round.")
+def time_command(files: Path, nets: Path, runtime: str, rounds: int, calls: int) -> None:
+    """Time the judged networks in turns."""
+    named = {f.name: p for f in folders_of(nets) if (p := file_of(f, runtime)).exists()}
+    times, version = time_files(runtime, named, rounds=rounds, calls=calls)
+    lines = "".join(f"{name},{ms:.5g}\n" for name, ms in times.items())
+    (files / f"{runtime}.times.csv").write_text(f"# {version}\nnetwork,latency_ms\n{lines}")
+    click.echo(lines)
 
 
-def total_ms(path: Path) -> float:
-    """Return the sum that the file itself states in its last block."""
-    with path.open(newline="") as stream:
+@main.command()
+@FILES
+@NETS
+@RUNTIME
+@click.option("--dry", is_flag=True, help="Write no rows.")
+def check(files: Path, nets: Path, runtime: str, dry: bool) -> None:
+    """Import the counters, predict the judged networks, and set both beside their times."""
+    profile = files / f"{runtime}-imported.json"
+    known = [folder for folder in folders_of(files) if (folder / "counters" / runtime).is_dir()]
+    command = [sys.executable, "-c", "from dtp_edge.cli import main; main()", "profile", "import"]
+    for folder in known:
+        command += [str(path) for path in sorted((folder / "counters" / runtime).iterdir())]
+    for folder in known:
+        command += ["--model", str(folder / "model.onnx")]
+    subprocess.run([*command, "--name", f"this-{runtime}", "--out", str(profile)], check=True)
+    head, *table = (files / f"{runtime}.times.csv").read_text().splitlines()
+    rows = []
+    for name, measured in (line.split(",") for line in table[1:]):
+        module, example = load_onnx(nets / name / "model.onnx")
+        network = trace_network(module.eval(), example)
+        cost = NetworkCost(network.layers, load_profile(str(profile)))
+        sizes = cost.dense_sizes()
+        predicted = cost.evaluate(sizes)["latency_ms"]
+        numbers = {"predicted_ms": predicted, "measured_ms": float(measured)}
+        numbers["ratio"] = predicted / float(measured)
+        row = {"runtime": runtime, "version": head.lstrip("# "), "network": name, "from": str(len(known))}
+        row |= {key: f"{value:.4g}" for key, value in numbers.items()}
+        rows.append(row | {"outside": f"{sum(one.share for one in cost.outside(sizes)):.0%}"})
+        click.echo(rows[-1])
+    if not dry:
+        others = [row for row in TABLE.read() if row["runtime"] != runtime]
+        TABLE.table(others + rows)
+        TABLE.write_page()
+    off = [abs(float(row["ratio"]) - 1) for row in rows]
+    click.echo(f"median {np.median(off):.1%}, worst {max(off):.1%} of {len(off)}")
+
+
+def folders_of(files: Path) -> list[Path]:
+    return sorted(path.parent for path in files.glob("*/model.onnx"))
+
+
+def file_of(folder: Path, runtime: str) -> Path:
+    """Return a runtime's file of a network; those of `benchmarks.formats` are in a folder below."""
+    there = folder / "formats" / OF[runtime]
+    return there if there.exists() else folder / OF[runtime]
+
+
+def run_openvino(path: Path, out: Path, seconds: float) -> float:
+    """Write the counters and the report of `benchmark_app` into `out`; return the sum of counters in ms."""
+    app = Path(interpreter(RUNTIMES["openvino"])).with_name("benchmark_app")
+    command = [str(app), "-m", str(path), *OPENVINO.split(), "-report_folder", str(out)]
+    _run([*command, "-t", str(max(1, round(seconds)))])
+    with (out / "benchmark_detailed_counters_report.csv").open(newline="") as stream:
         rows = [row for row in csv.reader(stream, delimiter=";") if row and row[0] == "Total"]
     return float(rows[-1][4])
 
 
-@main.command()
-@FILES
-@click.option("--nets", type=click.Path(path_type=Path), required=True, help="Folder of the other networks.")
-@click.option("--rounds", default=10)
-@click.option("--repeats", default=10)
-def check(files: Path, nets: Path, rounds: int, repeats: int) -> None:
-    """Import the counters, time the other networks, predict them."""
-    profile = files / f"{RUNTIME}-imported.json"
-    command = [sys.executable, "-c", "from dtp_edge.cli import main; main()", "profile", "import"]
-    known = [path for path in networks_of(files) if (files / "counters" / f"{path.stem}.csv").exists()]
-    command += [str(files / "counters" / f"{path.stem}.csv") for path in known]
-    for path in known:
-        command += ["--model", str(path)]
-    subprocess.run([*command, "--name", f"this-{RUNTIME}", "--out", str(profile)], check=True)
-    others = sorted(nets.glob("*/model.onnx"))
-    named = {path.parent.name: path for path in others}
-    links = files / "others"
-    links.mkdir(exist_ok=True)
-    for name, path in named.items():
-        (links / f"{name}.onnx").unlink(missing_ok=True)
-        (links / f"{name}.onnx").symlink_to(path.resolve())
-    paths = [links / f"{name}.onnx" for name in named]
-    times, version = time_in_turns(RUNTIME, paths, files / "work", rounds=rounds, repeats=repeats)
-    rows = []
-    for name, path in named.items():
-        module, example = load_onnx(path)
-        network = trace_network(module.eval(), example)
-        cost = NetworkCost(network.layers, load_profile(str(profile)))
-        predicted = cost.evaluate(cost.dense_sizes())["latency_ms"]
-        numbers = {"predicted_ms": predicted, "measured_ms": times[name], "ratio": predicted / times[name]}
-        rows.append({"runtime": RUNTIME, "version": version, "network": name, "from": str(len(known))})
-        rows[-1] |= {key: f"{value:.4g}" for key, value in numbers.items()}
-        click.echo(rows[-1])
-    TABLE.merge(rows)
-    off = [abs(float(row["ratio"]) - 1) for row in rows]
-    click.echo(f"median {np.median(off):.1%}, worst {max(off):.1%} of {len(off)}, {time.strftime('%H:%M')}")
+def run_litert(path: Path, out: Path, seconds: float) -> float:
+    """Write what LiteRT's profiler prints into `out`; return the time of a call in ms."""
+    script = Path(__file__).with_name("runtimes") / "litert_counters.py"
+    python = interpreter(RUNTIMES["litert"])
+    return float(_run([python, str(script), str(path), str(out / "profile.txt"), str(seconds)]).split()[0])
+
+
+def convert_file(folder: Path) -> str:
+    """Make `model.tflite` of the network that is stored in `folder`; return why not, "" where it was made."""
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+    command = [interpreter(RUNTIMES["litert"]), "-c", MAKE, str(folder), str(folder / "model.tflite")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path}
+    )
+    return "" if done.returncode == 0 else done.stderr.strip()[-300:]
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout
+
+
+COUNTERS: dict[str, Callable[[Path, Path, float], float]] = {
+    "openvino": run_openvino,
+    "litert": run_litert,
+}
 
 
 def whole_page() -> str:
     """The page of the committed rows."""
     rows = TABLE.read()
-    lines = [
-        "# Imported profiles against measured networks",
-        "",
-        (__doc__ or "").split("\n\n")[0].strip(),
-        "",
-    ]
-    lines += ["| runtime | network | predicted ms | measured ms | ratio |", "|---|---|---|---|---|"]
-    for r in rows:
-        cells = (
-            f"{r['runtime']} {r['version']}",
-            r["network"],
-            r["predicted_ms"],
-            r["measured_ms"],
-            r["ratio"],
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+    lines = ["# Imported profiles against measured networks", "", (__doc__ or "").split("\n\n")[0].strip()]
     for runtime in dict.fromkeys(r["runtime"] for r in rows):
-        off = [abs(float(r["ratio"]) - 1) for r in rows if r["runtime"] == runtime]
+        mine = [r for r in rows if r["runtime"] == runtime]
+        off = [abs(float(r["ratio"]) - 1) for r in mine]
         lines += [
             "",
-            f"{runtime}: off by {np.median(off):.1%} in the median of {len(off)}, at most {max(off):.1%}.",
+            f"## {runtime} {mine[0]['version']}",
+            "",
+            f"Off by {np.median(off):.1%} in the median of {len(off)}, at most {max(off):.1%}; from the "
+            f'counters of {mine[0]["from"]} other networks. "Outside" is the share of the predicted time '
+            "whose layers lie outside of what the profile was fitted to, as the command warns.",
+            "",
+            "| network | predicted ms | measured ms | ratio | outside |",
+            "|---|---|---|---|---|",
         ]
-    origins = "; ".join(dict.fromkeys(r["origin"] for r in rows))
-    return "\n".join([*lines, "", f"Made by: {origins}" if rows else "No rows yet.", ""])
+        for r in mine:
+            cells = (r["network"], r["predicted_ms"], r["measured_ms"], r["ratio"], r.get("outside") or "")
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", "Made by: " + "; ".join(dict.fromkeys(r["origin"] for r in mine))]
+    return "\n".join([*lines, *([] if rows else ["", "No rows yet."]), ""])
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def page(runtime_name: str) -> str:
     """Return the guide of one runtime."""
     (one,) = [f for f in FORMATS.values() if f.runtime == runtime_name]
     runtime, notes = RUNTIMES[runtime_name], NOTES[runtime_name]
-    rewrites = "; ".join(r.about for r in rewrites_of(one.name))
+    rewrites = "; ".join(r.about for r in rewrites_of(one.name) if r.default)
+    more = " ".join(f"With `{r.name}` {r.about}." for r in rewrites_of(one.name) if not r.default)
     int8 = one.files("model", "int8")[0]
     names = " and ".join(f"`{name}`" for name in one.files("model", one.precisions[0]))
     command = notes.get("command", f"resnet8 --device rpi4-ncnn-fp32-1t --macs 50% --format {one.name}")
@@ -43,7 +44,9 @@ def page(runtime_name: str) -> str:
         bare=f" and, without what it asks for, `{runtime.bare_pins[0]}`" if runtime.bare_pins else "",
         files=names,
         int8=f"; with `--int8` also `{int8}`" if one.precisions == ("fp32", "int8") else "",
-        rewrites=f"On the way {rewrites}. `--rewrites A,B` names those that may be used." if rewrites else "",
+        rewrites=f"On the way {rewrites}. `--rewrites A,B` names those that may be used. {more}".rstrip()
+        if rewrites
+        else "",
     )
 
 

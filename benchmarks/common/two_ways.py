@@ -62,7 +62,7 @@ class Trial:
         whole, recipe = self.steps / epoch, with_seed(self.recipe, self.seed)
         share = MASK_SHARE if self.masks else 0.0
         recipe = replace(recipe, mask_epochs=share * whole, tune_epochs=(1 - share) * whole)
-        self._train_base(replace(recipe, base_epochs=self.base / epoch))
+        self._train_base(replace(with_seed(self.recipe, self.seed), base_epochs=self.base / epoch))
         print("base trained", flush=True)
         seconds["base"] = round(time.process_time() - began)
         at_once = _once(

@@ -47,7 +47,10 @@ TORCHVISION = (
     "swin_t",
     "convnext_tiny",
 )
-ZOO = ("resnet20", "resnet8", "dscnn", "mobilenetv1_vww")
+ZOO = (
+    *("resnet20", "resnet8", "dscnn", "mobilenetv1_vww"),
+    *("resnet32", "mobilenetv2_cifar", "vgg19", "mobilenetv2"),
+)
 HEAVY = ("resnet50", "densenet121", "convnext_tiny", "swin_t", "vit_b_16")  # seen at half the resolution
 NETWORKS = ("resnet20", "dscnn", "mobilenetv1_vww", "m5_audio", *TORCHVISION)
 

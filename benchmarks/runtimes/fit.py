@@ -6,10 +6,11 @@
 
 RUNTIMES are names with commas (openvino,executorch,litert). What `dtp-edge profile fit` does with a user's
 own latencies, with three things more that the user of such a board would state: the runtime's channel step
-(that of STEPS with which networks that are left out are predicted best), what a call costs before the first
-layer, and what a layer costs however small it is (from two chains of small layers). A processor may multiply
-ten times as fast as the profile's and yet start a layer no sooner. Half of the networks have round widths,
-half any width, as after pruning. `speedup.py` prunes for these profiles; none of its networks is among them.
+(that of STEPS, round the profile of BASES, with which networks left out are predicted best), what a call
+costs before the first layer, and what a layer costs however small it is (from two chains of small layers).
+A processor may multiply ten times as fast as the profile's and yet start a layer no sooner. Half of the
+networks have round widths, half any width, as after pruning. `speedup.py` prunes for these profiles; none of
+its networks is among them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import copy
 import csv
 import datetime
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,10 @@ from dtp_edge.measure import load_profile
 from dtp_edge.onnx import export_onnx
 from dtp_edge.profiles import Profile, parse_profile, save_profile
 
-BASE = "celeron-n5105-ncnn-fp32-1t"
+# Like which boards it may be: 3x3 convolutions by Winograd, or all by products, or as many cores compute.
+BASES = ("celeron-n5105-ncnn-fp32-1t", "arm-a55-generic-fp32-1t", "rpi4-ncnn-fp32-4t")
 STEP = 16  # channels at once on this machine (AVX-512); the round networks' widths are multiples of it
-STEPS = ((1, 1), (1, 4), (1, 8), (1, 16), (4, 4), (8, 8), (4, 16), (16, 16))  # that are tried: in, out
+STEPS = ((1, 1), (1, 8), (1, 16), (8, 8), (16, 16))  # that are tried: in, out
 SIDES = ("in_channels", "out_channels")
 FAMILIES = ("resnet", "separable", "inverted")
 CHAINS = (4, 44)  # layers of the two chains
@@ -163,7 +166,8 @@ def time_files(files: Path, runtimes: str, rounds: int, repeats: int) -> None:
 @main.command()
 @FILES
 @RUNTIMES
-def fit(files: Path, runtimes: str) -> None:
+@click.option("--suffix", default="", help="Of the profiles' names.")
+def fit(files: Path, runtimes: str, suffix: str) -> None:
     """Fit a profile for each runtime and print its held-out error."""
     graphs = {}
     for path in sorted(files.glob("[0-9]*.onnx")):
@@ -181,18 +185,18 @@ def fit(files: Path, runtimes: str) -> None:
             "runtime": {"name": runtime, "version": version},
         }
         found = []
-        for steps in STEPS:
-            base = base_profile(runtime, layer_ms, graphs, measured, steps)
+        for like, steps in itertools.product(BASES, STEPS):
+            base = base_profile(like, runtime, layer_ms, graphs, measured, steps)
             found.append((*fitted(base, runtime, graphs, measured, changes), steps))
             held = found[-1][1]
-            click.echo(
-                f"  {runtime}, steps {steps}: median {held.median():.1%}, p90 {held.p90():.1%}", err=True
-            )
+            said = f"median {held.median():.1%}, p90 {held.p90():.1%}"
+            click.echo(f"  {like}, steps {steps}: {said}", err=True)
         document, held, steps = min(found, key=lambda one: float(np.mean(_log_error(one[1]))))
-        save_profile(document, files / f"{runtime}.json")
+        save_profile(document, files / f"{runtime}{suffix}.json")
         error = f"held-out median {held.median():.1%}, p90 {held.p90():.1%}"
         at_least = f"a call {1e3 * call_ms:.0f} us, a layer {1e3 * layer_ms:.2f} us"
-        click.echo(f"{runtime}: {at_least}, steps {steps}, {error}")
+        click.echo(f"{runtime}: {document['provenance']['how']}")
+        click.echo(f"  {at_least}, steps {steps}, {error}")
 
 
 def fitted(
@@ -219,17 +223,18 @@ def _log_error(held: HeldOut) -> np.ndarray:
 
 
 def base_profile(
+    like: str,
     runtime: str,
     layer_ms: float,
     graphs: Mapping[str, tuple[str, Any]],
     measured: Mapping[str, float],
     steps: tuple[int, int],
 ) -> Profile:
-    """Return the shipped profile of an x86 board in ncnn with this runtime's steps, fusion and layer time.
+    """Return a shipped profile with this runtime's steps, fusion and layer time.
 
     All its rates are multiplied by one number, with which the median network takes the time measured.
     """
-    document = copy.deepcopy(dict(load_profile(BASE).document))
+    document = copy.deepcopy(dict(load_profile(like).document))
     document["fusion"]["add"] = runtime == "openvino"
     document["graph_overhead_ms"] = 0.0
     for kernel in document["kernels"].values():

@@ -50,12 +50,12 @@ def make_files(runtime_name: str, files: Sequence[Path], work: Path) -> list[Pat
     targets = [path.with_suffix(f".{runtime.reads}") for path in files]
     jobs = [
         {
-            **_input(path),
+            **input_of(path),
             "format": form.name,
             "pruned": str(path.with_suffix("").resolve()),
             "target": str(target.resolve()),
             "precision": "fp32",
-            "rewrites": [r.name for r in rewrites_of(form.name)],
+            "rewrites": [r.name for r in rewrites_of(form.name) if r.default],
         }
         for path, target in zip(files, targets, strict=True)
         if not target.is_file()
@@ -69,7 +69,7 @@ def make_files(runtime_name: str, files: Sequence[Path], work: Path) -> list[Pat
     return targets
 
 
-def _input(path: Path) -> dict[str, Any]:
+def input_of(path: Path) -> dict[str, Any]:
     import onnx
 
     (value,) = onnx.load(str(path), load_external_data=False).graph.input

@@ -59,7 +59,7 @@ FILES = click.option(
 )
 NETWORKS = click.option(
     "--networks",
-    default="resnet8,resnet20,resnet32,dscnn,mobilenetv1_vww,mobilenetv2_cifar,mobilenet_v2,resnet18,mnasnet0_5",
+    default="resnet8,resnet20,resnet32,dscnn,mobilenetv1_vww,mobilenetv2_cifar,vgg19,mobilenetv2",
     help="Names, with commas.",
 )
 

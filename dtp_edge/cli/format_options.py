@@ -21,7 +21,7 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "formats",
                 metavar="A,B",
                 default="onnx",
-                help="Further formats, each proved in its own runtime: pte,tflite,openvino,ncnn,ethosu.",
+                help="Further formats, each proved in its runtime: pte,tflite,openvino,ncnn,ethosu,cortexm.",
             ),
             click.option(
                 "--require-delegated",
@@ -36,8 +36,8 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--rewrites",
                 metavar="A,B",
-                default="all",
-                help="Rewrites that formats may use to go whole: names, all or none  [default: all]",
+                default="default",
+                help="Rewrites by which formats go whole: names, all, none  [default: what costs nothing]",
             ),
             click.option(
                 "--int8-loss",

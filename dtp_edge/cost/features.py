@@ -70,11 +70,14 @@ def kernel_features(
     source = graph.tensors[kernel.inputs[0] if kernel.inputs else first.inputs[0]].shape
     attributes = kernel.attributes
     kernel_size = _spatial_kernel(kernel, graph)
+    wide = kernel_size[-1]
+    if len(kernel_size) == 1 and len(out) < 4:  # one number stands for a square in two dimensions only
+        wide = 1
     side = {"in": step[0], "out": step[1], "": 1}
     fixed: dict[str, Terms] = {
         "groups": [(1.0, _groups(kernel, attributes, cin))],
         "kh": [(float(kernel_size[0]), [])],
-        "kw": [(float(kernel_size[-1]), [])],
+        "kw": [(float(wide), [])],
         "stride": [(float(max(as_tuple(attributes.get("stride") or 1) or (1,))), [])],
         "cin": [(1.0, [(cin, step[0])])],
         "cout": [(1.0, [(cout, step[1])])],

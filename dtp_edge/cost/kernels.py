@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dtp_edge.cost.spelled_out import SpelledOut, spelled_out
 from dtp_edge.graph.layers import Layer, LayerGraph
 from dtp_edge.ops.spec import canonical, spec_of
 from dtp_edge.profiles.profile import Fusion
@@ -112,6 +113,7 @@ class _Lowering:
             for name in dict.fromkeys(layer.inputs):
                 self.readers.setdefault(name, []).append(index)
         self.static = {n for n, t in graph.tensors.items() if t.role in ("parameter", "buffer", "constant")}
+        self.spelled = spelled_out(graph, self.readers, self.static, op_name)
         self.taken: set[int] = set()
         self.views: dict[str, str] = {}
         self.free: dict[str, str] = {}
@@ -121,9 +123,11 @@ class _Lowering:
         for index, layer in enumerate(self.graph.layers):
             if index in self.taken:
                 continue
-            if self._is_free(layer):
+            if index not in self.spelled and self._is_free(layer):
                 continue
             kernel = self._kernel(layer)
+            if index in self.spelled:
+                self._spell(kernel, self.spelled[index])
             placed.append((self._absorb(kernel, index), kernel))
         placed.sort(key=lambda pair: pair[0])
         return Lowered([kernel for _, kernel in placed], self.views, self.free, self.static)
@@ -159,14 +163,23 @@ class _Lowering:
             attributes=layer.attributes,
         )
 
+    def _spell(self, kernel: Kernel, found: SpelledOut) -> None:
+        """Make a kernel of the one activation that several layers write."""
+        layers = [self.graph.layers[i] for i in found.layers]
+        self.taken.update(found.layers)
+        kernel.op, kernel.layers = found.op, layers
+        kernel.inputs, kernel.weights, kernel.outputs = [found.source], [], list(layers[-1].outputs)
+        kernel.attributes = {}
+
     def _absorb(self, kernel: Kernel, index: int) -> int:
         """Take the layers that fold into `kernel` along; return the position at which it then runs."""
         is_convolution = fuses_as(kernel.op) == "convolution" or kernel.family == "depthwise"
         is_product = is_convolution or kernel.family == "linear"
         activated = added = False
         while (found := self._only_reader(kernel)) is not None:
-            layer = self.graph.layers[found]
-            op = op_name(layer)
+            whole = self.spelled.get(found)
+            layer = self.graph.layers[found if whole is None else whole.layers[-1]]
+            op = op_name(layer) if whole is None else whole.op
             kind = fuses_as(op)
             if _does_nothing(layer):
                 self.free[layer.name] = "view: no data moves"
@@ -178,7 +191,7 @@ class _Lowering:
                 kernel.new_bias = True
             elif kind == "activation" and not activated and self._takes_activation(op, is_product, kernel):
                 activated = True
-                kernel.weights += [n for n in layer.inputs if n in self.static]
+                kernel.weights += [n for n in layer.inputs if whole is None and n in self.static]
             elif op == "add" and is_convolution and self.fusion.add and not (activated or added):
                 other = self._residual(layer, kernel)
                 if other is None:
@@ -187,11 +200,12 @@ class _Lowering:
                 kernel.fused_operand, added = other, True
             else:
                 break
-            self.taken.add(found)
-            kernel.layers.append(layer)
+            taken = (found,) if whole is None else whole.layers
+            self.taken.update(taken)
+            kernel.layers += [self.graph.layers[i] for i in taken]
             kernel.fused.append(op)
             kernel.outputs = list(layer.outputs)
-            index = max(index, found)
+            index = max(index, *taken)
         return index
 
     def _takes_activation(self, op: str, is_product: bool, kernel: Kernel) -> bool:
@@ -204,7 +218,9 @@ class _Lowering:
         if len(kernel.outputs) != 1 or kernel.outputs[0] in self.graph.outputs:
             return None
         readers = self.readers.get(kernel.outputs[0], [])
-        return readers[0] if len(readers) == 1 and readers[0] not in self.taken else None
+        whole = self.spelled.get(readers[0]) if readers else None
+        alone = len(readers) == 1 if whole is None else set(readers) <= set(whole.layers)
+        return readers[0] if alone and readers and readers[0] not in self.taken else None
 
     def _residual(self, layer: Layer, kernel: Kernel) -> str | None:
         others = [n for n in layer.inputs if n != kernel.outputs[0]]

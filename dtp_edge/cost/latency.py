@@ -9,7 +9,7 @@ nearest family or by its bytes over the memory bandwidth, and says so in its sou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from dtp_edge.cost.kernels import Kernel
 from dtp_edge.cost.layout import BLOCKED, PLAIN, STEM
 from dtp_edge.cost.layout_terms import LayoutTerms
 from dtp_edge.cost.memory import activation_bytes, weight_bytes
+from dtp_edge.cost.outside import Outside, far_from_rows, shares
 from dtp_edge.cost.resolve import Resolved, resolve
 from dtp_edge.cost.table import TableKernel, table_of
 from dtp_edge.cost.terms import TermBuilder, numel
@@ -31,8 +32,7 @@ from dtp_edge.profiles.profile import Profile, RateModel, TableModel
 
 @dataclass
 class _TableGroup:
-    evaluate: Callable[[dict[str, np.ndarray]], np.ndarray]
-    uses: tuple[str, ...]
+    table: TableKernel
     variant: int = BLOCKED
     kernels: list[int] = field(default_factory=list)
     factor: list[float] = field(default_factory=list)
@@ -131,7 +131,7 @@ class LatencyModel:
             if self._layout.runs(group.kernels, group.variant, variant).any():
                 features = self._features(group, values)
                 runs, features = self._layout.select(group.kernels, group.variant, variant, features)
-                cost = np.asarray(group.evaluate(features)) * np.asarray(group.factor)[runs]
+                cost = np.asarray(group.table.latency_ms(features)) * np.asarray(group.factor)[runs]
                 latency[np.asarray(group.kernels)[runs]] += cost
         if self._layout:
             self._layout.add_copies(values, latency)
@@ -160,6 +160,22 @@ class LatencyModel:
                 runs = self._layout.runs(group.kernels, group.variant, variant)
             self._table_upstream(group, values, grad, runs, opened)
         return grad
+
+    def outside(self, values: np.ndarray) -> list[Outside]:
+        """Return the kernels that the profile's own rows say little of, those that take most first."""
+        if not self._tables:
+            return []  # rates know no range
+        why = {i: found.source for i, found in enumerate(self.resolved) if found.extrapolated}
+        variant = self._layout.variants(values) if self._layout else None
+        for (family, _), group in self._tables.items():
+            far, most = group.table.apart(self._features(group, values))
+            for place, index in enumerate(group.kernels):
+                here = variant is None or variant[index] == group.variant
+                if here and index not in why and (text := far_from_rows(family, far[place], most[place])):
+                    why[index] = text
+        share = shares(self.per_kernel(values))
+        found = [Outside(self.kernels[i].name, self.kernels[i].family, float(share[i]), why[i]) for i in why]
+        return sorted((one for one in found if one.share > 0), key=lambda one: -one.share)
 
     def _add_rates(self, index: int, kernel: Kernel, model: RateModel, factor: float) -> None:
         rows = [self.first + index] * 3
@@ -202,7 +218,7 @@ class LatencyModel:
                     hint="Give both forms as tables.",
                 )
             table = table_of(self._known, found.key, found.model)
-            group = _TableGroup(table.latency_ms, tuple(table.uses), variant)
+            group = _TableGroup(table, variant)
             self._tables[found.key, variant] = group
         group.kernels.append(index)
         group.factor.append(factor)
@@ -233,7 +249,7 @@ class LatencyModel:
         return target
 
     def _table_latency(self, group: _TableGroup, features: dict[str, np.ndarray]) -> np.ndarray:
-        return np.asarray(group.evaluate(features)) * np.asarray(group.factor)
+        return np.asarray(group.table.latency_ms(features)) * np.asarray(group.factor)
 
     def _table_upstream(
         self, group: _TableGroup, values: np.ndarray, grad: np.ndarray, runs: np.ndarray, opened: np.ndarray
@@ -243,7 +259,7 @@ class LatencyModel:
         if not len(index):
             return
         features = {name: column[index] for name, column in self._features(group, values).items()}
-        names = [name for name in group.uses if name in GROWING]
+        names = [name for name in group.table.uses if name in GROWING]
         asked = {name: np.tile(column, 2 * len(names)) for name, column in features.items()}
         n, steps = len(index), []
         for place, name in enumerate(names):
@@ -251,7 +267,7 @@ class LatencyModel:
             asked[name][2 * place * n : (2 * place + 1) * n] += h
             asked[name][(2 * place + 1) * n : (2 * place + 2) * n] -= h
             steps.append(h)
-        cost = np.asarray(group.evaluate(asked)).reshape(len(names), 2, n)
+        cost = np.asarray(group.table.latency_ms(asked)).reshape(len(names), 2, n)
         factor = (np.asarray(group.factor) * opened[group.kernels])[index]
         slopes = (cost[:, 0] - cost[:, 1]) / (2 * np.array(steps)) * factor
         for name, slope in zip(names, slopes, strict=True):

@@ -12,6 +12,7 @@ from dtp_edge.cost.gate_factors import Gates, factors
 from dtp_edge.cost.kernels import Kernel, lower
 from dtp_edge.cost.latency import LatencyModel
 from dtp_edge.cost.memory import MemoryPlan, activation_bytes, add_flash, weight_bytes
+from dtp_edge.cost.outside import Outside
 from dtp_edge.cost.planners import Planner
 from dtp_edge.cost.table import TableKernel
 from dtp_edge.cost.terms import TermBuilder, numel
@@ -250,6 +251,12 @@ class NetworkCost:
         """Return (layer, source) of every kernel whose family the profile does not hold itself."""
         pairs = zip(self.lowered.kernels, self._latency.resolved, strict=True)
         return [(k.name, r.source) for k, r in pairs if r.extrapolated]
+
+    def outside(self, sizes: np.ndarray) -> list[Outside]:
+        """Return the layers, at `sizes`, that lie outside of what the profile was measured on."""
+        if (reduced := self._without_closed(sizes)) is not self:
+            return reduced.outside(sizes)
+        return self._latency.outside(self._terms.values(self._slots(sizes)))
 
     def _slots(self, sizes: np.ndarray) -> np.ndarray:
         sizes = np.asarray(sizes, dtype=np.float64)

@@ -188,6 +188,15 @@ class TableKernel:
         total = sum(rate * TERMS[name](features) for name, rate in self.us_per.items())
         return np.maximum(np.asarray(total, dtype=np.float64), FLOOR_US)
 
+    def apart(self, features: Features) -> tuple[np.ndarray, list[str]]:
+        """Return how far each shape lies from the nearest measured one, in length scales, and the name of
+        the coordinate in which most."""
+        points, names = self._place(features), list(self.coordinates)
+        square = ((points[:, None, :] - self._points[None]) ** 2).sum(axis=2)
+        nearest = square.argmin(axis=1)
+        most = np.abs(points - self._points[nearest]).argmax(axis=1) if names else np.zeros(len(points), int)
+        return np.sqrt(square.min(axis=1)), [names[i] for i in most] if names else [""] * len(points)
+
     def _place(self, features: Features) -> np.ndarray:
         return place(features, self.coordinates)
 

@@ -80,12 +80,28 @@ BYTES = Shape(
 )
 
 
-def fit_table(features: Features, us: np.ndarray, shape: Shape, source: str, seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Prior:
+    """What is believed of a rate before the rows are seen: `mean` microseconds a unit, give or take `sd`."""
+
+    mean: float
+    sd: float
+
+
+def fit_table(
+    features: Features,
+    us: np.ndarray,
+    shape: Shape,
+    source: str,
+    seed: int = 0,
+    priors: Mapping[str, Prior] | None = None,
+) -> dict[str, Any]:
     """Return a profile's kernel entry for measured `us` `[n]` at `features` (arrays `[n]`).
 
+    With `priors` of its terms a family may have few rows: what they do not show is as was believed.
     The entry passes through JSON unchanged: `TableKernel.from_json` reads it back.
     """
-    us_per = fit_rates(features, us, shape.terms)
+    us_per = fit_rates(features, us, shape.terms, priors)
     points = place(features, shape.coordinates)
     keep = thin(points, MAX_ROWS, seed)
     smoothed = smooth(features, us, us_per, points, keep)
@@ -108,20 +124,34 @@ def fit_table(features: Features, us: np.ndarray, shape: Shape, source: str, see
     }
 
 
-def fit_rates(features: Features, us: np.ndarray, terms: Sequence[str]) -> dict[str, float]:
+def fit_rates(
+    features: Features, us: np.ndarray, terms: Sequence[str], priors: Mapping[str, Prior] | None = None
+) -> dict[str, float]:
     """Return non-negative microseconds per unit of each term (terms that do not help are left out)."""
-    matrix = np.stack([TERMS[name](features) for name in terms], axis=1)
-    scale = matrix.max(axis=0)
+    return fit_columns({name: TERMS[name](features) for name in terms}, us, priors)
+
+
+def fit_columns(
+    columns: Mapping[str, np.ndarray], us: np.ndarray, priors: Mapping[str, Prior] | None = None
+) -> dict[str, float]:
+    """Return non-negative rates with which the columns add up to `us`, by name, without those that are 0."""
+    matrix = np.stack(list(columns.values()), axis=1)
+    believed = None if priors is None else [priors[name] for name in columns]
+    scale = matrix.max(axis=0) if believed is None else np.array([1.0 / one.sd for one in believed])
     used = scale > 0
     matrix, scale = matrix[:, used] / scale[used], scale[used]
+    prior = np.zeros((0, matrix.shape[1])) if believed is None else np.eye(matrix.shape[1])
+    means = np.array([one.mean / one.sd for one in believed or ()])
     tolerance = np.hypot(0.1 * us, GRAIN_US)  # what counts as one unit of error
     weight = 1.0 / tolerance
     rates = np.zeros(matrix.shape[1])
     for _ in range(4):
-        rates = _non_negative(matrix * weight[:, None], us * weight)
+        rates = _non_negative(
+            np.vstack([matrix * weight[:, None], prior]), np.concatenate([us * weight, means])
+        )
         error = (matrix @ rates - us) / tolerance
         weight = 1.0 / (tolerance * np.sqrt(1.0 + (error / 2.0) ** 2))  # Cauchy: outliers fade
-    names = [name for name, u in zip(terms, used, strict=True) if u]
+    names = [name for name, u in zip(columns, used, strict=True) if u]
     found = {n: float(r / s) for n, r, s in zip(names, rates, scale, strict=True) if r > 0}
     return found or {"one": float(np.median(us))}
 

@@ -169,35 +169,31 @@ def read_printouts(paths: Sequence[Path]) -> list[Printout]:
 
     Raises `InputError` for a file that no reader knows, and for one that is broken, with the line.
     """
-    mains: list[tuple[Reader, Content]] = []
-    others: list[tuple[Reader, Content]] = []
+    mains: list[tuple[int, Reader, Content]] = []
+    others: list[tuple[int, Reader, Content]] = []
     known = readers()
-    for path in paths:
+    for place, path in enumerate(paths):
         content = open_content(path)
         main = next((r for r in known.values() if r.recognises(content)), None)
         second = next((r for r in known.values() if r.companion and r.companion(content)), None)
         if main is not None:
-            mains.append((main, content))
+            mains.append((place, main, content))
         elif second is not None:
-            others.append((second, content))
+            others.append((place, second, content))
         else:
             tools = ", ".join(reader.title for reader in known.values())
             raise InputError(f"is not a profile of a known tool: {tools}", where=str(path), hint=HINT)
-    waiting = list(others)
-    found = []
-    for reader, content in mains:
-        mate = next((pair for pair in waiting if pair[0] is reader), None)
-        if mate is not None:
-            waiting.remove(mate)
-        found.append(_checked(reader.read(content, mate[1] if mate else None), content))
-    if waiting:
-        reader, content = waiting[0]
-        raise InputError(
-            f"belongs to a profile of {reader.title}, which is missing among the files",
-            where=str(content.path),
-            hint=f"That is made by: {reader.made_by}",
-        )
-    return found
+    mates: dict[int, Content] = {}
+    for place, reader, content in others:
+        free = [at for at, main, _ in mains if main is reader and at not in mates]
+        if not free:
+            raise InputError(
+                f"belongs to a profile of {reader.title}, which is missing among the files",
+                where=str(content.path),
+                hint=f"That is made by: {reader.made_by}",
+            )
+        mates[min(free, key=lambda at: (abs(at - place), at > place))] = content
+    return [_checked(reader.read(content, mates.get(at)), content) for at, reader, content in mains]
 
 
 def _checked(printout: Printout, content: Content) -> Printout:

@@ -19,6 +19,7 @@ from dtp_edge.measure.printout_kinds import activates_as, by_name, kind_of, onnx
 from dtp_edge.profiles.profile import Fusion
 
 _MACS_ALIKE = 0.15
+_HEAVY = ("conv", "linear")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def join(printout: Printout, model: str, layers: LayerGraph, fusion: Fusion, uni
         )
     rows = _join_names(printout, work, by_name(named), unit_ms)
     _join_order(rows, work, layers, unit_ms)
+    _to_heaviest(work, layers, lowered.views)
     total = sum(row.time for row in printout.rows) * unit_ms
     loose = tuple(Loose(row, ms, ms / total, why) for row, ms, why in work.loose)
     return Joined(printout, model, layers, lowered, dict(work.ms), loose, work.by)
@@ -124,19 +126,44 @@ def _join_names(
         if not found:
             left.append(row)
             continue
-        heavy = [i for i in found if kind_of(work.kernels[i].op) in ("conv", "linear")]
+        heavy = [i for i in found if kind_of(work.kernels[i].op) in _HEAVY]
         work.ms[(heavy or found)[0]] += row.time * unit_ms
         work.by["name"] += 1
     return left
+
+
+def _to_heaviest(work: _Work, layers: LayerGraph, views: Mapping[str, str]) -> None:
+    """Give the time of a row that is named after its last layer to the heaviest that it runs: the kernels
+    before it that have no row are inside (attention's products, in a row that is called a transpose)."""
+    maker = {name: i for i, kernel in enumerate(work.kernels) for name in kernel.outputs}
+
+    def made_by(name: str) -> int | None:
+        while name not in maker and name in views:
+            name = views[name]
+        return maker.get(name)
+
+    macs = [_macs(kernel, layers) for kernel in work.kernels]
+    for index in [i for i in work.ms if not macs[i]]:
+        inside, seen = [index], set[int]()
+        while inside:
+            seen.add(at := inside.pop())
+            before = {made_by(name) for name in work.kernels[at].inputs}
+            inside += [i for i in before if i is not None and i not in work.ms and i not in seen]
+        heaviest = max(seen, key=lambda i: macs[i])
+        if macs[heaviest]:
+            work.ms[heaviest] += work.ms.pop(index)
 
 
 def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, unit_ms: float) -> None:
     """Join what is left, kind by kind, in running order."""
     by_kind: dict[str, list[PrintedRow]] = defaultdict(list)
     for row in rows:
-        by_kind[_row_kind(row)].append(row)
+        by_kind[row_kind(row)].append(row)
     for kind, found in by_kind.items():
-        free = [i for i, k in enumerate(work.kernels) if i not in work.ms and kind_of(k.op) == kind]
+        same = [i for i, k in enumerate(work.kernels) if kind_of(k.op) == kind]
+        free = [i for i in same if i not in work.ms]
+        if kind not in _HEAVY and len(found) == len(same):  # two rows a kernel: one has its name, one none
+            free = same
         pairs = _pairs(found, free, [_macs(work.kernels[i], layers) for i in free])
         for row in found:
             index = pairs.get(id(row))
@@ -148,7 +175,7 @@ def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, uni
                 work.by["order"] += 1
 
 
-def _row_kind(row: PrintedRow) -> str:
+def row_kind(row: PrintedRow) -> str:
     kind = kind_of(row.type)
     return kind if kind != "other" else next((k for n in row.names if (k := kind_of(n)) != "other"), kind)
 

@@ -16,7 +16,7 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (  # the first whose word is i
     ("conv", ("conv", "dwconv", "igemm")),
     ("linear", ("fullyconnected", "innerproduct", "gemm", "dense", "linear", "matmul", "addmm")),
     ("resize", ("resize", "interp", "upsample")),
-    ("norm", ("norm",)),
+    ("norm", ("norm", "mvn")),
     ("softmax", ("softmax",)),
     ("pool", ("pool", "mean", "reduction")),
     (

@@ -24,6 +24,11 @@ from dtp_edge.report.verdict import accuracy_cost, interval_of, judge, measured_
 LONG_NAME = 120  # longer names are folded
 
 
+def learned_masks(report: Mapping[str, Any]) -> bool:
+    """Return whether masks were learned, of which the curves tell."""
+    return any(row["phase"] == "masks" for row in report.get("curves") or [])
+
+
 def render_page(report: Mapping[str, Any]) -> str:
     """Return the whole page for a report that follows the schema."""
     report = filled(report)
@@ -44,6 +49,7 @@ def render_page(report: Mapping[str, Any]) -> str:
             unowned=_unowned(report["layers"], budgets.get("latency_ms")),
             measured_ratio=measured_ratio(budgets["latency_ms"]) if "latency_ms" in budgets else None,
             data=chart_data(report),
+            masks=learned_masks(report),
             **assets(),
         )
     )

@@ -107,7 +107,7 @@ def _sure(budget: Mapping[str, Any]) -> tuple[Status, str]:
     if error == 0:
         return "good", "A count, not an estimate." + tail
     if span is None:
-        return "warn", "The profile does not state its error: measure on the device." + tail
+        return "warn", "The profile's error for this network is not known: measure on the device." + tail
     ends = f"{figure(span[0], unit)} to {figure(span[1], unit)}"
     if span[1] <= limit:
         return (

@@ -7,6 +7,7 @@ from typing import Any
 from dtp_edge.run.calibrated_widths import WORK as CURVES
 from dtp_edge.run.calibrated_widths import Chosen, keep_by_calibration, macs_of
 from dtp_edge.run.calibration_set import affordable, calibration_set
+from dtp_edge.run.known_trials import KnownTrials
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import RIDGE
@@ -32,7 +33,12 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
     inputs = calibration_set(data, task.network, task.whole, **asked)
     listener.begin("measuring what every width costs, and fitting what is left")
     effort = _effort(task, len(data.train), options)
-    return cut_by_calibration(task, [*inputs.fitted, *inputs.held_out], options.seed, effort)
+    known = KnownTrials.of(options.shared, task.network, inputs, seed=options.seed, effort=effort)
+    found = cut_by_calibration(
+        task, [*inputs.fitted, *inputs.held_out], options.seed, effort=effort, errors=known.errors
+    )
+    known.keep()
+    return found
 
 
 def _effort(task: Task, samples: int, options: Options) -> float:
@@ -44,12 +50,13 @@ def _effort(task: Task, samples: int, options: Options) -> float:
 
 
 def cut_by_calibration(
-    task: Task, batches: list[tuple[Any, ...]], seed: int = 0, effort: float = 1.0
+    task: Task, batches: list[tuple[Any, ...]], seed: int = 0, **settings: Any
 ) -> tuple[Chosen, Compact]:
     """Cut the network as it is now by what `batches` of inputs show, and fit what is left to it; its norms
-    are left so that a training, which takes its own statistics, changes nothing at once."""
+    are left so that a training, which takes its own statistics, changes nothing at once. `settings` are those
+    of `keep_by_calibration`."""
     network = task.network
-    chosen = keep_by_calibration(task, batches, seed, effort=effort)
+    chosen = keep_by_calibration(task, batches, seed, **settings)
     cut = compact(network, chosen.keep)
     dense = dict(network.graph_module.state_dict())
     given = affordable(batches)

@@ -57,13 +57,19 @@ class Chosen:
 
 
 def keep_by_calibration(
-    task: Task, batches: Sequence[Batch], seed: int = 0, *, effort: float = 1.0
+    task: Task,
+    batches: Sequence[Batch],
+    seed: int = 0,
+    *,
+    effort: float = 1.0,
+    errors: dict[str, float] | None = None,
 ) -> Chosen:
-    """Return which atoms stay, within every limit; with an `effort` of so many times the usual work."""
+    """Return which atoms stay, within every limit; with an `effort` of so many times the usual work, and the
+    `errors` that are known of trials."""
     network = task.network
     with mode_of(network.module, training=False), torch.no_grad():
         curves, measured = _curves(task, batches, seed, effort)
-        trials = Trials(network, batches, macs_of(task), seed, effort)
+        trials = Trials(network, batches, macs_of(task), seed, effort, errors)
         search = _Search(task, curves, errors_without(network, trials) if network.branches else np.zeros(0))
         if network.branches:
             search.patterns = patterns_by_error(task, trials, search.alone)

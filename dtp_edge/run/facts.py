@@ -10,6 +10,7 @@ import os
 import platform
 import shlex
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import dtp_edge
@@ -46,7 +47,7 @@ def facts_of(delivered: Delivered, options: Options, *, seconds: float) -> dict[
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "run": _run(cut, options, seconds),
         "model": _model(cut, options),
-        "device": _device(cost.profile),
+        "device": _device(cost.profile) | {"outside": [asdict(one) for one in cut.outside]},
         "budgets": budgets,
         "accuracy": _accuracy(delivered),
         "layers": layer_rows(network, keep, cost),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from dtp_edge.cost.outside import is_notable
 from dtp_edge.metrics import COUNTED, UNITS, quantity, title
 from dtp_edge.profiles import Profile
 from dtp_edge.run.delivery import Delivered
@@ -26,10 +27,13 @@ def budget_rows(delivered: Delivered, budget: Budget) -> list[dict[str, Any]]:
         row = _row(metric, text, limit, dense[metric], final[metric])
         row["relative_error_of_profile"] = 0.0 if metric in COUNTED else None
         if metric == "latency_ms":
-            row["relative_error_of_profile"] = cost.profile.error.median_relative
+            known = not is_notable(cut.outside)  # the error is of networks like those measured
+            row["relative_error_of_profile"] = cost.profile.error.median_relative if known else None
             row |= _measured(delivered.measured)
         if metric == "energy_mj":
-            row["relative_error_of_profile"] = _energy_error(cost.profile)
+            row["relative_error_of_profile"] = (
+                None if is_notable(cut.outside) else _energy_error(cost.profile)
+            )
         rows.append(row)
     for metric, (limit, whole, now) in task.keep_ratios(cut.keep).items():  # counts, of the network alone
         row = _row(metric, asked.get(metric), limit, whole, now)

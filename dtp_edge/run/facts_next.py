@@ -115,7 +115,8 @@ def _accuracy(report: Mapping[str, Any]) -> list[str]:
 
     if (gap := lost(reference, pruned)) is not None:
         texts.append(f"{told(gap)} are lost against the dense control: more --epochs, or a larger budget.")
-    if lost(pruned, at_cut, 0.2) is not None:
+    masks = any(row["phase"] == "masks" for row in report["curves"])
+    if masks and lost(pruned, at_cut, 0.2) is not None:
         texts.append("Fine-tuning repaired much after the cut: more epochs for the masks would cut better.")
     if (gap := lost(pruned, int8)) is not None:
         texts.append(f"int8 costs {told(gap)}: calibrate on more samples, and on more typical ones.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from dtp_edge.cost.outside import most_outside, outside_text
 from dtp_edge.cost.planners import planner_of
 from dtp_edge.errors import InputError
 from dtp_edge.graph.arguments import ExampleInputs, example_arguments
@@ -30,7 +31,7 @@ def feasibility(
     part: str | None = None,
     ram_by: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Return one entry a device: `device, feasible, rows, error_text, expected, widths`; one of several
+    """Return one entry a device: `device, feasible, rows, error_text, expected, widths, warnings`; of several
     devices that cannot cost the network has the reason as `refused`.
 
     `rows` are `transport.feasibility`'s; `expected` the predicted costs of the widths that one-shot
@@ -65,16 +66,19 @@ def feasibility(
             "expected": {},
             "widths": {},
         }
+        at = [cost.dense_sizes()]
         if feasible:
             keep = task.harden(scores)
-            final = cost.evaluate(network.layers.sizes(keep.astype(float)))
+            at.append(network.layers.sizes(keep.astype(float)))
+            final = cost.evaluate(at[-1])
             entry["expected"] = {metric: final[metric] for metric in cost.metrics}
             entry["expected"] |= {metric: now for metric, (_, _, now) in task.keep_ratios(keep).items()}
             entry["widths"] = network.widths(keep)
-        entries.append(entry)
+        text = outside_text(most_outside(cost, *at), profile.name)
+        entries.append(entry | {"warnings": [text] if text else []})
     return entries
 
 
 def _refused(profile: Profile, error: InputError) -> dict[str, Any]:
     entry: dict[str, Any] = {"device": profile.name, "feasible": False, "rows": [], "refused": error.what}
-    return entry | {"error_text": profile.error_text, "expected": {}, "widths": {}}
+    return entry | {"error_text": profile.error_text, "expected": {}, "widths": {}, "warnings": []}

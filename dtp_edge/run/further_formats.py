@@ -48,7 +48,7 @@ SHOWN = 6  # operators that a message names
 class Wanted:
     """What was asked of formats: `delegated` is the share of the time that a unit must take, in [0, 1];
     `ram_by` the runtime whose plan the RAM budget is judged by, `rewrites` those that may
-    be used (None: all)."""
+    be used (None: what costs nothing)."""
 
     names: tuple[str, ...] = ()
     delegated: float | None = None
@@ -61,7 +61,7 @@ def wanted_formats(
     formats: str | Sequence[str],
     require_delegated: str | float | None,
     ram_by: str | None,
-    rewrites: str | Sequence[str] = "all",
+    rewrites: str | Sequence[str] = "default",
 ) -> Wanted:
     """Return what was asked. Raises `InputError` for what contradicts itself."""
     names = chosen_formats(formats)

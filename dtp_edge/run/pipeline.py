@@ -64,7 +64,7 @@ def prune_for_device(
     formats: str | Sequence[str] = (),
     require_delegated: str | float | None = None,
     ram_by: str | None = None,
-    rewrites: str | Sequence[str] = "all",
+    rewrites: str | Sequence[str] = "default",
     resume: bool = False,
     force: bool = False,
 ) -> PruneResult:
@@ -98,8 +98,8 @@ def prune_for_device(
       not be made is a row of `result.formats` with its cause. With `int8` each has both precisions.
     - `require_delegated`: the share of the predicted time ("95%") that each format's unit must take.
     - `ram_by`: the runtime whose own memory plan the RAM budget must hold in, too: "executorch" or "litert".
-    - `rewrites`: names of those that formats may use so that their unit takes all, "all" or "none"; each
-      keeps the function, and the report says where it was used.
+    - `rewrites`: names of those that formats may use so that their unit takes all, or "default"
+      (what costs nothing), "all", "none"; each keeps the function, and the report says where it was used.
     - `resume`: go on from the checkpoint in `out`; `force`: replace a finished run there.
 
     **Raises:** `UnsupportedError` (cannot be traced), `InputError`, `BudgetError` (before any training),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtp_edge.cost.outside import Outside, most_outside, outside_text
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.onnx.interface import source_checks, source_notes
 from dtp_edge.proof import (
@@ -47,10 +49,18 @@ class Cut:
     rises: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibrated | None = None
 
+    @cached_property
+    def outside(self) -> tuple[Outside, ...]:
+        """What of the network, dense or cut, lies outside of what the profile was measured on."""
+        cost = self.task.cost
+        return most_outside(cost, cost.dense_sizes(), self.task.network.layers.sizes(self.keep.astype(float)))
+
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the source file, of the tracing and of the training."""
+        """What a person should know of the source file, of the tracing, the profile and the training."""
         notes = (*source_notes(self.task.network.module), *self.task.network.notes, *self.notes)
+        if text := outside_text(self.outside, self.task.cost.profile.name):
+            notes = (*notes, text)
         outcomes = (self.training, self.calibration)
         return (*notes, *(text for outcome in outcomes if outcome is not None for text in outcome.warnings))
 

@@ -7,11 +7,6 @@ from dtp_edge.runtimes.rewrites import rewrites_of
 # (format, part of the operator's name, what to do): each seen in benchmarks/results/formats.md
 _BY_HAND: tuple[tuple[str, str, str], ...] = (
     (
-        "pte",
-        "index_select",
-        "XNNPACK gathers no channels, which a pruned channel shuffle does: OpenVINO and ncnn take it whole.",
-    ),
-    (
         "tflite",
         "hard_swish",
         "XNNPACK has no int8 hard swish: ReLU in its place, trained again, goes whole; fp32 does as it is.",
@@ -34,5 +29,5 @@ def advice_for(format_name: str, kind: str, rewritten: tuple[str, ...] | None = 
     left_out = [] if rewritten is None else [r for r in rewrites_of(format_name) if r.name not in rewritten]
     for one in left_out:
         if operator in one.kinds:
-            return f"Let `--rewrites {one.name}` do it: {one.about}."
+            return f"`--rewrites` may name {one.name}: {one.about}."
     return next((text for name, part, text in _BY_HAND if name == format_name and part in word), "")

@@ -83,7 +83,7 @@ def export_tflite(
             "target": str(draft),
             "inputs": [{"shape": [1, *input_shape[1:]], "dtype": "float32"}],
             "precision": "fp32" if calibration is None else "int8",
-            "rewrites": [rewrite.name for rewrite in rewrites_of(one.name)],
+            "rewrites": [rewrite.name for rewrite in rewrites_of(one.name) if rewrite.default],
             "channels_last": True if channels_last is None else channels_last,
             "threads": 1,
         }

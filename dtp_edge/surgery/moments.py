@@ -64,12 +64,20 @@ class Moment:
         )
 
     def add(self, x: Tensor) -> None:
-        """Take in rows `[rows, inputs]`: products in their own precision, sums over batches in float64."""
+        """Take in rows `[rows, inputs]`: products about their mean in their own precision, sums in float64.
+
+        Rows that are nearly alike would lose their differences in products about zero.
+        """
         self.rows += len(x)
         for i, (gram, total) in enumerate(zip(self.grams, self.sums, strict=True)):
             part = x[:, self.starts[i] : self.starts[i + 1]]
-            gram += part.T @ part
-            total += part.sum(0, dtype=torch.float64)
+            mean = part.mean(0)
+            apart, mean = part - mean, mean.double()
+            rest = apart.sum(0, dtype=torch.float64)  # of rounding the mean
+            cross = torch.outer(mean, rest)
+            gram += apart.T @ apart
+            gram += cross + cross.T + len(x) * torch.outer(mean, mean)
+            total += rest + len(x) * mean
 
     def blocks(self, ridge: float) -> list[Tensor]:
         """Return the moments, about the mean where a bias or a norm takes that up; `ridge` of their mean on

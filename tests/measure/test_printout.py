@@ -5,20 +5,31 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from dtp_edge import load_profile
 from dtp_edge.cost import NetworkCost
+from dtp_edge.cost.features import FEATURES, kernel_features
+from dtp_edge.cost.kernels import lower
+from dtp_edge.cost.outside import FAR
+from dtp_edge.cost.table import TableKernel
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.import_printouts import Setting, import_printouts, read_printouts
 from dtp_edge.measure.printout import MOST_BYTES, PrintedRow, Printout, Reader, open_content, readers
+from dtp_edge.measure.printout_fit import Row, common_rates, kernels_of
 from dtp_edge.measure.printout_join import Joined, fusion_of, join
+from dtp_edge.measure.printout_rows import Beside, beside_of, rows_of
 from dtp_edge.profiles import Profile
+from dtp_edge.profiles.profile import Fusion
 from dtp_edge.zoo import resolve_model
 from tests.helpers.profiled import FIXTURES, profiled_network
 
@@ -247,6 +258,51 @@ def test_a_companion_alone_and_two_runtimes_are_refused(networks):
         import_printouts(both, [networks["own"]] * 2, Setting("x"))
 
 
+def test_openvinos_report_says_what_a_call_takes(tmp_path):
+    counters, report = (FIXTURES / name for name in ("openvino.csv", "openvino_report.csv"))
+    (told,) = read_printouts([counters, report])
+    assert told.latency_ms == 3.22
+    assert read_printouts([counters])[0].latency_ms is None
+    path = tmp_path / "report.csv"
+    path.write_text(report.read_text().split("latency (ms)")[0])
+    with pytest.raises(InputError, match="cut off") as caught:
+        read_printouts([counters, path])
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["a A b", "a b B", "A a b", "b B a"])
+def test_a_companion_belongs_to_the_nearest_of_its_tool(order, tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes((FIXTURES / "openvino.csv").read_bytes())
+        (tmp_path / name.upper()).write_bytes((FIXTURES / "openvino_report.csv").read_bytes())
+    found = read_printouts([tmp_path / name for name in order.split()])
+    mate = next(name for name in order if name.isupper())
+    assert {Path(one.path).name for one in found if one.latency_ms is not None} == {mate.lower()}
+
+
+def test_a_call_is_split_into_kernels_what_is_beside_them_and_turned_layouts(networks):
+    """The rows of a network in turn: what is put in beside its kernels comes out."""
+    model, layers = networks["own"]
+    (plain,) = read_printouts([FIXTURES / "openvino.csv"])
+    fusion = fusion_of([plain], [layers])
+    some = join(plain, model, layers, fusion, 1.0)
+    values, rows = 3 * 64 * 64, len(plain.rows)
+    turning = sum(row.ms for row in some.loose)
+    assert turning > 0
+    shorter = replace(plain, rows=tuple(replace(row, time=0.1 * row.time) for row in plain.rows))
+    timed = [
+        replace(one, latency_ms=sum(row.time for row in one.rows) + 0.02 + 0.001 * rows)
+        for one in (plain, shorter)
+    ]
+    found = beside_of([join(one, model, layers, fusion, 1.0) for one in timed])
+    assert found.call_ms + 1e-3 * found.kernel_us * rows == pytest.approx(0.02 + 0.001 * rows, rel=1e-3)
+    assert found.input_ns_per_value == pytest.approx(1e6 * turning * 0.55 / values, rel=1e-6)
+    mean = replace(plain, latency_ms=0.5 * sum(row.time for row in plain.rows))  # interrupted calls
+    halved = rows_of([join(mean, model, layers, fusion, 1.0)], "fp32", Beside())
+    for row, whole in zip(halved, rows_of([some], "fp32", Beside()), strict=True):
+        assert row.us == pytest.approx(0.5 * whole.us)
+
+
 def test_st_without_times_says_what_to_add():
     with pytest.raises(InputError, match="--val-json"):
         read_printouts([FIXTURES / "stedgeai.json"])
@@ -296,3 +352,83 @@ def test_several_networks_make_a_profile_that_predicts_another():
     truth, copy = (NetworkCost(layers["dscnn"], profile) for profile in (device, made))
     right, predicted = (cost.evaluate(cost.dense_sizes())["latency_ms"] for cost in (truth, copy))
     assert predicted == pytest.approx(right, rel=0.25)
+
+
+def test_what_no_network_shows_is_as_all_families_say():
+    """Last layers alone say nothing of products with many rows: they cost what products cost elsewhere."""
+    rows, rng = [], np.random.default_rng(0)
+    for network in range(3):
+        for kernel in range(12):
+            cin, cout, side = (int(n) for n in rng.integers((16, 16, 4), (256, 256, 32)))
+            macs = cin * cout * side**2
+            shape = {"cin": cin, "cout": cout, "out_h": side, "out_w": side, "in_h": side, "in_w": side}
+            moved = {"in_bytes": 4 * cin * side**2, "out_bytes": 4 * cout * side**2}
+            whole = dict.fromkeys(FEATURES, 1.0) | {"network_bytes": 1e6, "extra_bytes": 0.0} | shape | moved
+            us = 1.0 + macs / 5e4
+            rows.append(
+                Row("conv1x1", whole | {"macs": macs, "weight_bytes": 4 * cin * cout}, us, network, kernel)
+            )
+        last = {"rows": 1.0, "cin": 512.0, "cout": 10.0 + network, "batch": 1.0, "network_bytes": 1e6}
+        whole = dict.fromkeys(FEATURES, 1.0) | last | {"macs": 512.0 * 10, "weight_bytes": 4 * 5120.0}
+        rows.append(Row("linear", whole, 20.0, network, 12))
+    kernels = kernels_of(rows, common_rates(rows), "test")
+    asked = {"rows": 197.0, "cin": 768.0, "cout": 3072.0, "batch": 1.0, "network_bytes": 1e6}
+    table = TableKernel.from_json(kernels["linear"], "kernels.linear")
+    found = float(table.latency_us({name: np.array([value]) for name, value in asked.items()})[0])
+    right = 197 * 768 * 3072 / 5e4
+    assert 0.5 * right < found < 2.0 * right
+    far, most = table.apart({name: np.array([value]) for name, value in asked.items()})
+    assert far[0] > FAR
+    assert most == ["cout"] or most == ["rows"]
+
+
+def test_a_kernel_in_one_dimension_has_one_size():
+    network = trace_network(
+        nn.Sequential(nn.Conv1d(1, 8, 80, 16), nn.MaxPool1d(4)).eval(), (torch.randn(1, 1, 800),)
+    )
+    for kernel, size in zip(lower(network.layers, Fusion()).kernels, (80.0, 4.0), strict=True):
+        terms = kernel_features(kernel, network.layers, "fp32")
+        assert [terms[name][0][0] for name in ("kh", "kw")] == [size, 1.0]
+    square = trace_network(nn.Sequential(nn.MaxPool2d(3)).eval(), (torch.randn(1, 4, 9, 9),)).layers
+    terms = kernel_features(lower(square, Fusion()).kernels[0], square, "fp32")
+    assert [terms[name][0][0] for name in ("kh", "kw")] == [3.0, 3.0]
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.all, self.norm, self.out = nn.Linear(32, 96), nn.LayerNorm(32), nn.Linear(10, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.all(self.norm(x)).chunk(3, dim=-1)
+        shares = torch.softmax(q @ k.transpose(1, 2), dim=-1)
+        return self.out((shares @ v).transpose(1, 2))
+
+
+def test_a_row_that_is_called_after_its_last_layer_is_the_products(tmp_path):
+    """As OpenVINO prints attention: one row, in the name of what follows; a norm in two rows."""
+    layers = trace_network(Attention().eval(), (torch.randn(1, 10, 32),)).layers
+    names = {layer.op: layer.name for layer in layers.layers}
+    products = [layer.name for layer in layers.layers if layer.op == "linear"]
+    turns = ("transpose", "permute")
+    last = [layer.name for layer in layers.layers if layer.op in turns]
+    rows = [
+        PrintedRow(("MVN_1",), "MVN", 0.2),
+        PrintedRow((names["layer_norm"],), "Subgraph", 0.1),
+        PrintedRow((products[0],), "FullyConnected", 1.0),
+        PrintedRow((last[-1],), "Subgraph", 3.0),
+        PrintedRow((products[1],), "FullyConnected", 0.5),
+    ]
+    printout = Printout("f", "A runtime", tuple(rows))
+    one = join(printout, "net", layers, fusion_of([printout], [layers]), 1.0)
+    by_op = {k.op: one.ms.get(i) for i, k in enumerate(one.lowered.kernels)}
+    assert not one.loose
+    assert by_op["layer_norm"] == pytest.approx(0.3)
+    matmuls = [one.ms.get(i) for i, k in enumerate(one.lowered.kernels) if k.family == "matmul"]
+    assert sorted(ms for ms in matmuls if ms) == [3.0]
+    made = rows_of([one], "fp32", Beside())
+    assert {row.key for row in made if row.us == 0} >= {"softmax.softmax"}
+    kernels = kernels_of(made, common_rates(made), "test")
+    assert kernels["softmax.softmax"]["overhead_ms"] == 0.0
+    assert "inside other kernels" in kernels["softmax.softmax"]["source"]
+    assert kernels["matmul"]["op_factor"] == {"matmul": 0.5}

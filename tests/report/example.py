@@ -144,7 +144,7 @@ def _curves() -> list[dict[str, Any]]:
         curves.append(
             {
                 "step": step * 10,
-                "phase": "mask" if masking else "fine-tune",
+                "phase": "masks" if masking else "fine-tune",
                 "budget_fraction": round(1 - 0.5 * done, 4) if masking else None,
                 "target_fraction": round(1 - 0.5 * min(1.0, step / 38), 4) if masking else None,
                 "softness_fraction": round(math.exp(-step / 15), 4) if masking else None,

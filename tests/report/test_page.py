@@ -230,3 +230,21 @@ def test_a_text_that_ends_with_a_full_stop_gets_no_second_one(
     assert "known to 6 %." in text
     assert "from a table. Error" in text
     assert ".." not in text.replace("...", "")
+
+
+def test_a_run_without_masks_does_not_speak_of_them(report: dict[str, Any]) -> None:
+    report.pop("calibration", None)  # the example shows all that a report can have
+    assert "Masks learned from data" in render_page(report)
+    assert "Loss without it" in render_page(report)
+    rows = [row for row in report["curves"] if row["phase"] != "masks"]
+    page = render_page(report | {"curves": rows})
+    assert "Calibrated on training inputs, then trained" in page
+    assert "Error without it" in page
+    for word in (
+        "Softness",
+        "Cost of the masks",
+        "Masks learned",
+        "Loss without it",
+        "softness of the masks, loss",
+    ):
+        assert word not in page, word

@@ -32,7 +32,7 @@ def one_budget(**change: Any) -> dict[str, Any]:
         ({}, "good", "8.55 ms to 9.45 ms, within the limit"),
         ({"relative_error_of_profile": 0.2}, "warn", "inside the profile's error of 20.0 %"),
         ({"relative_error_of_profile": 0.2, "pruned_measured": 9.5}, "good", "Measured: 9.50 ms"),
-        ({"relative_error_of_profile": None}, "warn", "does not state its error"),
+        ({"relative_error_of_profile": None}, "warn", "is not known"),
         ({"relative_error_of_profile": 0.0}, "good", "A count"),
         ({"pruned_predicted": 11.0, "fits": False}, "bad", "over the limit of 10.0 ms"),
         ({"pruned_measured": 12.0}, "warn", "Measured: 12.0 ms. That is over the limit"),

@@ -115,9 +115,9 @@ def test_a_calibration_takes_a_share_of_the_training(
     """`usual` times the usual work of a calibration is what the tuning computes."""
     seen: list[float] = []
 
-    def noted(task: Any, batches: Any, seed: int, *, effort: float) -> Any:
+    def noted(task: Any, batches: Any, seed: int, *, effort: float, errors: Any) -> Any:
         seen.append(effort)
-        return keep_by_calibration(task, batches, seed, effort=1.0)
+        return keep_by_calibration(task, batches, seed)
 
     macs = 3 * 16 * 9 * 64 + 2 * 2 * 16 * 24 * 9 * 64 + 16 * 3
     monkeypatch.setattr("dtp_edge.run.calibrated_start.keep_by_calibration", noted)

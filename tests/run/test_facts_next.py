@@ -110,6 +110,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "accuracy": {"control": 0.9, "pruned": 0.9, "at_cut": 0.85, "int8": None},
         "frozen": [{"name": "head", "code": "output", "reason": "network output (output)"}],
         "device": {"name": "d", "title": "Board"},
+        "curves": [{"phase": "masks"}, {"phase": "fine-tune"}],
         **changes,
     }
 
@@ -137,6 +138,14 @@ def test_each_number_that_is_off_gets_its_sentence(
     texts = suggestions(report(**changes), one_width(network, STEPPED, {}), {})
     assert len(texts) == 1
     assert said in texts[0]
+
+
+def test_masks_that_were_not_learned_need_no_more_epochs(network: PrunableNetwork) -> None:
+    repaired = {
+        "accuracy": {"control": 0.9, "pruned": 0.9, "at_cut": 0.5},
+        "curves": [{"phase": "fine-tune"}],
+    }
+    assert suggestions(report(**repaired), one_width(network, STEPPED, {}), {}) == []
 
 
 def test_the_budget_that_decides_is_named(network: PrunableNetwork) -> None:

@@ -198,5 +198,5 @@ def test_the_real_exporter_and_runtime(name: str, precision: str, source: Source
     assert row.placement is not None
     assert row.placement.delegated == pytest.approx(1.0)
     assert {"c", "f"} <= {o.kind.lower()[0] for o in row.placement.operators} | {"f"}
-    says = name in ("tflite", "ethosu") or (name, precision) == ("pte", "fp32")
+    says = name in ("tflite", "ethosu", "cortexm") or (name, precision) == ("pte", "fp32")
     assert (row.memory_bytes is not None) == says

@@ -80,7 +80,26 @@ class Means(nn.Module):
         return y + self.head(kept) + self.head(x.flatten(2).mean(2)) + x.mean((1, 2)).mean()
 
 
+class Shuffles(nn.Module):
+    """Channels in another order, some twice, behind a convolution, a cat and a split; rows, which stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3), nn.Conv2d(5, 4, 1)
+        for name, index in (("i", [4, 0, 2, 2, 5]), ("j", [9, 3, 1, 0]), ("k", [1, 0]), ("rows", [2, 0])):
+            self.register_buffer(name, torch.tensor(index))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x).relu()
+        y = self.b(torch.index_select(x, 1, self.i))
+        z = torch.index_select(torch.cat([y, x], 1), 1, self.j)
+        left, _ = torch.split(z, [2, 2], dim=1)
+        found = torch.index_select(left, 1, self.k).sum() + torch.index_select(y, 2, self.rows).mean()
+        return found + torch.index_select(x.flatten(2), 1, self.k).mean()
+
+
 SUBJECTS = {
+    "gathers_as_products": (Shuffles, (1, 3, 7, 6), 3),
     "splits_as_slices": (Splits, (1, 3, 6, 4), 2),
     "means_keep_rank": (Means, (1, 3, 9, 9), 2),
     "folded_norms": (Norms, (1, 3, 10, 10), 2),
@@ -131,7 +150,8 @@ def test_a_user_says_which_rewrites_are_used(tmp_path: Path) -> None:
     plain, _ = stored_network(job)
     assert job["rewritten"] == {}
     assert len(list(plain.graph.nodes)) != len(list(module.graph.nodes))
-    assert chosen_rewrites("all") is None
+    assert chosen_rewrites("default") is None
+    assert chosen_rewrites("all") == tuple(one.name for one in all_rewrites())
     assert chosen_rewrites("none") == ()
     twice = "folded_norms, means_keep_rank,folded_norms"
     assert chosen_rewrites(twice) == ("folded_norms", "means_keep_rank")
@@ -139,10 +159,10 @@ def test_a_user_says_which_rewrites_are_used(tmp_path: Path) -> None:
 
 def test_what_to_change_names_the_rewrite_that_was_left_out() -> None:
     names = tuple(one.name for one in all_rewrites())
-    assert "--rewrites splits_as_slices" in advice_for("pte", "aten::split_with_sizes_copy.out", ())
-    assert "--rewrites means_keep_rank" in advice_for("pte", "aten::mean", ("splits_as_slices",))
+    assert "name splits_as_slices" in advice_for("pte", "aten::split_with_sizes_copy.out", ())
+    assert "name means_keep_rank" in advice_for("pte", "aten::mean", ("splits_as_slices",))
     assert advice_for("pte", "aten::mean", names) == ""
     assert advice_for("pte", "aten::mean") == ""  # of a file that others made nothing is known
-    assert "channel shuffle" in advice_for("pte", "aten::index_select", names)
+    assert "name gathers_as_products" in advice_for("tflite", "GATHER_ND", ("folded_norms",))
     assert "hard swish" in advice_for("tflite", "HARD_SWISH", ())
     assert advice_for("ncnn", "HARD_SWISH", ()) == ""

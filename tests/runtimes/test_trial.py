@@ -299,7 +299,7 @@ TOGETHER = ("openvino", "tract", "ncnn", "mnn")
     [
         pytest.param(n, marks=pytest.mark.more if n in TOGETHER else ())
         for n in RUNTIMES
-        if n not in ("onnxruntime", "litert", "ethosu")
+        if n not in ("onnxruntime", "litert", "ethosu", "cortexm")
     ],
 )
 def test_installed_runtimes_agree(name: str, model: Path) -> None:

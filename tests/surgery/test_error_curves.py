@@ -108,3 +108,19 @@ def test_a_layer_of_many_inputs_is_kept_in_blocks(monkeypatch: pytest.MonkeyPatc
     wanted = (x.T @ x / 50).numpy()
     for block, at in zip(moment.blocks(0.0), (slice(0, 6), slice(6, 12)), strict=True):
         np.testing.assert_allclose(block.numpy(), wanted[at, at], rtol=1e-9)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_rows_that_are_nearly_alike_keep_their_differences(centred: bool) -> None:
+    """In float32 products about zero they would be lost, and the moment no moment any more."""
+    x = 3 * torch.randn(1, 20) + 1e-4 * torch.randn(4000, 20)
+    moment = Moment.empty(20, 1, 1, centred=centred)
+    for part in x.split(256):
+        moment.add(part)
+    rows = x.double()
+    wanted = rows.T @ rows / len(rows)
+    if centred:
+        wanted -= torch.outer(rows.mean(0), rows.mean(0))
+    (found,) = moment.blocks(0.0)
+    assert (found - wanted).abs().max() < 1e-4 * wanted.diagonal().mean()
+    assert torch.linalg.eigvalsh(found).min() > -1e-12

@@ -17,6 +17,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.files import writing
 from dtp_edge.measure import load_profile
 from dtp_edge.run.options import NOBODY
+from dtp_edge.surgery.least_squares import QuickFit
 from dtp_edge.sweeps.common import SHARED, Common, profile_path
 from dtp_edge.sweeps.grid import Grid
 from dtp_edge.training import Recipe
@@ -157,17 +158,33 @@ def test_without_masks_a_warm_start_is_refused_before_anything_runs(tmp_path: Pa
     common(tmp_path, small_grid("60%")).require_masks()  # the recipe of the other tests does
 
 
-def test_a_cell_that_a_calibration_decides_on_ends_as_a_run_of_its_own(tmp_path: Path) -> None:
-    made = common(tmp_path / "sweep", small_grid("60%"), recipe=USUAL)
+def test_cells_that_a_calibration_decides_on_share_trials_and_end_as_runs_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loose cell has two devices' worth of trials in common with the second."""
+    made = common(tmp_path / "sweep", small_grid("60%", "40%"), recipe=USUAL)
     made.share(NOBODY, 1.0)
-    cell = made.grid.cells()[0]
-    assert made.run(cell)["state"] == "done"
+    cells = [made.grid.cells()[0], made.grid.cells()[2]]
+    assert cells[0].device != cells[1].device
+    assert made.run(cells[0])["state"] == "done"
+    (file,) = (made.folder / SHARED).glob("trials-*.json")
+    known, fitted = json.loads(file.read_text()), []
+
+    def counted(self: QuickFit, cut: Any) -> None:
+        fitted.append(cut)
+        fit(self, cut)
+
+    fit = QuickFit.__call__
+    monkeypatch.setattr(QuickFit, "__call__", counted)
+    assert made.run(cells[1])["state"] == "done"
+    assert len(json.loads(file.read_text())) == len(known) + len(fitted)
+    shared = len(fitted)
     alone = subject(recipe=USUAL)
     dtp.prune_for_device(
-        alone.model, alone.example_inputs, device=cell.device, budget=cell.budget, data=alone.options.data,
-        recipe=USUAL, out=tmp_path / "alone",
+        alone.model, alone.example_inputs, device=cells[1].device, budget=cells[1].budget,
+        data=alone.options.data, recipe=USUAL, out=tmp_path / "alone",
     )  # fmt: skip
+    assert len(fitted) - shared > shared, "the cell of its own makes all its trials"
     for name in SAME:
-        assert (made.folder / "cells" / cell.id / name).read_bytes() == (
-            tmp_path / "alone" / name
-        ).read_bytes(), name
+        folder = made.folder / "cells" / cells[1].id
+        assert (folder / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name

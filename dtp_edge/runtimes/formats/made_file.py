@@ -122,7 +122,7 @@ def make_file(
 ) -> FormatRow:
     """Make one file in `folder` and prove it; whatever the vendor's programs do, a row comes back.
 
-    `rewrites` names those that are applied (None: all that there are for the format).
+    `rewrites` names those that are applied (None: those of the format that cost nothing).
     """
     runtime = RUNTIMES[one.runtime]
     row = FormatRow(one.name, precision, runtime.name, "failed", install=f"dtp-edge env {runtime.name}")
@@ -133,7 +133,9 @@ def make_file(
     # absolute: the vendor's programs run in folders of their own
     with tempfile.TemporaryDirectory(dir=folder.resolve(), prefix=f".{one.name}-") as place:
         job = _make_job(one, precision, source, Path(place) / names[0], limits)
-        job["rewrites"] = [r.name for r in rewrites_of(one.name) if rewrites is None or r.name in rewrites]
+        job["rewrites"] = [
+            r.name for r in rewrites_of(one.name) if (r.default if rewrites is None else r.name in rewrites)
+        ]
         job["channels_last"] = channels_last
         made = _child(python, job, source.samples if precision == "int8" else [], place, "make", limits)
         row = replace(row, version=made.version, rewrites=_rewritten(made.facts, job["rewrites"]))

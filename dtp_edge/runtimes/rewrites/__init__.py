@@ -18,12 +18,14 @@ from dtp_edge.files.found import modules_in
 
 @dataclass(frozen=True)
 class Rewrite:
-    """One rewrite: `kinds` names the operators (ATen) that it takes away, for "what to change"."""
+    """One rewrite: `kinds` names the operators that it takes away, for "what to change"; `default` says
+    whether it is used where nothing is said, which one that costs something is not."""
 
     name: str
     formats: tuple[str, ...]
     about: str
     kinds: tuple[str, ...] = ()
+    default: bool = True
 
     def apply(self, module: Any) -> int:
         """Change the graph in place; return in how many places."""
@@ -36,19 +38,19 @@ def all_rewrites() -> tuple[Rewrite, ...]:
 
 
 def chosen_rewrites(text: str | Sequence[str]) -> tuple[str, ...] | None:
-    """Return the rewrites that were asked for: "none", names with commas, or None for "all".
+    """Return the rewrites that were asked for: "all", "none", names with commas, or None for "default".
 
     Raises InputError for a name that is no rewrite.
     """
     names = [n.strip() for n in (text.split(",") if isinstance(text, str) else text) if n.strip()]
-    if names in (["all"], ["none"]):
-        return None if names == ["all"] else ()
     known = {one.name: one for one in all_rewrites()}
+    if names in (["default"], ["all"], ["none"]):
+        return {"default": None, "all": tuple(known), "none": ()}[names[0]]
     for name in names:
         if name not in known:
             close = nearest(name, known)
             lines = "; ".join(f"{one.name} ({', '.join(one.formats)}: {one.about})" for one in known.values())
-            hint = f"Nearest: {', '.join(close)}." if close else f"all, none, or of: {lines}."
+            hint = f"Nearest: {', '.join(close)}." if close else f"default, all, none, or of: {lines}."
             raise InputError(f"no rewrite is called {name!r}", where="--rewrites", hint=hint)
     return tuple(dict.fromkeys(names))
 
