@@ -32,7 +32,7 @@ from dtp_edge.transport.curves import rises_of, worths
 __all__ = ["Chosen", "keep_by_calibration", "macs_of"]
 
 SHARES = (0.3, 0.6, 0.85)  # of a group's atoms gone, where the output is measured
-MEASURED = 128  # samples that measure it, fewer where that takes more than
+MEASURED = 64  # samples that measure it, fewer where that takes more than
 WORK = 5e11  # multiply-accumulates: half a minute
 MIN_KEEP = 0.05  # of every group
 TRUST = (0.5, 1.0, 0.0)  # in what was measured group by group; 0: the curves alone
