@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dtp_edge.errors import InputError
 from dtp_edge.run.calibrated_widths import WORK as CURVES
 from dtp_edge.run.calibrated_widths import Chosen, keep_by_calibration, macs_of
 from dtp_edge.run.calibration_set import affordable, calibration_set
@@ -30,7 +31,11 @@ def calibrated_start(task: Task, data: Any, options: Options, listener: Listener
     **Raises:** `InputError` for data that nothing good can come of.
     """
     asked: dict[str, Any] = {"images": options.images, "seed": options.seed, "objective": options.objective}
-    inputs = calibration_set(data, task.network, task.whole, **asked)
+    try:
+        inputs = calibration_set(data, task.network, task.whole, **asked)
+    except InputError as error:
+        hint = f"{error.hint or ''} Masks (mask_epochs above 0) are learned without a calibration."
+        raise InputError(error.what, where="data", hint=hint.strip()) from error
     listener.begin("measuring what every width costs, and fitting what is left")
     effort = _effort(task, len(data.train), options)
     known = KnownTrials.of(options.shared, task.network, inputs, seed=options.seed, effort=effort)

@@ -16,7 +16,7 @@ from dtp_edge.run.calibrated_widths import keep_by_calibration
 from dtp_edge.run.options import Listener, Options
 from dtp_edge.run.pipeline import prune
 from dtp_edge.run.warm_start import WarmStart
-from dtp_edge.training import Recipe, load_data, run_training
+from dtp_edge.training import Recipe, from_arrays, load_data, run_training
 
 DEVICE = "rpi4-ncnn-fp32-1t"
 RECIPE = Recipe(batch_size=16, tune_epochs=2, tune_learning_rate=0.01)
@@ -131,3 +131,11 @@ def test_branches_that_there_was_no_time_to_try_are_told(data, monkeypatch: pyte
     monkeypatch.setattr("dtp_edge.run.trials.WORK", 1e8)
     result = run(data, RECIPE)
     assert any("too large to try it without each of its 2 branches" in text for text in result.warnings)
+
+
+def test_what_cannot_be_calibrated_on_is_told_with_the_way_out() -> None:
+    x, y = torch.zeros(12, 3, 8, 8, dtype=torch.uint8), torch.arange(12) % 3
+    few = from_arrays("few", (x, y), (x, y))
+    with pytest.raises(InputError, match="data: too few") as caught:
+        run(few, Recipe(batch_size=4, tune_epochs=1, base_epochs=1))
+    assert "mask_epochs above 0" in str(caught.value.hint)
