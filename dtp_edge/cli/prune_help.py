@@ -21,7 +21,7 @@ Training       --data SPEC --objective NAME --epochs N --set KEY=VALUE --seed N
                --workers N --resume --tensorboard --depth/--no-depth
 Results        --out DIR --force --dynamic-batch --opset N --on PLACE -q -v
 Other files    --int8 --int8-loss 1% --int8-per-tensor --format pte,tflite
-               --require-delegated 95% --ram-by executorch
+               --require-delegated 95% --ram-by executorch --rewrites NAMES
 Many cells     --sweep FILE --jobs N --ray ADDR --within 2h --per-cell X --warm
 Instead        --plan: what can be had (--device a,b, all) --json --demo
 

@@ -39,6 +39,9 @@ _NEXT = {
 }
 
 
+_LOST = ("closed by remote host", "client_loop: ")  # ssh, of a connection that stood
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a job gave: its `result`, and the `machine` (processor architecture) that gave it."""
@@ -166,7 +169,7 @@ def _fault(remote: Remote, kind: str, text: str, heard: _Heard) -> InputError:
 def _silent(remote: Remote, code: int, said: str, heard: _Heard) -> InputError:
     """Return the error of a job that ended without an answer; ssh itself ends with 255."""
     last = said.splitlines()[-1][:300] if said else f"exit code {code}"
-    if heard.hello:
+    if heard.hello or any(words in said for words in _LOST):
         hint = "Check the line and the board's power, and run again; nothing is left there."
         return InputError(
             f"the connection was lost before the board answered: {last}", where=remote.name, hint=hint

@@ -330,7 +330,7 @@ def test_ctrl_c_leaves_a_state_that_the_printed_command_goes_on_from(folder: Pat
     )  # fmt: skip
     assert child.stderr is not None
     said = ""
-    while "masks: " not in said:
+    while "fine-tune: " not in said:
         line = child.stderr.readline()
         assert line, f"ended before it could be stopped: {said}"
         said += line
@@ -345,7 +345,7 @@ def test_ctrl_c_leaves_a_state_that_the_printed_command_goes_on_from(folder: Pat
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
-    assert "masks: " not in again.stderr, "masks that were learned are learned again"
+    assert "base: " not in again.stderr, "a base that was trained is trained again"
     assert (folder / "c" / "report.json").exists()
 
 

@@ -211,7 +211,7 @@ def test_two_processes_go_back_together(tmp_path: Path) -> None:
     paths = os.pathsep.join([str(HERE.parent), *sys.path])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     script = str(HERE / "child_recovery.py")
-    subprocess.run([sys.executable, *launch, script, str(tmp_path)], env=environment, check=True, timeout=120)
+    subprocess.run([sys.executable, *launch, script, str(tmp_path)], env=environment, check=True, timeout=400)
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert first == second
     assert first["world"] == 2
