@@ -51,7 +51,7 @@ def open_session(
             raise InputError("there is no such file", where=where, hint=hint)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it refuses comes back as an error of ours
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     for key, value in (entries or {}).items():

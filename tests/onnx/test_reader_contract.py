@@ -474,3 +474,46 @@ def test_composed_operators_that_cannot_be_written_out_are_refused(tmp_path: Pat
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(InputError, match="cannot be written out"):
         load_onnx(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("operator", "given"),
+    [
+        ("MaxPool", {"kernel_shape": [3, 2], "strides": [0, 2]}),
+        ("MaxPool", {"kernel_shape": [3, 2], "strides": [2**31, 2]}),
+        ("MaxPool", {"kernel_shape": [0, 2]}),
+        ("MaxPool", {"kernel_shape": [2, 2], "strides": [2]}),
+        ("AveragePool", {"kernel_shape": [2, 2], "strides": [-1, 1]}),
+        ("Conv", {"strides": [0, 1]}),
+        ("Conv", {"dilations": [1, 0]}),
+        ("ConvTranspose", {"strides": [1, 0]}),
+    ],
+)
+def test_windows_that_stand_still_are_refused_by_name(
+    operator: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    g = Graph(17)
+    x = g.input("x", (1, 4, 8, 8), FLOAT)
+    more = (g.store(np.ones((4, 4, 3, 3), dtype=np.float32)),) if operator.startswith("Conv") else ()
+    benign = {} if more else {"kernel_shape": [2, 2]}
+    model = g.model(g.add(operator, x, *more, **benign))
+    node = model.graph.node[-1]
+    del node.attribute[:]
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in given.items())
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(InputError):
+        load_onnx(tmp_path / "m.onnx")
+
+
+def test_a_file_that_onnx_runtime_cannot_run_is_a_bad_input(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """Its bias has the shape of the weight, which only the run looks at."""
+    g = Graph(17)
+    x = g.input("x", (1, 4, 8, 8), FLOAT)
+    weight = np.ones((4, 4, 3, 3), dtype=np.float32)
+    onnx.save(g.model(g.add("Conv", x, g.store(weight), g.store(weight))), tmp_path / "m.onnx")
+    with pytest.raises(InputError) as caught:
+        load_onnx(tmp_path / "m.onnx")
+    assert caught.value.exit_code == 2
+    assert capfd.readouterr().err == ""

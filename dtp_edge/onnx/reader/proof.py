@@ -9,7 +9,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from dtp_edge.errors import first_line
+from dtp_edge.errors import InputError, first_line
 from dtp_edge.files.sessions import HINT, open_session
 from dtp_edge.graph.leaves import in_float64, leaves, random_like
 from dtp_edge.onnx.reader.dtypes import HALF
@@ -36,6 +36,8 @@ def check_source(
 
     Where float32 is not enough to tell, the network in float64 decides, as it does for exported files. A
     quantised file is compared without the roundings of its activations, and the detail says how far it is.
+
+    **Raises:** `InputError` for a file that ONNX Runtime itself cannot run.
     """
     changed = source is not original
     session = open_session(
@@ -48,13 +50,12 @@ def check_source(
     half |= any(p.element in HALF for p in source.outputs)
     limit = HALF_LIMIT if half else FLOAT32_LIMIT
     worst, detail = 0.0, f"{len(batches)} inputs, outputs by name in ONNX Runtime"
+    wanted = [_runs(session, source, x) for x in batches]
     single: list[Arrays] = []
-    wanted: list[Arrays] = []
     try:
         with torch.no_grad():
             single = [_arrays(module(*x)) for x in batches]
-        wanted = [_run(session, source, x) for x in batches]
-    except Exception as error:  # whatever either raises, the two do not agree
+    except Exception as error:  # whatever it raises, the two do not agree
         return Check(NAME, False, float("inf"), limit, first_line(error, kind=True))
     worst, name = _worst(source, wanted, single)
     if worst > limit:
@@ -71,6 +72,16 @@ def check_source(
         far = _worst(source, [_run(open_session(original.path), source, x) for x in batches], single)[0]
         detail += f"; the quantised file itself is {far:.1e} away"
     return Check(NAME, worst <= limit, worst, limit, detail)
+
+
+def _runs(session: ort.InferenceSession, source: Source, inputs: tuple[Any, ...]) -> Arrays:
+    """Run the file; raises `InputError` where ONNX Runtime cannot."""
+    try:
+        return _run(session, source, inputs)
+    except Exception as error:  # its own kinds, which share no class
+        raise InputError(
+            f"ONNX Runtime cannot run it: {first_line(error, kind=True)}", where=str(source.path), hint=HINT
+        ) from error
 
 
 def _run(session: ort.InferenceSession, source: Source, inputs: tuple[Any, ...]) -> Arrays:

@@ -9,11 +9,22 @@ import torch.nn.functional as F
 from dtp_edge.onnx.reader.registry import Context
 from dtp_edge.onnx.reader.values import Value, bounded
 
+LARGEST = 2**31  # of a step or a window, for torch
+
+
+def steps(c: Context, n: int) -> tuple[list[int], list[int]]:
+    """Return strides and dilations of a window of `n` dimensions, which are at least 1."""
+    found = list(c.get("strides", [1] * n)), list(c.get("dilations", [1] * n))
+    for name, values in zip(("strides", "dilations"), found, strict=True):
+        if len(values) != n or any(not 1 <= v < LARGEST for v in values):
+            raise c.refuse(f"has {name} {values} for a window of {n} dimensions")
+    return found
+
 
 def window(c: Context, kernel: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     """Return strides, dilations and pads [begin..., end...] of a node that slides a window."""
     n = len(kernel)
-    strides, dilations = list(c.get("strides", [1] * n)), list(c.get("dilations", [1] * n))
+    strides, dilations = steps(c, n)
     explicit, auto = list(c.get("pads", [0] * (2 * n))), c.get("auto_pad", "NOTSET") or "NOTSET"
     if len(c.shape(0)) != n + 2:
         raise c.refuse(f"slides a window of {n} dimensions over an input of shape {list(c.shape(0))}")

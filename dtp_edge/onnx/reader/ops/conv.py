@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from dtp_edge.onnx.reader.registry import Context, op
 from dtp_edge.onnx.reader.values import Value
-from dtp_edge.onnx.reader.windows import padded, symmetric, window
+from dtp_edge.onnx.reader.windows import padded, steps, symmetric, window
 
 _CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -38,7 +38,7 @@ def conv_transpose(c: Context) -> Value:
     """torch crops both ends alike; where ONNX does not, a call of its own crops."""
     kernel = _kernel(c)
     n = len(kernel)
-    strides, dilations = list(c.get("strides", [1] * n)), list(c.get("dilations", [1] * n))
+    strides, dilations = steps(c, n)
     pads, extra = list(c.get("pads", [0] * (2 * n))), list(c.get("output_padding", [0] * n))
     auto, target = c.get("auto_pad", "NOTSET") or "NOTSET", c.get("output_shape", None)
     source = c.shape(0)[2:]

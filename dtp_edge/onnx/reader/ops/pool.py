@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from dtp_edge.onnx.reader.registry import Context, op
 from dtp_edge.onnx.reader.values import Made, Value
-from dtp_edge.onnx.reader.windows import padded, symmetric, window
+from dtp_edge.onnx.reader.windows import LARGEST, padded, symmetric, window
 
 _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -18,10 +18,12 @@ _AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 def _window(c: Context) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
     """Return kernel, strides, dilations, pads, and what `ceil_mode` adds at the end of each dimension."""
     kernel = list(c.get("kernel_shape", []))
-    strides, dilations, pads = window(c, kernel)
     n, more = len(kernel), []
     if n not in _MAX_POOLS:
         raise c.refuse(f"has a window of {n} dimensions")
+    if any(not 1 <= k < LARGEST for k in kernel):
+        raise c.refuse(f"has a window {kernel}")
+    strides, dilations, pads = window(c, kernel)
     for i in range(n):
         span = c.shape(0)[2 + i] + pads[i] + pads[n + i] - (dilations[i] * (kernel[i] - 1) + 1)
         if span < 0:
