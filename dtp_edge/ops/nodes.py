@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -74,3 +75,17 @@ def arguments_of(node: fx.Node) -> dict[str, Any]:
 def _defaults(target: torch._ops.OpOverload) -> dict[str, Any]:
     """Return the parameters of an operator in order, with their defaults (None where there is none)."""
     return {a.name: a.default_value if a.has_default_value() else None for a in target._schema.arguments}
+
+
+def rewrite_each(module: Any, names: Collection[str], change: Callable[[Any, fx.Node, int], bool]) -> int:
+    """Offer every operator of these names to `change(module, node, number)`, which says whether it rewrote
+    it; tidy the graph, and return how many were."""
+    count = 0
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and op_name(node) in names and change(module, node, count):
+            count += 1
+    if count:
+        module.graph.eliminate_dead_code()
+        module.graph.lint()
+        module.recompile()
+    return count

@@ -10,22 +10,14 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from dtp_edge.ops.nodes import arguments_of, lookup, op_name
+from dtp_edge.ops.nodes import arguments_of, lookup, op_name, rewrite_each
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 
 
 def fold_norms(module: Any) -> int:
     """Fold every such norm of a graph, in place; return how many."""
-    count = 0
-    for norm in list(module.graph.nodes):
-        if norm.op == "call_function" and op_name(norm) == "batch_norm" and _fold(module, norm, count):
-            count += 1
-    if count:
-        module.graph.eliminate_dead_code()
-        module.graph.lint()
-        module.recompile()
-    return count
+    return rewrite_each(module, ("batch_norm",), _fold)
 
 
 def _fold(module: Any, norm: fx.Node, number: int) -> bool:

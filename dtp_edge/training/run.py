@@ -193,7 +193,7 @@ def run_training(
         keep, compact = calibrated()
         whole = around(move(compact, session.runtime.device))
     else:
-        learner = make_learner(max(1, round(mask_share * _mask_steps(session))))
+        learner = make_learner(max(1, round(mask_share * session.steps(recipe.mask_epochs))))
         learn_masks(learner, session, teacher, around(learner))
         keep = learner.harden()
         compact = move(cut(keep), session.runtime.device)
@@ -281,10 +281,6 @@ def _control(base: nn.Module, teacher: nn.Module | None, session: Session) -> nn
     recipe, dense = session.recipe, copy.deepcopy(base)
     fine_tune(dense, session, teacher, name="control", epochs=recipe.mask_epochs + recipe.tune_epochs)
     return dense
-
-
-def _mask_steps(session: Session) -> int:
-    return session.steps(session.recipe.mask_epochs)
 
 
 def _frozen(module: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from dtp_edge.ops.nodes import arguments_of, lookup, op_name
+from dtp_edge.ops.nodes import arguments_of, lookup, op_name, rewrite_each
 
 REWRITE = {
     "formats": ("pte", "tflite"),
@@ -39,19 +39,7 @@ _KEEP = (
 
 def apply(module: Any) -> int:
     """Rewrite a graph in place; return how many such gathers it had."""
-    count = 0
-    for node in list(module.graph.nodes):
-        if (
-            node.op == "call_function"
-            and op_name(node) == "index_select"
-            and _as_product(module, node, count)
-        ):
-            count += 1
-    if count:
-        module.graph.eliminate_dead_code()
-        module.graph.lint()
-        module.recompile()
-    return count
+    return rewrite_each(module, ("index_select",), _as_product)
 
 
 def _as_product(module: Any, node: fx.Node, number: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from dtp_edge.ops.nodes import arguments_of, op_name
+from dtp_edge.ops.nodes import arguments_of, op_name, rewrite_each
 
 REWRITE = {
     "formats": ("pte",),
@@ -20,19 +20,17 @@ _ATEN: Any = torch.ops.aten
 
 def apply(module: Any) -> int:
     """Rewrite a graph in place; return how many such means it had."""
-    count = 0
-    for node in list(module.graph.nodes):
-        if node.op == "call_function" and op_name(node) == "mean" and _is_of_picture(node):
-            with module.graph.inserting_before(node):
-                mean = module.graph.call_function(_ATEN.mean.dim, (node.args[0], [2, 3], True))
-                flat = module.graph.call_function(_ATEN.squeeze.dims, (mean, [2, 3]))
-            node.replace_all_uses_with(flat)
-            count += 1
-    if count:
-        module.graph.eliminate_dead_code()
-        module.graph.lint()
-        module.recompile()
-    return count
+    return rewrite_each(module, ("mean",), _in_two)
+
+
+def _in_two(module: Any, node: fx.Node, _: int) -> bool:
+    if not _is_of_picture(node):
+        return False
+    with module.graph.inserting_before(node):
+        mean = module.graph.call_function(_ATEN.mean.dim, (node.args[0], [2, 3], True))
+        flat = module.graph.call_function(_ATEN.squeeze.dims, (mean, [2, 3]))
+    node.replace_all_uses_with(flat)
+    return True
 
 
 def _is_of_picture(node: fx.Node) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from dtp_edge.ops.nodes import arguments_of, op_name
+from dtp_edge.ops.nodes import arguments_of, op_name, rewrite_each
 
 REWRITE = {
     "formats": ("pte",),
@@ -20,19 +20,11 @@ _SIZES = {"split": "split_size", "split_with_sizes": "split_sizes", "chunk": "ch
 
 def apply(module: Any) -> int:
     """Rewrite a graph in place; return how many splits it had whose sizes are known."""
-    count = 0
-    for node in list(module.graph.nodes):
-        if node.op == "call_function" and op_name(node) in _SIZES and _sliced(module.graph, node):
-            count += 1
-    if count:
-        module.graph.eliminate_dead_code()
-        module.graph.lint()
-        module.recompile()
-    return count
+    return rewrite_each(module, _SIZES, _sliced)
 
 
-def _sliced(graph: fx.Graph, split: fx.Node) -> bool:
-    given = arguments_of(split)
+def _sliced(module: Any, split: fx.Node, _: int) -> bool:
+    graph, given = module.graph, arguments_of(split)
     sizes, dim = given[_SIZES[op_name(split)]], int(given.get("dim") or 0)
     parts = list(split.users)
     if not isinstance(sizes, list | tuple) or not all(isinstance(s, int) for s in sizes):
