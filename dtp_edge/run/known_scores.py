@@ -6,20 +6,16 @@ for, and the threads that add up. A cell ends, bit for bit, as one that measures
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dtp_edge.errors import DtpEdgeError
-from dtp_edge.files import read_json, write_text
 from dtp_edge.graph import PrunableNetwork
 from dtp_edge.graph.leaves import batch_of
+from dtp_edge.run.known_file import KnownFile
 from dtp_edge.run.traced import weights_sha256
 from dtp_edge.training import DataSource
 from dtp_edge.training.feed import Feed
@@ -28,18 +24,14 @@ from dtp_edge.transport.known_losses import KnownLosses
 __all__ = ["KnownScores"]
 
 _MOST_BYTES = 2**28
-_HINT = "Remove the file: it is measured again."
 
 
 class KnownScores:
     """`losses` are those of `file`, where a cell wrote one; `keep` writes what this one added."""
 
-    def __init__(self, file: Path | None, network: PrunableNetwork) -> None:
+    def __init__(self, file: KnownFile | None, network: PrunableNetwork) -> None:
         self.file, self.losses = file, KnownLosses()
-        if file is None or not file.is_file():
-            return
-        with suppress(DtpEdgeError):  # of a machine that stopped: as if it were not there
-            found = read_json(file, most_bytes=_MOST_BYTES, hint=_HINT)
+        if file is not None and (found := file.read()):
             worth = np.array(found["worth"], dtype=np.float64)
             if worth.shape == (network.n_atoms,):
                 self.losses = KnownLosses(worth, {k: float(v) for k, v in found["losses"].items()})
@@ -66,13 +58,11 @@ class KnownScores:
             "objective": [objective.name or type(objective).__name__, objective.settings()],
             "atoms": network.n_atoms,
         }
-        name = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
-        return cls(folder / f"scores-{name}.json", network)
+        return cls(KnownFile(folder, "scores", run, most_bytes=_MOST_BYTES), network)
 
     def keep(self) -> None:
-        """Write what is known now. Several cells at once may write: what one lacks is measured again."""
+        """Write what is known now."""
         if self.file is None or self.losses.worth is None:
             return
         known = {"worth": self.losses.worth.tolist(), "losses": self.losses.losses}
-        with suppress(DtpEdgeError):  # a full disk costs time, no cell
-            write_text(self.file, json.dumps(known))
+        self.file.write(known)
