@@ -2,12 +2,14 @@
 
     python -m benchmarks.yolo --cifar10 DIR                     # YOLO11n, seed 0; composes the data itself
     python -m benchmarks.yolo --cifar10 DIR --networks yolo11n,yolov8n --seeds 0,1 --no-depth
+    python -m benchmarks.yolo --cifar10 DIR --start calibration # the usual recipe: no masks are learned
 
 The pictures are composed (`benchmarks.composed.scenes`: clothes placed on photographs, boxes exact). A
 network is trained from random weights with Ultralytics' own loss and augmentation (no mosaic): the base. From
 it, with the same further steps, batches and loss: the dense control; the network that is cut at once by its
-weights and then trained; and the one whose masks are learned in the first two fifths. mAP 50-95 on test
-pictures that are read once. Then the file is read by `YOLO("model.onnx")`, whose boxes must be those of ONNX
+weights and then trained; and the one whose masks are learned in the first two fifths, or (`--start
+calibration`) that a calibration decides on before all steps tune it. mAP 50-95 on test pictures that are read
+once. Then the file is read by `YOLO("model.onnx")`, whose boxes must be those of ONNX
 Runtime alone. Latency is as the profile of a Raspberry Pi 4 predicts it.
 """
 
@@ -44,7 +46,7 @@ RECIPE = Recipe(
 
 
 def run(
-    name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int, *, depth: bool
+    name: str, folder: Path, cifar10: str, seed: int, base: int, steps: int, *, depth: bool, masks: bool
 ) -> dict[str, Any]:
     """Return the row of one network; what it wrote lies in `folder`, and a stopped run goes on from there."""
     place = folder / "scenes"
@@ -57,7 +59,7 @@ def run(
     )
     trial = Trial(
         model, example, data, RECIPE, base, steps, DEVICE, LATENCY, folder / f"{name}-{seed}",
-        seed=seed, depth=depth,
+        seed=seed, depth=depth, masks=masks,
     )  # fmt: skip
     learned, row = trial.run()
     return (
@@ -98,7 +100,10 @@ def read_by_yolo(file: Path, place: Path) -> dict[str, Any]:
 def whole_page() -> str:
     """Return the page of the rows that are there; of several runs of one network and seed the last."""
     about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")
-    rows = {(row["network"], row["seed"], *row["steps"], row.get("depth", False)): row for row in YOLO.read()}
+    rows = {
+        (row["network"], row["seed"], *row["steps"], row.get("depth", False), row.get("masks", True)): row
+        for row in YOLO.read()
+    }
     lines = [
         "# Ultralytics' detectors",
         "",
@@ -106,10 +111,11 @@ def whole_page() -> str:
         "",
         f"Budget: {LATENCY} of the dense latency on {DEVICE}, {SIZE} x {SIZE} pixels. mAP 50-95 in percent.",
         "",
-        "| network | what may go | base | dense control | at once: cut, trained | learned: cut, trained |"
+        "| network | what may go | decided by | base | dense control | cut at once: before, after training |"
+        " decided: before, after training |"
         " steps | pictures | class kept | same boxes in YOLO |"
-        " CPU s (learned, control; of it scores, choice of the cut) | date, machine, commit |",
-        "|" + "---|" * 12,
+        " CPU s (decided, control; of it scores, choice of the cut) | date, machine, commit |",
+        "|" + "---|" * 13,
         *(_line(row) for row in rows.values()),
         "",
     ]
@@ -124,6 +130,7 @@ def _line(row: dict[str, Any]) -> str:
         f"channels and branches: {row['branches'][0]} of {row['branches'][1]} went"
         if row.get("depth")
         else "channels",
+        "learned masks" if row.get("masks", True) else "calibration",
         share["base"],
         share["control"],
         f"{100 * row['one_shot_at_cut']:.1f}, {share['one_shot']}",
@@ -156,10 +163,14 @@ def main() -> None:
     parser.add_argument("--base", type=int, default=400, help="optimiser steps before the cut")
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps after it, or for masks")
     parser.add_argument("--no-depth", action="store_true", help="only channels may go, no branches")
+    parser.add_argument("--start", choices=["masks", "calibration"], default="masks", help="what decides")
     args = parser.parse_args()
     for name in args.networks.split(","):
         for seed in map(int, args.seeds.split(",")):
-            row = run(name, args.folder, args.cifar10, seed, args.base, args.steps, depth=not args.no_depth)
+            row = run(
+                name, args.folder, args.cifar10, seed, args.base, args.steps,
+                depth=not args.no_depth, masks=args.start == "masks",
+            )  # fmt: skip
             YOLO.append(row)
             print(row, flush=True)
 
