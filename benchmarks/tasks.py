@@ -120,10 +120,12 @@ def whole_page() -> str:
     about = (__doc__ or "").split("\n\n", 1)[1].strip("\n")
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for row in TASKS.read():
-        found = rows.setdefault((row["task"], row["seed"]), row)
-        rows[row["task"], row["seed"]] = (
-            found | row if row.get("masks", True) else found | {"calibrated": row["pruned"]}
-        )
+        found = rows.get((row["task"], row["seed"]), {})
+        if row.get("masks", True):
+            rows[row["task"], row["seed"]] = found | row
+        else:  # its base, control and one-shot are made anew by the same steps: shown where no other run did
+            calibrated = {key: value for key, value in row.items() if key != "pruned"}
+            rows[row["task"], row["seed"]] = calibrated | found | {"calibrated": row["pruned"]}
     lines = [
         "# Tasks that are no classification of images",
         "",
