@@ -91,7 +91,7 @@ _ADAM = {
     "tune_learning_rate": 1e-3,
 }
 SUBJECTS = {
-    "segmentation": Subject(_masks, networks.unet, 64, 300, 100, 16, _ADAM),
+    "segmentation": Subject(_masks, networks.unet, 64, 1000, 250, 16, _ADAM),
     "segmentation-lraspp": Subject(_masks, networks.lraspp, 64, 300, 100, 16, _ADAM),
     "detection": Subject(_boxes, networks.ssdlite, 128, 1000, 200, 16, _ADAM, part="backbone"),
     "words": Subject(_words, networks.dscnn, None, 300, 150, 64, _ADAM),
