@@ -2,11 +2,11 @@
 
     python -m benchmarks.host_accuracy [--threads 1] [--models FOLDER] [--run RUN.json] [--save PROFILE.json]
 
-Measures the machine and, between the probes, calls torchvision and timm networks that no fit sees: both
-are timed in the same minutes, by the same rule (two untimed calls, then timed ones; of those the quiet
-part; to the median speed of the reference kernel). Then predicts the networks from the profile. Also adds
-up each network's measured kernels (profiler, less what the profiler adds) and compares the sum with its
-latency. Writes benchmarks/results/host_accuracy-*.{csv,svg,txt}. Needs torchvision and timm.
+Measures the machine and, between the probes, calls networks that no fit sees, torchvision's, timm's and small
+built-in ones: both are timed in the same minutes, by the same rule (two untimed calls, then timed ones; of
+those the quiet part; to the median speed of the reference kernel). Then predicts the networks from the
+profile. Also adds up each network's measured kernels (profiler, less what the profiler adds) and compares the
+sum with its latency. Writes benchmarks/results/host_accuracy-*.{csv,svg,txt}. Needs torchvision and timm.
 `--run` keeps what was measured; where that file exists already, its networks are only predicted.
 """
 
@@ -44,44 +44,22 @@ from dtp_edge.measure.timing import WARM, bind, make_session, random_feed, relat
 from dtp_edge.onnx import export_onnx
 from dtp_edge.profiles.profile import Profile, parse_profile, save_profile
 from dtp_edge.surgery import compact
+from dtp_edge.zoo import resolve_model
 
 HOST = EXPERIMENTS["host_accuracy"]
 TORCHVISION = [
-    "resnet18",
-    "resnet50",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "squeezenet1_1",
-    "shufflenet_v2_x1_0",
-    "mnasnet1_0",
-    "efficientnet_b0",
-    "regnet_y_400mf",
-    "regnet_x_400mf",
-    "densenet121",
-    "googlenet",
-    "vgg11_bn",
+    *("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
+    *("squeezenet1_1", "shufflenet_v2_x1_0", "mnasnet1_0", "efficientnet_b0", "regnet_y_400mf"),
+    *("regnet_x_400mf", "densenet121", "googlenet", "vgg11_bn"),
 ]
 TIMM = [
-    "mobilenetv3_small_100",
-    "efficientnet_lite0",
-    "ghostnet_100",
-    "hardcorenas_a",
-    "fbnetc_100",
-    "tf_efficientnetv2_b0",
-    "resnet26d",
-    "repvgg_a0",
-    "mixnet_s",
-    "semnasnet_100",
-    "rexnet_100",
-    "lcnet_050",
-    "tinynet_e",
-    "vit_tiny_patch16_224",
-    "mobileone_s0",
-    "dla46_c",
-    "regnetx_002",
-    "regnety_004",
+    *("mobilenetv3_small_100", "efficientnet_lite0", "ghostnet_100", "hardcorenas_a"),
+    *("fbnetc_100", "tf_efficientnetv2_b0", "resnet26d", "repvgg_a0", "mixnet_s"),
+    *("semnasnet_100", "rexnet_100", "lcnet_050", "tinynet_e", "vit_tiny_patch16_224"),
+    *("mobileone_s0", "dla46_c", "regnetx_002", "regnety_004"),
 ]
+ZOO = ["resnet8", "dscnn", "resnet20", "mobilenetv2", "vgg19"]  # for 32 x 32 pixels, spectrograms
+SMALL_MS = 0.2  # networks below this are told apart
 PRUNED = 3  # every third network is also pruned
 NODES_EVERY = 3  # of every third network, the kernels are timed too
 Case = tuple[str, LayerGraph, np.ndarray]
@@ -215,7 +193,8 @@ class HeldOut:
 def prepare(folder: Path, only: str) -> list[tuple[str, Path]]:
     """Export every network, dense and (some) pruned to odd widths."""
     cases = []
-    names = [f"torchvision:{n}" for n in TORCHVISION] + [f"timm:{n}" for n in TIMM]
+    suites = {"torchvision": TORCHVISION, "timm": TIMM, "zoo": ZOO}
+    names = [f"{suite}:{name}" for suite, found in suites.items() for name in found]
     for place, name in enumerate(n for n in names if only in n):
         for fraction in (None, *((0.6,) if place % PRUNED == 0 else ())):
             label = name if fraction is None else f"{name} pruned {fraction}"
@@ -227,9 +206,12 @@ def prepare(folder: Path, only: str) -> list[tuple[str, Path]]:
 
 
 def network_of(name: str, seed: int = 0):
-    """Return the traced network of torchvision:NAME or timm:NAME with random weights."""
+    """Return the traced network of torchvision:NAME, timm:NAME or zoo:NAME with random weights."""
     torch.manual_seed(seed)
     library, model = name.split(":")
+    if library == "zoo":
+        module, example, _ = resolve_model(model)
+        return trace_network(module, example)
     if library == "torchvision":
         import torchvision
 
@@ -301,11 +283,14 @@ def report(result: CheckResult, profile: Profile, run: dict[str, Any]) -> None:
     name = f"host_accuracy-{profile.name}"
     sums = np.array(run["sums"])
     off = np.abs(sums - 1.0)
+    small = [abs(row.ratio - 1.0) for row in result.rows if row.latency_ms < SMALL_MS]
+    below = f"networks under {SMALL_MS} ms: {len(small)}, worst {max(small, default=0.0):.1%}\n"
     text = (
         f"{run['date']}  {in_words(origin(HOST.packages))} x {os.cpu_count()}, {platform.platform()}\n"
         f"ONNX Runtime {result.runtime}, torch {torch.__version__}, {run['threads']} thread(s), "
         f"load average {run['load']:.1f}; measured in {run['seconds']:.0f} s by\n    {run['command']}\n"
         f"profile error as stated: {profile.error.text()}\n{result.table()}\n"
+        f"{below}"
         f"sum of a network's measured kernels over its latency, {len(sums)} networks: median "
         f"{np.median(sums):.3f}; off by {np.median(off):.1%} in the median, at most {off.max():.1%}\n"
     )

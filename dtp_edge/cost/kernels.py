@@ -98,8 +98,10 @@ def _has_static_matrix(layer: Layer, graph: LayerGraph, static: set[str]) -> boo
     return last in static and len(graph.tensors[last].shape) == 2
 
 
-def _does_nothing(layer: Layer) -> bool:
-    """Adding a literal 0, multiplying by a literal 1: every exporter drops them."""
+def _does_nothing(layer: Layer, graph: LayerGraph) -> bool:
+    """Adding a literal 0, multiplying by a literal 1, a slice that takes all: every exporter drops them."""
+    if op_name(layer) == "slice":
+        return graph.tensors[layer.outputs[0]].shape == graph.tensors[layer.inputs[0]].shape
     neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}.get(op_name(layer))
     other = layer.attributes.get("other")
     return neutral is not None and len(layer.inputs) == 1 and type(other) in (int, float) and other == neutral
@@ -141,7 +143,7 @@ class _Lowering:
             self.static.update(layer.outputs)
             self.free[layer.name] = "folded at export: a constant"
             return True
-        if family_of(layer, self.graph, self.static) == "view" or _does_nothing(layer):
+        if family_of(layer, self.graph, self.static) == "view" or _does_nothing(layer, self.graph):
             source = next(n for n in layer.inputs if n not in self.static)
             self.views.update(dict.fromkeys(layer.outputs, source))
             self.free[layer.name] = "view: no data moves"
@@ -181,7 +183,7 @@ class _Lowering:
             layer = self.graph.layers[found if whole is None else whole.layers[-1]]
             op = op_name(layer) if whole is None else whole.op
             kind = fuses_as(op)
-            if _does_nothing(layer):
+            if _does_nothing(layer, self.graph):
                 self.free[layer.name] = "view: no data moves"
                 self.taken.add(found)
                 kernel.outputs = list(layer.outputs)

@@ -17,6 +17,7 @@ import numpy as np
 from dtp_edge.measure.probe_builder import Builder
 from dtp_edge.measure.probe_parts import (
     attention_block,
+    classify,
     layer_norm,
     linear_block,
     pool,
@@ -28,11 +29,8 @@ from dtp_edge.measure.probes import probe_chain
 
 IMAGES, IMAGE_SHARES = (96, 128, 160, 192, 224, 256), (0.06, 0.12, 0.12, 0.1, 0.55, 0.05)
 MACS = (3e7, 8e8)  # of a network, log-uniform
-SMALL_IMAGES, SMALL_MACS, SMALL = (
-    (28, 32, 48, 64),
-    (1e6, 3e8),
-    0.3,
-)  # thumbnails, spectrograms: a share of the networks
+SMALL_IMAGES, SMALL_MACS = (28, 32, 48, 64), (1e6, 3e8)
+SMALL = 0.3  # share of the networks whose inputs are thumbnails or spectrograms
 MAX_WEIGHTS = 8e6
 TRANSFORMERS = 0.1  # share of the networks
 
@@ -66,10 +64,9 @@ def edge_network(seed: int) -> bytes:
     b = Builder(rng, image_channels, size, size)
     b.max_macs = macs
     start = (b.c, b.h, b.w)
+    acts = ["Relu", "Clip", "HardSwish", "SiLU", "LeakyRelu"]
     style = Style(
-        act=str(
-            rng.choice(["Relu", "Clip", "HardSwish", "SiLU", "LeakyRelu"], p=[0.5, 0.12, 0.15, 0.2, 0.03])
-        ),
+        act=str(rng.choice(acts, p=[0.5, 0.12, 0.15, 0.2, 0.03])),
         step=int(rng.choice([16, 8, 4, 1], p=[0.25, 0.3, 0.1, 0.35])),
         expand=float(rng.choice([1.0, 2.0, 3.0, 4.0, 6.0])),
         kernel=int(rng.choice([3, 5, 7], p=[0.65, 0.3, 0.05])),
@@ -130,12 +127,7 @@ def _head(b: Builder, style: Style) -> None:
         b.x = b.add("Gemm", b.x, b.constant(hidden, cin), b.constant(hidden), transB=1)
         b.act(style.act)
         cin = hidden
-    _classes(b, cin)
-
-
-def _classes(b: Builder, cin: int) -> None:
-    classes = int(b.rng.choice([10, 100, 1000], p=[0.1, 0.1, 0.8]))
-    b.x = b.add("Gemm", b.x, b.constant(classes, cin), b.constant(classes), transB=1)
+    classify(b, cin)
 
 
 def basic(b: Builder, style: Style, cout: int, stride: int) -> None:
@@ -267,7 +259,7 @@ def _transformer(b: Builder, style: Style) -> None:
         attention_block(b, n, c)
     layer_norm(b, c)
     b.x = b.add("ReduceMean", b.x, b.literal(np.array([1], dtype=np.int64)), keepdims=0)
-    _classes(b, c)
+    classify(b, c)
 
 
 def _shortcut(b: Builder, cout: int, stride: int) -> str:

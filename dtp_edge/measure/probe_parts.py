@@ -68,6 +68,9 @@ def attention_block(b: Builder, n: int, c: int) -> None:
     heads = next((k for k in (8, 6, 4, 3, 2) if c % k == 0 and c // k >= 16), 1)
     shape = b.literal(np.array([1, n, heads, c // heads], dtype=np.int64))
     query, key, value = _projections(b, n, c)
+    # As in a network, so that no probability is as small as a subnormal: some processors take thirty times as
+    # long for a product with those. The projections' outputs have a variance of some 10.
+    query = b.add("Mul", query, b.literal(np.float32(0.1 / np.sqrt(c // heads))))
     parts = [
         b.add("Transpose", b.add("Reshape", x, shape), perm=perm)
         for x, perm in ((query, [0, 2, 1, 3]), (key, [0, 2, 3, 1]), (value, [0, 2, 1, 3]))
@@ -94,3 +97,9 @@ def _projections(b: Builder, n: int, c: int) -> tuple[str, str, str]:
         linear(b, n, c, c)
         names.append(b.x)
     return names[0], names[1], names[2]
+
+
+def classify(b: Builder, cin: int) -> None:
+    """A last linear layer to 10, 100 or 1000 classes."""
+    classes = int(b.rng.choice([10, 100, 1000], p=[0.1, 0.1, 0.8]))
+    b.x = b.add("Gemm", b.x, b.constant(classes, cin), b.constant(classes), transB=1)

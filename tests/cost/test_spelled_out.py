@@ -19,7 +19,7 @@ X = torch.randn(1, 3, 16, 16)
 class Net(nn.Module):
     def __init__(self, activation) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 8, 1)
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.LazyConv2d(8, 1)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,7 +35,9 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def graph(activation):
-    return trace_network(Net(activation).eval(), (X,)).layers
+    network = Net(activation).eval()
+    network(X)  # the second convolution's inputs are what the activation leaves
+    return trace_network(network, (X,)).layers
 
 
 PAIRS = [(silu, nn.functional.silu), (gelu, nn.functional.gelu)]
@@ -86,3 +88,14 @@ def no_product(x: Tensor) -> Tensor:
 def test_what_only_looks_like_one_stays(other):
     ops = {k.op for k in lower(graph(other), Fusion()).kernels}
     assert not ops & {"silu", "gelu"}
+
+
+def test_a_slice_that_takes_all_is_free():
+    """GhostNet slices off channels that are not there; exporters and runtimes drop that."""
+    costs = []
+    for stop in (16, 12, None):
+        layers = graph(nn.ReLU() if stop is None else lambda x, stop=stop: torch.relu(x)[:, :stop])
+        fusion = Fusion(activations=("relu",))
+        costs.append([kernel.family for kernel in lower(layers, fusion).kernels])
+    assert costs[0] == costs[2]
+    assert "layout" in costs[1]

@@ -17,7 +17,7 @@ from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.run.feasibility import feasibility
 from dtp_edge.run.options import NOBODY, Listener, Options
 from dtp_edge.run.pipeline import prune
-from dtp_edge.run.trained import CUTS, LEAST_SAMPLES, SCORE_SAMPLES, SCORE_SHARE, scoring_samples
+from dtp_edge.run.training_steps import CUTS, LEAST_SAMPLES, SCORE_SAMPLES, SCORE_SHARE, scoring_samples
 from dtp_edge.training import Recipe, load_data
 
 DEVICE = "rpi4-ncnn-fp32-1t"
