@@ -17,6 +17,7 @@ from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
 from dtp_edge.measure.printout_fit import COMPUTING, Row, common_rates, kernels_of
 from dtp_edge.measure.printout_join import Joined
+from dtp_edge.measure.printout_lanes import lanes_of
 from dtp_edge.measure.printout_rows import Beside, beside_of, rows_of
 from dtp_edge.profiles.profile import Fusion, Profile, parse_profile
 
@@ -63,6 +64,7 @@ def _document(
     )
     loose = max(one.loose_share for one in joined)
     common = common_rates(rows)
+    precision = setting.precision or "fp32"
     today = datetime.date.today().isoformat()
     clock = setting.clock_mhz or first.clock_mhz
     return {
@@ -76,11 +78,16 @@ def _document(
             "clock_mhz": clock or 1.0,
         },
         "runtime": {"name": first.runtime, "version": setting.version},
-        "precision": setting.precision or "fp32",
+        "precision": precision,
         "threads": setting.threads,
         "limits": {},
         "memory_bytes_per_second": common.bytes_per_second,
-        "kernels": kernels_of(rows, common, f"measured: {first.runtime}'s profiler"),
+        "kernels": kernels_of(
+            rows,
+            common,
+            f"measured: {first.runtime}'s profiler",
+            lanes_of(joined, setting.precision or "fp32"),
+        ),
         "fusion": {
             "norm": True,
             "activations": list(fusion.activations),
