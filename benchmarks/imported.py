@@ -9,11 +9,11 @@
 
 `counters` runs a runtime's own profiler several times a network and keeps the file of the fastest run: on a
 machine that does other work, what interrupts a run is no property of a layer (there, begin both commands
-with `chrt -f 50`: counters are means, and interrupted calls are in them). `time` calls the networks of
-NETS in turns, without a profiler (the lower quartile of all calls, one thread); turns are so long that most
-calls find the caches as a loop leaves them, which is how the profiler's runs find them. `check` imports the counters
-by `dtp-edge profile import` and writes predicted and measured into results/imported.csv. No network of NETS
-is among those whose counters are imported.
+with `chrt -f 50`: counters are means, and interrupted calls are in them). `time` calls the networks of NETS
+in turns, without a profiler (the lower quartile of all calls, one thread); turns are so long that most calls
+find the caches as a loop leaves them, which is how the profiler's runs find them. `check` imports the
+counters by `dtp-edge profile import` and writes predicted and measured into results/imported.csv. No network
+of NETS is among those whose counters are imported.
 """
 
 from __future__ import annotations

@@ -15,7 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from dtp_edge.fitting.table_fit import BYTES, LINEAR, MATMUL, PLAIN, Prior, Shape, fit_columns, fit_table
+from dtp_edge.cost.table import TERMS
+from dtp_edge.fitting.table_fit import (
+    BYTES,
+    LINEAR,
+    MATMUL,
+    PLAIN,
+    Prior,
+    Shape,
+    fit_columns,
+    fit_rates,
+    fit_table,
+)
 from dtp_edge.measure.printout_lanes import step_of
 
 COMPUTING = ("conv1x1", "conv3x3", "conv", "depthwise", "grouped", "conv_transpose", "linear", "matmul")
@@ -148,6 +159,22 @@ def _table(key: str, rows: Sequence[Row], common: Common, source: str, lanes: in
     us, shape = np.array([row.us for row in rows]), replace(shape_of(key), channel_step=step_of(key, lanes))
     priors = {term: _prior(term, common, computes=key in COMPUTING) for term in shape.terms}
     return fit_table(columns, us, shape, f"{source}, {len(rows)} kernels", priors=priors)
+
+
+def misfit(rows: Sequence[Row]) -> float:
+    """Return the mean |log error| with which rates alone, without a table, explain what computes."""
+    common, errors = common_rates(rows), []
+    for key in COMPUTING:
+        mine = [row for row in rows if row.key == key and row.us > 0]
+        if mine:
+            columns = {name: np.array([row.features[name] for row in mine]) for name in mine[0].features}
+            us, terms = np.array([row.us for row in mine]), shape_of(key).terms
+            rates = fit_rates(
+                columns, us, terms, {term: _prior(term, common, computes=True) for term in terms}
+            )
+            found = sum(rate * TERMS[term](columns) for term, rate in rates.items())
+            errors.append(np.abs(np.log(np.maximum(found, LAUNCH_US) / us)))
+    return float(np.mean(np.concatenate(errors))) if errors else 0.0
 
 
 def shape_of(key: str) -> Shape:

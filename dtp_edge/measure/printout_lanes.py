@@ -20,14 +20,14 @@ _FAMILIES = ("conv1x1", "conv3x3", "conv", "depthwise", "linear")  # whose outpu
 
 
 def lanes_of(joined: Sequence[Joined], precision: str) -> int:
-    """Return the channels of most of the time's kernels: 1 where no name says it."""
+    """Return the channels of the kernels that take most of the time, 0 where no name says it."""
     spent: Counter[int] = Counter()
     for one in joined:
         for row in one.printout.rows:
             name = row.unit.lower()
             spent[next((size for word, size in _BYTES if word in name), 0)] += row.time
     size = max(spent, key=lambda each: spent[each], default=0)
-    return max(1, size // _ELEMENT.get(precision, 4))
+    return size // _ELEMENT.get(precision, 4)
 
 
 def step_of(family: str, lanes: int) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from dtp_edge.fitting.table_fit import fit_columns
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.printout_fit import COMPUTING, Row
 from dtp_edge.measure.printout_join import Joined, row_kind
-from dtp_edge.measure.printout_lanes import lanes_of, step_of, stepped
+from dtp_edge.measure.printout_lanes import step_of, stepped
 
 _FEW = 0.15  # of a network's time: where no more is loose, a kernel without a row runs inside another
 
@@ -35,9 +35,8 @@ class Beside:
     kernel_us: float = 0.0
 
 
-def rows_of(joined: Sequence[Joined], precision: str, beside: Beside) -> list[Row]:
-    """Return the kernels that rows were found for, of all networks."""
-    lanes = lanes_of(joined, precision)
+def rows_of(joined: Sequence[Joined], precision: str, beside: Beside, lanes: int = 1) -> list[Row]:
+    """Return the kernels that rows were found for, of all networks; `lanes`: see `printout_lanes`."""
     return [row for number, one in enumerate(joined) for row in _rows(one, number, precision, beside, lanes)]
 
 
