@@ -1,6 +1,6 @@
 """Profiles imported from what runtimes' own profilers print here: do they predict other networks' times?
 
-    python -m benchmarks.imported build --files DIR     # 44 networks, ONNX and stored (torchvision, timm)
+    python -m benchmarks.imported build --files DIR     # 56 networks, ONNX and stored (torchvision, timm)
     python -m benchmarks.formats build --files NETS     # pruned networks of the runtime matrix, judged
     python -m benchmarks.imported convert --files DIR --nets NETS                # LiteRT's files of both
     python -m benchmarks.imported counters --files DIR --runtime openvino|litert
@@ -8,10 +8,12 @@
     python -m benchmarks.imported check --files DIR --nets NETS --runtime openvino|litert
 
 `counters` runs a runtime's own profiler several times a network and keeps the file of the fastest run: on a
-machine that does other work, what interrupts a run is no property of a layer. `time` calls the networks of
-NETS in turns, without a profiler (the lower quartile of all calls, one thread). `check` imports the counters
-by `dtp-edge profile import` and writes predicted and measured into results/imported.csv. No network of NETS
-is among those whose counters are imported.
+machine that does other work, what interrupts a run is no property of a layer (there, begin both commands
+with `chrt -f 50`: counters are means, and interrupted calls are in them). `time` calls the networks of NETS
+in turns, without a profiler (the lower quartile of all calls, one thread); turns are so long that most calls
+find the caches as a loop leaves them, which is how the profiler's runs find them. `check` imports the
+counters by `dtp-edge profile import` and writes predicted and measured into results/imported.csv. No network
+of NETS is among those whose counters are imported.
 """
 
 from __future__ import annotations
@@ -134,8 +136,8 @@ def counters(files: Path, runtime: str, only: str, runs: int, seconds: float) ->
 @FILES
 @NETS
 @RUNTIME
-@click.option("--rounds", default=12)
-@click.option("--calls", default=10, help="Timed calls of a network in a round.")
+@click.option("--rounds", default=8)
+@click.option("--calls", default=40, help="Timed calls of a network in a round.")
 def time_command(files: Path, nets: Path, runtime: str, rounds: int, calls: int) -> None:
     """Time the judged networks in turns."""
     named = {f.name: p for f in folders_of(nets) if (p := file_of(f, runtime)).exists()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.runtimes.edge_networks import calibrate_norms, randomise
-from benchmarks.runtimes.fit import network
+from benchmarks.runtimes.fit import THIN, network
 
 Made = tuple[nn.Module, Tensor]
 
@@ -92,8 +92,9 @@ TRACED: Mapping[str, Callable[[], Made]] = {
 }
 
 
-RANDOM = 24  # of the small networks that `benchmarks.runtimes.fit` makes
-FITTED = (*TRACED, *(f"random{seed:02d}" for seed in range(RANDOM)))
+# of the small networks of `benchmarks.runtimes.fit`: widths in sixteens, then any, as pruning leaves them
+RANDOM = (*range(24), *range(THIN, THIN + 12))
+FITTED = (*TRACED, *(f"random{seed:02d}" for seed in RANDOM))
 
 
 def create(name: str) -> Made:

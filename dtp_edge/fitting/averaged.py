@@ -14,20 +14,22 @@ from functools import cached_property
 
 import numpy as np
 
-from dtp_edge.fitting.rates import Board, HeldOut, Population, RateSpec, design, fit_population
+from dtp_edge.fitting.losses import Loss
+from dtp_edge.fitting.rates import LOSS, Board, HeldOut, Population, RateSpec, design, fit_population
 
 _ROUNDS = 8
 
 
 @dataclass(frozen=True)
 class Form:
-    """A prior and a noise, with all boards' samples; forms that are averaged have the same rates and
+    """A prior, a noise and a loss, with all boards' samples; forms that are averaged have the same rates and
     boards.
     """
 
     spec: RateSpec
     boards: tuple[Board, ...]
     noise: float
+    loss: Loss = LOSS
 
     @cached_property
     def designs(self) -> list[np.ndarray]:
@@ -38,7 +40,13 @@ class Form:
         them.
         """
         return fit_population(
-            self.spec, self.boards, rounds=_ROUNDS, noise=self.noise, without=without, designs=self.designs
+            self.spec,
+            self.boards,
+            rounds=_ROUNDS,
+            noise=self.noise,
+            without=without,
+            loss=self.loss,
+            designs=self.designs,
         )
 
 

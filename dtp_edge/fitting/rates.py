@@ -2,7 +2,7 @@
 
 The model is the additive one of `RateModel`: a network's latency is a sum over its kernels of
 work/rate + bytes/bandwidth + overhead, linear in beta = 1/rate. We fit theta = log beta by damped
-Gauss-Newton on a Huber loss of log(predicted/measured), so 10 % too slow and 10 % too fast weigh the
+Gauss-Newton on a robust loss of log(predicted/measured), so 10 % too slow and 10 % too fast weigh the
 same and one bad measurement cannot drag the rest, with a Gaussian prior on theta. The prior ties the
 rates of one board together (a board is fast or slow as a whole, and its memory is as a whole), which is
 what keeps a rate that the data cannot see near a physical value instead of at infinity.
@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dtp_edge.fitting.losses import Huber, Loss
 from dtp_edge.fitting.rows import KernelRow
 
 SPILL_ELEMENTS = 524_288  # 2 MiB of fp32 in and out: beyond it a kernel's activations leave the cache
-HUBER = 0.25  # log errors beyond it count linearly
+LOSS = Huber(0.25)  # of log errors
 _LEVEL_SD, _MEMORY_SD, _OVERHEAD_SD = 1.5, 0.5, 0.7
 
 
@@ -164,19 +165,18 @@ def solve(
     noise: float = 0.07,
     start: np.ndarray | None = None,
     iterations: int = 40,
-    huber: float = HUBER,
+    loss: Loss = LOSS,
     lowest: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Minimise sum huber(log error)/noise^2 + (theta-mean)' precision (theta-mean) over theta >= lowest."""
+    """Minimise sum loss(log error)/noise^2 + (theta-mean)' precision (theta-mean) over theta >= lowest."""
     bound = np.full(len(mean), -np.inf) if lowest is None else lowest
     theta = np.maximum(mean if start is None else start, bound)
     target = np.log(measured_ms)
     damping = 1e-2
 
     def objective(t: np.ndarray) -> float:
-        error = np.abs(np.log(matrix @ np.exp(t)) - target)
-        loss = np.where(error < huber, error**2, 2 * huber * error - huber**2)
-        return float(loss.sum() / noise**2 + (t - mean) @ precision @ (t - mean))
+        off = loss.of(np.log(matrix @ np.exp(t)) - target)
+        return float(off.sum() / noise**2 + (t - mean) @ precision @ (t - mean))
 
     value = objective(theta)
     for _ in range(iterations):
@@ -184,7 +184,7 @@ def solve(
         predicted = matrix @ beta
         error = np.log(predicted) - target
         jacobian = matrix * beta / predicted[:, None]
-        weight = 1.0 / np.maximum(1.0, np.abs(error) / huber)
+        weight = loss.weight(error)
         hessian = (jacobian * weight[:, None]).T @ jacobian / noise**2 + precision
         slope = (jacobian * weight[:, None]).T @ error / noise**2 + precision @ (theta - mean)
         step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), -slope).clip(-1.0, 1.0)
@@ -216,9 +216,8 @@ def fit_population(
     *,
     rounds: int = 8,
     noise: float = 0.07,
-    warm: Population | None = None,
     without: frozenset[str] = frozenset(),
-    huber: float = HUBER,
+    loss: Loss = LOSS,
     designs: Sequence[np.ndarray] | None = None,
 ) -> Population:
     """Fit all boards with a common prior a group, learned from them, families `without` left out.
@@ -234,11 +233,11 @@ def fit_population(
     precision = np.linalg.inv(covariance)
     own = 1.0 / np.array([rate.sd**2 for rate in spec.rates])
     groups = [board.group for board in boards]
-    mean = {g: start.copy() for g in groups} if warm is None else {g: m.copy() for g, m in warm.mean.items()}
-    theta: list[np.ndarray] = [mean[g] for g in groups] if warm is None else list(warm.theta)
+    mean = {g: start.copy() for g in groups}
+    theta: list[np.ndarray] = [mean[g] for g in groups]
     for _ in range(rounds):
         theta = [
-            solve(x, y, mean[g], precision, noise=noise, start=t, iterations=12, lowest=low, huber=huber)
+            solve(x, y, mean[g], precision, noise=noise, start=t, iterations=12, lowest=low, loss=loss)
             for (x, y, low), g, t in zip(data, groups, theta, strict=True)
         ]
         for group in mean:
@@ -253,21 +252,29 @@ def leave_family_out(
     spec: RateSpec,
     boards: Sequence[Board],
     *,
-    full: Population,
-    rounds: int = 2,
+    rounds: int = 8,
     noise: float = 0.07,
-    huber: float = HUBER,
+    loss: Loss = LOSS,
 ) -> list[HeldOut]:
-    """Return each board's predictions for network families held out on every board at once."""
+    """Return each board's predictions for network families held out on every board at once.
+
+    Every fit begins from nothing: one that began at the fit to all families would know the one it predicts.
+    """
+    designs = [design(spec, board.samples) for board in boards]
     predicted = [np.zeros(len(board.samples)) for board in boards]
     for family in sorted({s.family for board in boards for s in board.samples}):
         fitted = fit_population(
-            spec, boards, rounds=rounds, noise=noise, warm=full, without=frozenset([family]), huber=huber
+            spec,
+            boards,
+            rounds=rounds,
+            noise=noise,
+            without=frozenset([family]),
+            loss=loss,
+            designs=designs,
         )
-        for board, theta, out in zip(boards, fitted.theta, predicted, strict=True):
+        for board, matrix, theta, out in zip(boards, designs, fitted.theta, predicted, strict=True):
             held = [i for i, s in enumerate(board.samples) if s.family == family]
-            if held:
-                out[held] = design(spec, [board.samples[i] for i in held]) @ np.exp(theta)
+            out[held] = matrix[held] @ np.exp(theta)
     return [
         HeldOut(tuple(s.name for s in b.samples), p, np.array([s.latency_ms for s in b.samples]))
         for b, p in zip(boards, predicted, strict=True)

@@ -10,12 +10,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dtp_edge.fitting.table_fit import BYTES, LINEAR, MATMUL, PLAIN, Prior, Shape, fit_columns, fit_table
+from dtp_edge.cost.table import TERMS
+from dtp_edge.fitting.table_fit import (
+    BYTES,
+    LINEAR,
+    MATMUL,
+    PLAIN,
+    Prior,
+    Shape,
+    fit_columns,
+    fit_rates,
+    fit_table,
+)
+from dtp_edge.measure.printout_lanes import step_of
 
 COMPUTING = ("conv1x1", "conv3x3", "conv", "depthwise", "grouped", "conv_transpose", "linear", "matmul")
 CONV = Shape(
@@ -44,6 +56,7 @@ _TERMS: Mapping[str, tuple[str, float]] = {  # term: the common rate that it sta
     **dict.fromkeys(("cold_weights", "cold_matrix"), ("weight", 0.0)),
     **dict.fromkeys(("lines", "channels", "vectors", "batches"), ("line", 0.0)),
 }
+_SCALES = ("norm.batch_norm",)  # a factor and a summand a channel: no statistics, as other norms take
 _FREE = 1e18  # bytes a second of what runs inside other kernels
 _LINE = 0.05  # of a launch: what starting one line of an output may cost
 
@@ -104,8 +117,12 @@ def common_rates(rows: Sequence[Row]) -> Common:
     )
 
 
-def kernels_of(rows: Sequence[Row], common: Common, source: str) -> dict[str, Any]:
+def kernels_of(rows: Sequence[Row], common: Common, source: str, lanes: int = 1) -> dict[str, Any]:
     """Return the "kernels" of a profile; families that only move values also as one, for other operators.
+
+    `lanes` channels of an output are computed at a time, which the rows' features have rounded up to.
+
+    A norm that only scales is an elementwise operator where no network has it by itself.
 
     Kernels that have no row (`us` 0) run inside others, which are the longer for it: what a family costs is
     then that of those with a row, times how many of its kernels have one.
@@ -117,15 +134,18 @@ def kernels_of(rows: Sequence[Row], common: Common, source: str) -> dict[str, An
             by_key[row.key].append(row)
             if family != row.key:
                 by_key[family].append(row)
-    return {key: _kernel(key, found, common, source) for key, found in by_key.items()}
+    for key in _SCALES:
+        if key not in by_key and "elementwise" in by_key:
+            by_key[key] = by_key["elementwise"]
+    return {key: _kernel(key, found, common, source, lanes) for key, found in by_key.items()}
 
 
-def _kernel(key: str, rows: Sequence[Row], common: Common, source: str) -> dict[str, Any]:
+def _kernel(key: str, rows: Sequence[Row], common: Common, source: str, lanes: int) -> dict[str, Any]:
     timed = [row for row in rows if row.us > 0]
     if not timed:
         why = f"{source}: none of {len(rows)} has a row, they run inside other kernels"
         return {"form": "additive", "bytes_per_second": _FREE, "overhead_ms": 0.0, "source": why}
-    entry = _table(key, timed, common, source)
+    entry = _table(key, timed, common, source, lanes)
     if len(timed) < len(rows):
         share = len(timed) / len(rows)
         entry["source"] += f"; {len(rows) - len(timed)} others run inside other kernels"
@@ -134,11 +154,27 @@ def _kernel(key: str, rows: Sequence[Row], common: Common, source: str) -> dict[
     return entry
 
 
-def _table(key: str, rows: Sequence[Row], common: Common, source: str) -> dict[str, Any]:
+def _table(key: str, rows: Sequence[Row], common: Common, source: str, lanes: int) -> dict[str, Any]:
     columns = {name: np.array([row.features[name] for row in rows]) for name in rows[0].features}
-    us, shape = np.array([row.us for row in rows]), shape_of(key)
+    us, shape = np.array([row.us for row in rows]), replace(shape_of(key), channel_step=step_of(key, lanes))
     priors = {term: _prior(term, common, computes=key in COMPUTING) for term in shape.terms}
     return fit_table(columns, us, shape, f"{source}, {len(rows)} kernels", priors=priors)
+
+
+def misfit(rows: Sequence[Row]) -> float:
+    """Return the mean |log error| with which rates alone, without a table, explain what computes."""
+    common, errors = common_rates(rows), []
+    for key in COMPUTING:
+        mine = [row for row in rows if row.key == key and row.us > 0]
+        if mine:
+            columns = {name: np.array([row.features[name] for row in mine]) for name in mine[0].features}
+            us, terms = np.array([row.us for row in mine]), shape_of(key).terms
+            rates = fit_rates(
+                columns, us, terms, {term: _prior(term, common, computes=True) for term in terms}
+            )
+            found = sum(rate * TERMS[term](columns) for term, rate in rates.items())
+            errors.append(np.abs(np.log(np.maximum(found, LAUNCH_US) / us)))
+    return float(np.mean(np.concatenate(errors))) if errors else 0.0
 
 
 def shape_of(key: str) -> Shape:

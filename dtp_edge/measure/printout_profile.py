@@ -7,6 +7,7 @@ one after the other, in its stead.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,17 @@ import numpy as np
 
 from dtp_edge.cost import NetworkCost
 from dtp_edge.errors import InputError
-from dtp_edge.measure.printout_fit import COMPUTING, Row, common_rates, kernels_of
+from dtp_edge.measure.printout_fit import COMPUTING, Row, common_rates, kernels_of, misfit
 from dtp_edge.measure.printout_join import Joined
+from dtp_edge.measure.printout_lanes import lanes_of
 from dtp_edge.measure.printout_rows import Beside, beside_of, rows_of
 from dtp_edge.profiles.profile import Fusion, Profile, parse_profile
 
 PARTS = 5
+_LANES, _BETTER = (
+    (1, 4, 8, 16, 32, 64),
+    0.97,
+)  # tried where no name says it; what a larger one must be better by
 HINT = "Profile a network with convolutions or products, and name it with --model."
 
 
@@ -42,20 +48,38 @@ def profile_of(joined: Sequence[Joined], fusion: Fusion, setting: Setting) -> Pr
     **Raises:** `InputError` if no convolution or product was joined.
     """
     beside = beside_of(joined)
-    rows = rows_of(joined, setting.precision or "fp32", beside)
+    lanes = _lanes(joined, setting.precision or "fp32", beside)
+    rows = rows_of(joined, setting.precision or "fp32", beside, lanes)
     if not any(row.key in COMPUTING and row.us > 0 for row in rows):
         raise InputError(
             "no convolution or matrix product could be matched to a layer",
             where=joined[0].printout.path,
             hint=HINT,
         )
-    document = _document(rows, joined, fusion, setting, beside)
-    document["error"] = _error(rows, joined, fusion, setting, beside)
+    document = _document(rows, joined, fusion, setting, beside, lanes)
+    document["error"] = _error(rows, joined, fusion, setting, beside, lanes)
     return parse_profile(document)
 
 
+def _lanes(joined: Sequence[Joined], precision: str, beside: Beside) -> int:
+    """Return the channels that are computed at a time: as names say, or as rates explain the rows best."""
+    if named := lanes_of(joined, precision):
+        return named
+    best, least = 1, math.inf
+    for lanes in _LANES:
+        off = misfit(rows_of(joined, precision, beside, lanes))
+        if off < _BETTER * least:
+            best, least = lanes, off
+    return best
+
+
 def _document(
-    rows: Sequence[Row], joined: Sequence[Joined], fusion: Fusion, setting: Setting, beside: Beside
+    rows: Sequence[Row],
+    joined: Sequence[Joined],
+    fusion: Fusion,
+    setting: Setting,
+    beside: Beside,
+    lanes: int,
 ) -> dict[str, Any]:
     first = joined[0].printout
     names = ", ".join(
@@ -63,6 +87,7 @@ def _document(
     )
     loose = max(one.loose_share for one in joined)
     common = common_rates(rows)
+    precision = setting.precision or "fp32"
     today = datetime.date.today().isoformat()
     clock = setting.clock_mhz or first.clock_mhz
     return {
@@ -76,11 +101,11 @@ def _document(
             "clock_mhz": clock or 1.0,
         },
         "runtime": {"name": first.runtime, "version": setting.version},
-        "precision": setting.precision or "fp32",
+        "precision": precision,
         "threads": setting.threads,
         "limits": {},
         "memory_bytes_per_second": common.bytes_per_second,
-        "kernels": kernels_of(rows, common, f"measured: {first.runtime}'s profiler"),
+        "kernels": kernels_of(rows, common, f"measured: {first.runtime}'s profiler", lanes),
         "fusion": {
             "norm": True,
             "activations": list(fusion.activations),
@@ -104,7 +129,12 @@ def _document(
 
 
 def _error(
-    rows: Sequence[Row], joined: Sequence[Joined], fusion: Fusion, setting: Setting, beside: Beside
+    rows: Sequence[Row],
+    joined: Sequence[Joined],
+    fusion: Fusion,
+    setting: Setting,
+    beside: Beside,
+    lanes: int,
 ) -> dict[str, Any]:
     models = sorted({one.model for one in joined})
     parts = (
@@ -120,7 +150,7 @@ def _error(
         timed = [row.key in COMPUTING for row in rest if row.us > 0]
         if not any(row.us > 0 for row in away) or not any(timed):
             continue
-        document = _document(rest, joined, fusion, setting, beside) | {
+        document = _document(rest, joined, fusion, setting, beside, lanes) | {
             "error": {"status": "indicative", "how": "-"}
         }
         errors.append(_relative(parse_profile(document), away, joined, whole=part is None))

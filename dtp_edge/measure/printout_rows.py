@@ -21,6 +21,7 @@ from dtp_edge.fitting.table_fit import fit_columns
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.printout_fit import COMPUTING, Row
 from dtp_edge.measure.printout_join import Joined, row_kind
+from dtp_edge.measure.printout_lanes import step_of, stepped
 
 _FEW = 0.15  # of a network's time: where no more is loose, a kernel without a row runs inside another
 
@@ -34,9 +35,9 @@ class Beside:
     kernel_us: float = 0.0
 
 
-def rows_of(joined: Sequence[Joined], precision: str, beside: Beside) -> list[Row]:
-    """Return the kernels that rows were found for, of all networks."""
-    return [row for number, one in enumerate(joined) for row in _rows(one, number, precision, beside)]
+def rows_of(joined: Sequence[Joined], precision: str, beside: Beside, lanes: int = 1) -> list[Row]:
+    """Return the kernels that rows were found for, of all networks; `lanes`: see `printout_lanes`."""
+    return [row for number, one in enumerate(joined) for row in _rows(one, number, precision, beside, lanes)]
 
 
 def beside_of(joined: Sequence[Joined]) -> Beside:
@@ -58,7 +59,7 @@ def beside_of(joined: Sequence[Joined]) -> Beside:
     )
 
 
-def _rows(joined: Joined, number: int, precision: str, beside: Beside) -> list[Row]:
+def _rows(joined: Joined, number: int, precision: str, beside: Beside, lanes: int) -> list[Row]:
     known = sum(joined.ms.values())
     raised = (joined.total_ms - _turning_ms(joined)) / max(known, 1e-9) * _typical(joined)
     held = sum(
@@ -72,7 +73,7 @@ def _rows(joined: Joined, number: int, precision: str, beside: Beside) -> list[R
         ms = joined.ms.get(index)
         if ms == 0 or (ms is None and not known_well):  # below the profiler's clock; perhaps a loose row's
             continue
-        features = _features(kernel, joined.layers, precision) | {"network_bytes": held}
+        features = _features(kernel, joined.layers, precision, lanes) | {"network_bytes": held}
         us = 0.0 if ms is None else 1e3 * ms * raised + beside.kernel_us
         found.append(Row(_key(kernel), features, us, number, index, kernel.op))
     return found
@@ -96,12 +97,10 @@ def _key(kernel: Kernel) -> str:
     return kernel.family if kernel.family in COMPUTING else f"{kernel.family}.{kernel.op}"
 
 
-def _features(kernel: Kernel, layers: LayerGraph, precision: str) -> dict[str, float]:
+def _features(kernel: Kernel, layers: LayerGraph, precision: str, lanes: int) -> dict[str, float]:
     """Return every feature of a kernel in the dense network."""
-    found = dict.fromkeys(FEATURES, 0.0)
-    for name, terms in kernel_features(kernel, layers, precision).items():
-        found[name] = sum(c * float(np.prod([dim.size for dim, _ in factors])) for c, factors in terms)
-    return found
+    found = kernel_features(kernel, layers, precision, step_of(kernel.family, lanes))
+    return dict.fromkeys(FEATURES, 0.0) | {name: stepped(terms) for name, terms in found.items()}
 
 
 def _count(tensor: Any) -> float:

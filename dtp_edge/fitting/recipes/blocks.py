@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from dtp_edge.fitting.losses import Huber
 from dtp_edge.fitting.rate_documents import kernel_documents
 from dtp_edge.fitting.rates import (
     Board,
@@ -68,7 +69,7 @@ _KEYS = {
     "add": "elementwise",
     "shuffle": "layout",
 }
-_NOISE, _HUBER = 0.1, 0.12
+_ROUNDS, _NOISE, _LOSS = 4, 0.1, Huber(0.12)
 
 
 def block_fit(data: Path, device: str, cache_bytes: float) -> tuple[np.ndarray, HeldOut]:
@@ -82,8 +83,8 @@ def block_fit(data: Path, device: str, cache_bytes: float) -> tuple[np.ndarray, 
 
     samples = read_samples(data / "blocks" / "perblock_hwnasbench_pixel1.csv", block)
     boards = [Board(device, "blocks", samples)]
-    full = fit_population(BLOCK_SPEC, boards, rounds=4, noise=_NOISE, huber=_HUBER)
-    held = leave_family_out(BLOCK_SPEC, boards, full=full, rounds=3, noise=_NOISE, huber=_HUBER)
+    full = fit_population(BLOCK_SPEC, boards, rounds=_ROUNDS, noise=_NOISE, loss=_LOSS)
+    held = leave_family_out(BLOCK_SPEC, boards, rounds=_ROUNDS, noise=_NOISE, loss=_LOSS)
     return full.theta[0], held[0]
 
 

@@ -7,6 +7,7 @@ Boards share a prior that is learned from them; several tightnesses of it are av
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from dtp_edge.fitting.averaged import Averaged, Form, fit_averaged
+from dtp_edge.fitting.losses import Cauchy, Loss
 from dtp_edge.fitting.networks import FUSIONS, NetworkKernel, shipped_networks
 from dtp_edge.fitting.rate_documents import kernel_documents
-from dtp_edge.fitting.rates import Board, KernelRates, Rate, RateSpec, Sample
+from dtp_edge.fitting.rates import LOSS, Board, KernelRates, Rate, RateSpec, Sample
 from dtp_edge.fitting.recipes.kind import Kind, Parts, Recipe
 from dtp_edge.fitting.recipes.tables import Found, read_samples
 from dtp_edge.fitting.rows import KernelRow
@@ -58,6 +60,7 @@ _SLOW_OPS |= {
     "mish": "io_gelu",
 }  # their exact forms take an erf, or two transcendental functions
 _SDS, _NOISES = ((0.15, 0.3), (0.15, 0.8), (0.3, 0.3), (0.3, 0.8), (0.8, 0.8)), (0.15, 0.3)
+_STRAYS: tuple[Loss, ...] = (LOSS, Cauchy(LOSS.scale))
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ class Fleet:
     """All boards of one table at one precision; `steps` and `fastest` by board, "" for all others.
 
     `cache_elements`: so many weights stay on the chip between calls; those beyond are read each time.
-    `left_out` names what the table measured and no package ships.
+    `left_out` names what the table measured and no package ships. `strays`: some networks have operators
+    that the runtime has no integer kernels for, and are 3 to 100 times slower than any rates would say;
+    which ones cannot be told from their layers, so that a loss that lets go of them is averaged in.
     """
 
     group: str
@@ -105,6 +110,7 @@ class Fleet:
     fastest: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cache_elements: float | None = None
     left_out: Sequence[str] = ()
+    strays: bool = False
 
 
 def channel_steps(step: int, *, inputs: bool = True, depthwise: bool = True) -> dict[str, dict[str, int]]:
@@ -183,11 +189,14 @@ def fit_fleet(fleet: Fleet) -> Averaged:
         steps = _of(fleet.steps, name)
         samples = [_sample(m, fleet, steps) for m in measured]
         boards.append(Board(name, fleet.group, tuple(samples), _of(fleet.fastest, name)))
-    forms = []
-    for compute, other in _SDS:
-        spec = rate_spec(fleet.shape, compute, other)
-        forms += [Form(spec, tuple(boards), noise) for noise in _NOISES]
-    return fit_averaged(forms)
+    specs = [rate_spec(fleet.shape, compute, other) for compute, other in _SDS]
+    losses = _STRAYS if fleet.strays else (LOSS,)
+    return fit_averaged(
+        [
+            Form(spec, tuple(boards), noise, loss)
+            for spec, noise, loss in itertools.product(specs, _NOISES, losses)
+        ]
+    )
 
 
 def _sample(measured: Measurement, fleet: Fleet, steps: Steps) -> Sample:
@@ -215,7 +224,8 @@ def fleet_parts(fleet: Fleet, fit: Averaged, board: str, element_bytes: float, h
     if fleet.cache_elements is not None:
         rate = float(f"{1e3 * element_bytes / beta['cold']:.4g}")
         more["weight_cache"] = {"bytes": fleet.cache_elements * element_bytes, "bytes_per_second": rate}
-    return Parts(kernels, fit.held[index], f"{how}; ten priors averaged", more)
+    averaged = "ten priors under two losses averaged" if fleet.strays else "ten priors averaged"
+    return Parts(kernels, fit.held[index], f"{how}; {averaged}", more)
 
 
 def fleet_kind(

@@ -86,7 +86,7 @@ def cortex_m7(data: Path, board: str, peak: float = 1e15) -> tuple[np.ndarray, H
     samples = read_samples(data / "stm32" / "stm32_2023_latency_macs.csv", network)
     boards = [Board(board, "m7", samples, {"mac": peak})]
     full = fit_population(CORTEX_M_SPEC, boards)
-    return full.theta[0], leave_family_out(CORTEX_M_SPEC, boards, full=full, rounds=6)[0]
+    return full.theta[0], leave_family_out(CORTEX_M_SPEC, boards)[0]
 
 
 def cortex_m4(data: Path, m7: np.ndarray, version: str, framework: str) -> tuple[np.ndarray, HeldOut]:
@@ -130,7 +130,7 @@ def neural_art(data: Path) -> tuple[np.ndarray, HeldOut]:
     # bounded by the vendor's 600 GOPS (300 GMAC/s)
     boards = [Board("STM32N6", "npu", samples, {"mac": 300e9})]
     full = fit_population(NPU_SPEC, boards)
-    return full.theta[0], leave_family_out(NPU_SPEC, boards, full=full, rounds=6)[0]
+    return full.theta[0], leave_family_out(NPU_SPEC, boards)[0]
 
 
 def kernels(spec: RateSpec, theta: np.ndarray, source: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dtp_edge.fitting.losses import Huber
 from dtp_edge.fitting.rate_documents import kernel_documents
 from dtp_edge.fitting.rates import (
     Board,
@@ -94,7 +95,7 @@ _FAMILIES = {
 _FAMILY_OF = {net: family for family, nets in _FAMILIES.items() for net in nets}
 # Two sigmas of the noise: several networks of a run are off by a half. The mean over all runs is 11.4 %
 # with it, 11.7 % with 0.25.
-_HUBER = 0.15
+_LOSS = Huber(0.15)
 _FREE_TYPES = {"Flatten", "Reshape", "Noop", "MemoryData", "PriorBox", "Split"}
 _ELEMENTWISE_TYPES = {"BinaryOp", "Eltwise", "ReLU", "BatchNorm", "Softmax", "LayerNorm"}
 _ACTIVATION_TYPES = {"Swish", "HardSwish", "Sigmoid", "GELU", "HardSigmoid"}
@@ -207,8 +208,8 @@ class NcnnFit:
         self.boards = read_boards(data, bounds)
         self.runs = list(self.boards)
         boards = list(self.boards.values())
-        self.full: Population = fit_population(NCNN_SPEC, boards, huber=_HUBER)
-        self.held: list[HeldOut] = leave_family_out(NCNN_SPEC, boards, full=self.full, huber=_HUBER)
+        self.full: Population = fit_population(NCNN_SPEC, boards, loss=_LOSS)
+        self.held: list[HeldOut] = leave_family_out(NCNN_SPEC, boards, loss=_LOSS)
 
     def kernels(self, run: int, precision: str) -> dict[str, Any]:
         pack, element_bytes = (8, 2) if precision == "fp16" else (4, 4)
@@ -250,7 +251,7 @@ def _build(recipe: dict[str, Any], data: Path) -> Parts:
 
 _HOW = (
     "leave one network family out on all 186 CPU runs of the table at once, so that the prior learned "
-    "from the other boards has not seen the family either; float networks"
+    "from the other boards has not seen the family either, and every fit begins from nothing; float networks"
 )
 _MEMORY = (
     "channels off the packing (4 in fp32, 8 in fp16) are costed as the next multiple; ncnn may be slower"

@@ -46,7 +46,8 @@ def fleet(data: Path, group: str) -> Fleet:
     found, left = read_fleet_table(data / "qai_hub_0.65" / "perf.csv", _TABLE["networks"], "npu", row)
     spill = _VTCM_BYTES / {"fp16": 2, "w8a8": 1}[precision]
     steps = {"": channel_steps(_BLOCK)}
-    return Fleet(group, "npu", Shape(_MACS[precision], 5e11, 4e10, 1.0, spill), found, steps, left_out=left)
+    shape, strays = Shape(_MACS[precision], 5e11, 4e10, 1.0, spill), precision == "w8a8"
+    return Fleet(group, "npu", shape, found, steps, left_out=left, strays=strays)
 
 
 def entries() -> dict[str, Recipe]:
