@@ -29,6 +29,7 @@ def errors_without(network: PrunableNetwork, trials: Trials) -> np.ndarray:
     possible = [i for i in range(len(found)) if network.depth.fault(_without(network, [i])) is None]
     if len(possible) > SHARE * trials.left:
         return found
+    trials.lead(np.ones(network.n_atoms, dtype=bool))
     whole = trials(np.ones(network.n_atoms, dtype=bool))
     for i in possible:
         found[i] = max(trials(_without(network, [i])) - whole, 1e-9)
@@ -45,6 +46,7 @@ def patterns_by_error(task: Task, trials: Trials, alone: np.ndarray) -> list[np.
         possible = [i for i in others if network.depth.fault(_without(network, [*gone, i])) is None]
         if not possible:
             break
+        trials.lead(_without(network, gone))
         freed = {i: _freed(meter, network, gone, i) for i in possible}
         near = sorted(possible, key=lambda i: alone[i] / freed[i])[:NEAR]
         errors = {i: trials(_without(network, [*gone, i])) for i in near}

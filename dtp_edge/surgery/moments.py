@@ -26,7 +26,7 @@ from dtp_edge.surgery.walk import Walk
 __all__ = ["Moment", "moments_of"]
 
 ROWS_PER_INPUT = 8  # fewer than for a fit, which solves for every weight: here rows only rank
-MOST_INPUTS = 4608  # a moment of more is kept in blocks of so many, as if the blocks were independent
+MOST_INPUTS = 2304  # a moment of more is kept in blocks of so many, as if the blocks were independent
 
 
 @dataclass

@@ -19,7 +19,7 @@ from dtp_edge.run.output_error import compared
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import Trials
 from dtp_edge.surgery import compact, refit
-from dtp_edge.surgery.least_squares import QuickFit
+from dtp_edge.surgery.quick_fit import QuickFit
 from dtp_edge.surgery.reference import Reference, behind
 
 DEVICE = "rpi4-ncnn-fp32-1t"
@@ -128,7 +128,7 @@ def test_one_run_of_the_dense_network_serves_all_cuts(trained, monkeypatch: pyte
 
     errors = []
     for most in (2**30, 0):
-        monkeypatch.setattr("dtp_edge.surgery.least_squares._BYTES", most)
+        monkeypatch.setattr("dtp_edge.surgery.quick_fit._BYTES", most)
         fit = QuickFit(network, [(x,)], ridge=0.01)
         assert fit.every == (most > 0)
         cut = compact(network, gate(network, "blocks.1"))
@@ -136,6 +136,27 @@ def test_one_run_of_the_dense_network_serves_all_cuts(trained, monkeypatch: pyte
         with torch.no_grad():
             errors.append(compared([cut.module(x)], [net(x)])[0])
     assert errors[0] == pytest.approx(errors[1])
+
+
+def test_a_fit_that_is_taken_up_is_the_whole_one(trained) -> None:
+    net, x = trained
+    network = trace_network(copy.deepcopy(net), (x[:1],), depth=True)
+    alone = gate(network, "blocks.1")
+    cuts = [gate(network, "blocks.1", "blocks.3"), alone.copy(), gate(network, "blocks.0"), alone]
+    inner = next(g for g in network.groups if g.name.startswith("blocks.3") and g.kind != "branch")
+    cuts[1][inner.start] = False
+    plain = QuickFit(network, [(x[:32],)], [(x[32:],)], ridge=0.01)
+    led = QuickFit(network, [(x[:32],)], [(x[32:],)], ridge=0.01)
+    shares = []
+    for lead in (np.ones(network.n_atoms, dtype=bool), alone):
+        led.lead(compact(network, lead, in_place=False))
+        for keep in cuts:
+            one, other = (compact(network, keep, in_place=False) for _ in range(2))
+            shares.append(led.share(other))
+            assert torch.equal(plain(one)[0], led(other)[0])
+    assert shares[4] < shares[6] <= 1.0  # the last block alone is another, or the first one is
+    assert shares[5] < 0.5
+    assert shares[7] < 0.2
 
 
 def test_the_repair_around_a_branch_halves_the_error(trained) -> None:
