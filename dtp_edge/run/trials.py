@@ -19,7 +19,7 @@ __all__ = ["RIDGE", "Trials"]
 RIDGE = 0.01
 SAMPLES, LEAST = 128, 16  # fitted, and as many judged; fewer where that takes too long, or there are fewer
 FORWARDS = 4  # what a trial takes, in runs over its fitted samples
-WANTED, BY_BRANCH = 40, 2.4  # trials that samples are given up for, at least; by the branches
+WANTED, BY_BRANCH = 40, 1.8  # trials that samples are given up for, at least; by the branches
 WORK = 1.6e12  # multiply-accumulates that trials may take: a minute or two
 Batch = tuple[Any, ...]
 
