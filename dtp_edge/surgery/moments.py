@@ -75,9 +75,8 @@ class Moment:
             mean = part.mean(0)
             apart, mean = part - mean, mean.double()
             rest = apart.sum(0, dtype=torch.float64)  # of rounding the mean
-            cross = torch.outer(mean, rest)
             gram += apart.T @ apart
-            gram += cross + cross.T + len(x) * torch.outer(mean, mean)
+            gram.addmm_(torch.stack([mean, rest + len(x) * mean], 1), torch.stack([rest, mean]))
             total += rest + len(x) * mean
 
     def blocks(self, ridge: float) -> list[Tensor]:

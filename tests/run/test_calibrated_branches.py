@@ -224,7 +224,7 @@ def test_no_depth_keeps_every_block(trained) -> None:
 def test_where_there_is_no_time_to_try_them_all_branches_stay(
     trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtp_edge.run.trials.WORK", 1e8)
+    monkeypatch.setattr("dtp_edge.run.trials.WORK", 5e7)
     net, x = trained
     result = run(net, x, budget=dtp.Budget(macs="80%"))
     assert not any(row["gone"] for row in result.report["depth"]["branches"])
