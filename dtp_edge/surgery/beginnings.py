@@ -88,7 +88,7 @@ def _digest(value: Any) -> str:
     if not isinstance(value, Tensor):
         return repr(value)
     flat = value.detach().cpu().contiguous().reshape(-1)
-    digest = hashlib.blake2b(flat.view(torch.uint8).numpy(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(flat.view(torch.uint8).numpy().tobytes(), digest_size=16).hexdigest()
     return f"{digest} {tuple(value.shape)}"
 
 
