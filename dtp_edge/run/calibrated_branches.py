@@ -18,6 +18,7 @@ __all__ = ["errors_without", "patterns_by_error"]
 
 NEAR = 3  # branches that are tried next: those that looked best alone
 SHARE = 0.6  # of the trials that branches may take
+TAKEN_UP = 0.5  # of a trial that one without a single branch takes, on average
 
 
 def errors_without(network: PrunableNetwork, trials: Trials) -> np.ndarray:
@@ -27,8 +28,9 @@ def errors_without(network: PrunableNetwork, trials: Trials) -> np.ndarray:
     """
     found = np.full(len(network.branches), np.inf)
     possible = [i for i in range(len(found)) if network.depth.fault(_without(network, [i])) is None]
-    if len(possible) > SHARE * trials.left:
+    if len(possible) * TAKEN_UP > SHARE * trials.left:
         return found
+    trials.lead(np.ones(network.n_atoms, dtype=bool))
     whole = trials(np.ones(network.n_atoms, dtype=bool))
     for i in possible:
         found[i] = max(trials(_without(network, [i])) - whole, 1e-9)
@@ -45,6 +47,7 @@ def patterns_by_error(task: Task, trials: Trials, alone: np.ndarray) -> list[np.
         possible = [i for i in others if network.depth.fault(_without(network, [*gone, i])) is None]
         if not possible:
             break
+        trials.lead(_without(network, gone))
         freed = {i: _freed(meter, network, gone, i) for i in possible}
         near = sorted(possible, key=lambda i: alone[i] / freed[i])[:NEAR]
         errors = {i: trials(_without(network, [*gone, i])) for i in near}

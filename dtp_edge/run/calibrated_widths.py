@@ -32,8 +32,10 @@ from dtp_edge.transport.curves import rises_of, worths
 __all__ = ["Chosen", "keep_by_calibration", "macs_of"]
 
 SHARES = (0.3, 0.6, 0.85)  # of a group's atoms gone, where the output is measured
+ONE_SHARE = (0.6,)  # where all take too long
 MEASURED = 64  # samples that measure it, fewer where that takes more than
-WORK = 5e11  # multiply-accumulates: half a minute
+WORK = 5e11  # multiply-accumulates: half a minute; as many for the moments
+RANKING = 128  # samples of the moments, whatever it takes
 MIN_KEEP = 0.05  # of every group
 TRUST = (0.5, 1.0, 0.0)  # in what was measured group by group; 0: the curves alone
 LEAST = 8  # samples that measure, whatever it takes
@@ -85,10 +87,12 @@ def _curves(
 ) -> tuple[list[Curve], list[Mapping[int, float]]]:
     """The curve of every group, and the output's error at a few of its widths."""
     network = task.network
-    moments = moments_of(network, batches, samples_of(batches), seed)
-    curves = [c or _by_size(network, i) for i, c in enumerate(curves_of(network, moments, SHARES))]
-    runs = effort * WORK / (macs_of(task) * max(1, len(SHARES) * len(network.groups)))
-    few = first_samples(batches, int(min(MEASURED, max(LEAST, runs))), network)
+    ranking = first_samples(batches, int(max(RANKING, effort * WORK / macs_of(task))), network)
+    moments = moments_of(network, ranking, samples_of(ranking), seed)
+    runs = effort * WORK / (macs_of(task) * max(1, len(network.groups)))
+    shares = SHARES if runs >= LEAST * len(SHARES) else ONE_SHARE
+    curves = [c or _by_size(network, i, shares) for i, c in enumerate(curves_of(network, moments, shares))]
+    few = first_samples(batches, int(min(MEASURED, max(LEAST, runs / len(shares)))), network)
     wanted = outputs_of(network.module, few)
     return curves, [_measured(network, i, c, moments, few, wanted) for i, c in enumerate(curves)]
 
@@ -122,9 +126,9 @@ class _Search:
             room = max(1, round(reach * n))
             most.append(min(n, now + room) if now else n)
             scaled.append(np.where(np.arange(n) >= n - max(0, now - room), FIRM * rise, rise))
-        gates = np.array([keep[branch.atom] for branch in self.network.branches], dtype=bool)
-        values = self._values(scaled, np.where(gates, FIRM * self.alone, 0.0))
-        more: dict[str, Any] = {"losses": values, "starts": [gates.astype(np.int64)]} if len(gates) else {}
+        gates = np.array([keep[branch.atom] for branch in self.network.branches], dtype=np.int64)
+        values = self._values(scaled, self.alone)
+        more: dict[str, Any] = {"losses": values, "gates": gates} if len(gates) else {}
         return self.task.choices(values, values=values, min_keep=MIN_KEEP, most=np.array(most), **more)[0]
 
     def notes(self) -> tuple[str, ...]:
@@ -153,6 +157,7 @@ def _in_context(search: _Search, trials: Trials, keep: np.ndarray) -> np.ndarray
         lives = _live(search.network, keep)
         if trials.left <= len(lives) + len(REACH):
             return keep
+        trials.lead(keep)
         rises = [np.diff(curve.error) for curve in search.curves]
         for index in lives:
             rises[index] = _scaled(search, trials, keep, index)
@@ -187,13 +192,13 @@ def _scaled(search: _Search, trials: Trials, keep: np.ndarray, index: int) -> np
     return rises * max(slope, 1e-6) / max(modelled, 1e-30)
 
 
-def _by_size(network: PrunableNetwork, index: int) -> Curve:
+def _by_size(network: PrunableNetwork, index: int, shares: tuple[float, ...] = SHARES) -> Curve:
     """Where no fitted layer reads a group (what a product of two activations reads, say): by the weights'
     size."""
     group = network.groups[index]
     scores = initial_scores(network, "rms")[group.start : group.stop]
     n = len(scores)
-    counts = {min(n - 1, max(1, round(share * n))): [] for share in SHARES if n > 1}
+    counts = {min(n - 1, max(1, round(share * n))): [] for share in shares if n > 1}
     return Curve(np.argsort(scores, kind="stable"), np.linspace(0.0, 1.0, n + 1) ** 2, counts)
 
 

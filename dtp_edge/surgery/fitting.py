@@ -30,26 +30,34 @@ class Refit:
 
 
 class Ridge:
-    """The formula's normal equations for one layer, factored once: one system for each of its `groups`.
+    r"""The formula's normal equations for one layer, factored once: one system for each of its `groups`.
 
     `x` `[rows, inputs]` of all groups side by side, centred where means are taken up; `start` `[neurons,
-    inputs of a group]`.
+    inputs of a group]`. Where rows are fewer than inputs the system is that of the rows, which is the smaller
+    one: $W - W_0 = (Y - X W_0^T)^T (X X^T + n \rho \tau I)^{-1} X$.
     """
 
     def __init__(self, x: Tensor, start: Tensor, ridge: float, groups: int = 1) -> None:
         self.x = _by_group(x, groups)
         self.start = start.unflatten(0, (groups, -1))
-        gram = (self.x.mT @ self.x / len(x)).double()
+        self.rows, inputs = self.x.shape[1:]
+        self.by_rows = self.rows < inputs
+        gram = ((self.x @ self.x.mT if self.by_rows else self.x.mT @ self.x) / self.rows).double()
         diagonal = gram.diagonal(dim1=1, dim2=2)
-        self.pull = ridge * diagonal.mean(1).clamp_min(1e-12)[:, None, None]
+        self.pull = ridge * (diagonal.sum(1) / inputs).clamp_min(1e-12)[:, None, None]
         diagonal.add_(self.pull[..., 0])
         self.factor, self.failed = torch.linalg.cholesky_ex(gram)
 
     def weights(self, y: Tensor) -> Tensor:
         """Return the weights, as `start`, for outputs `y` `[rows, neurons]`; `start` where none can be
         had."""
-        right = (self.x.mT @ _by_group(y, len(self.x)).to(self.x) / len(y)).double()
-        found = torch.cholesky_solve(right + self.pull * self.start.mT, self.factor).mT
+        wanted = _by_group(y, len(self.x)).to(self.x)
+        if self.by_rows:
+            rest = (wanted - self.x @ self.start.mT.to(self.x)).double() / self.rows
+            found = self.start + (self.x.mT.double() @ torch.cholesky_solve(rest, self.factor)).mT
+        else:
+            right = (self.x.mT @ wanted / self.rows).double()
+            found = torch.cholesky_solve(right + self.pull * self.start.mT, self.factor).mT
         return torch.where((self.failed != 0)[:, None, None], self.start, found).flatten(0, 1)
 
 
@@ -65,7 +73,10 @@ def _by_group(x: Tensor, groups: int) -> Tensor:
 
 
 class Fitting(Walk):
-    """Runs the compact graph; every layer is fitted just before it runs."""
+    """Runs the compact graph; every layer is fitted just before it runs.
+
+    Batches behind those that the reference was run on are carried along, and fitted to nothing.
+    """
 
     def __init__(
         self, module: fx.GraphModule, wanted: Reference, layers: Mapping[str, str | None], ridge: float
@@ -122,7 +133,8 @@ class Fitting(Walk):
         mean, variance, training = self.arguments(node, 0)[3:6]
         if mean is None or training:
             return
-        found = [self.arguments(node, i)[0] for i in range(len(self.values[node.all_input_nodes[0]]))]
+        many = len(next(iter(self.wanted.rows.values()), self.values[node.all_input_nodes[0]]))
+        found = [self.arguments(node, i)[0] for i in range(many)]
         x = found[0] if len(found) == 1 else torch.cat(found)
         if x.numel() < 2 * x.shape[1]:
             return  # one value has no spread

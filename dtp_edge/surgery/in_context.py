@@ -104,7 +104,8 @@ class InContext(Fitting):
         if name in self.wanted.sums and (sequel.add is None or sequel.other in self.values):
             target = self.wanted.sums.pop(name).float()
             if sequel.other is not None:
-                pairs = zip(self.values[sequel.other], self.wanted.rows[name], strict=True)
+                rows = self.wanted.rows[name]
+                pairs = zip(self.values[sequel.other][: len(rows)], rows, strict=True)
                 rest = torch.cat([chosen(v, node.target is CONV, rows) for v, rows in pairs]).float()
         return _Aim(y, target, scale, shift, rest)
 

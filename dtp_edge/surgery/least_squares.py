@@ -24,14 +24,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from dtp_edge.graph.branches import Branch
 from dtp_edge.graph.network import PrunableNetwork
 from dtp_edge.surgery.compaction import Compact
 from dtp_edge.surgery.fitting import Fitting, Refit
@@ -40,9 +39,8 @@ from dtp_edge.surgery.norm_statistics import restate_norms
 from dtp_edge.surgery.reference import LEAST_ROWS, ROWS_PER_INPUT, Reference
 from dtp_edge.surgery.sequels import groups_of, weight_of
 
-MORE, LESS = 4.0, 1 / 3  # rows of a fit in context and of a quick one, times those of a plain one
-_BYTES = 2**30  # of the dense outputs and sums that a fit in context holds
-REMEMBERED = 3  # sets of branches whose dense outputs a quick fit keeps
+MORE = 4.0  # rows of a fit in context, times those of a plain one
+_BYTES = 2**30  # of the dense outputs that a fit in context holds
 
 
 @torch.no_grad()
@@ -68,7 +66,7 @@ def refit(
     """
     batches = inputs if isinstance(inputs, list) else [inputs]
     module = compacted.graph_module
-    layers = _layers(module.graph, grouped=streams)
+    layers = layers_of(module.graph, grouped=streams)
     context: dict[str, Any] = {"effort": effort}
     if streams:
         effort *= _effort(layers, dict(module.state_dict()))
@@ -107,45 +105,6 @@ def refit_to_train(
     return rows
 
 
-class QuickFit:
-    """Quick fits of many cuts on the same inputs, as `refit` with `streams`, to choose between them.
-
-    What the dense network makes is found once for all cuts; where the sums behind all branches do not fit
-    into memory, once for all cuts without the same branches.
-    """
-
-    def __init__(
-        self, network: PrunableNetwork, batches: list[tuple[Any, ...]], *, ridge: float, seed: int = 0
-    ) -> None:
-        self.network, self.batches, self.ridge, self.seed = network, batches, ridge, seed
-        self.dense = dict(network.graph_module.state_dict())
-        self.layers = _layers(network.graph_module.graph, grouped=True)
-        self.every = self._prepared(network.branches, every=True).most_bytes() <= _BYTES
-        self._references: dict[tuple[str, ...], Reference] = {}
-
-    @torch.no_grad()
-    def __call__(self, compacted: Compact) -> None:
-        """Fit the cut in place."""
-        found = _layers(compacted.graph_module.graph, grouped=True)
-        layers = {name: reason or self.layers[name] for name, reason in found.items()}
-        wanted = self._reference(compacted).narrowed(compacted.kept, compacted.branches)
-        fitting = InContext(compacted.graph_module, wanted, layers, self.ridge, rectified=0)
-        fitting.run(self.batches)
-
-    def _reference(self, compacted: Compact) -> Reference:
-        branches = self.network.branches if self.every else compacted.branches
-        key = tuple(branch.name for branch in branches)
-        if key not in self._references:
-            found = self._prepared(branches, every=self.every)
-            found.run(self.batches)
-            self._references = dict([*self._references.items()][-REMEMBERED:]) | {key: found}
-        return self._references[key]
-
-    def _prepared(self, branches: Sequence[Branch], *, every: bool) -> Reference:
-        context: dict[str, Any] = {"streams": True, "branches": branches, "every": every, "effort": LESS}
-        return Reference(self.network.graph_module, self.dense, self.layers, {}, self.seed, **context)
-
-
 def _effort(layers: Mapping[str, str | None], tensors: Mapping[str, Tensor]) -> float:
     """How many times more rows than the least a fit in context reads: `MORE`, less where memory says so."""
     fitted = [tensors[name] for name, reason in layers.items() if reason is None and name in tensors]
@@ -167,7 +126,7 @@ def _distance(out: Any, target: Any) -> float:
     return sum(found) if all(map(math.isfinite, found)) else math.inf
 
 
-def _layers(graph: fx.Graph, *, grouped: bool = False) -> dict[str, str | None]:
+def layers_of(graph: fx.Graph, *, grouped: bool = False) -> dict[str, str | None]:
     """Weight name -> None, or why the layer cannot be fitted."""
     found: dict[str, str | None] = {}
     uses: Counter[str] = Counter()

@@ -26,7 +26,8 @@ from dtp_edge.surgery.walk import Walk
 __all__ = ["Moment", "moments_of"]
 
 ROWS_PER_INPUT = 8  # fewer than for a fit, which solves for every weight: here rows only rank
-MOST_INPUTS = 4608  # a moment of more is kept in blocks of so many, as if the blocks were independent
+AT_ONCE, MOST_AT_ONCE = 2048, 4096  # rows that are summed at once: twice the inputs of a layer
+MOST_INPUTS = 2304  # a moment of more is kept in blocks of so many, as if the blocks were independent
 
 
 @dataclass
@@ -74,9 +75,8 @@ class Moment:
             mean = part.mean(0)
             apart, mean = part - mean, mean.double()
             rest = apart.sum(0, dtype=torch.float64)  # of rounding the mean
-            cross = torch.outer(mean, rest)
             gram += apart.T @ apart
-            gram += cross + cross.T + len(x) * torch.outer(mean, mean)
+            gram.addmm_(torch.stack([mean, rest + len(x) * mean], 1), torch.stack([rest, mean]))
             total += rest + len(x) * mean
 
     def blocks(self, ridge: float) -> list[Tensor]:
@@ -105,6 +105,8 @@ def moments_of(
     walk = _Collecting(network, images, seed)
     for batch in batches:
         walk.run([batch])
+    for name in walk.moments:
+        walk.sum_up(name)
     return walk.moments
 
 
@@ -112,6 +114,7 @@ class _Collecting(Walk):
     def __init__(self, network: PrunableNetwork, images: int, seed: int) -> None:
         super().__init__(network.graph_module)
         self.moments: dict[str, Moment] = {}
+        self.pending: dict[str, list[Tensor]] = {}
         self.place = {node: i for i, node in enumerate(self.graph.nodes)}
         self.images, self.generator = images, torch.Generator().manual_seed(seed)
         labels = network.tensor_labels
@@ -133,7 +136,15 @@ class _Collecting(Walk):
         each = min(shape[1], -(-max(LEAST_ROWS, ROWS_PER_INPUT * inputs) // self.images))
         rows = torch.rand(*shape[:2], generator=self.generator).argsort(1)[:, :each]
         x = inputs_at(node, args, rows.to(weight.device)).cpu()
-        self.moments[name].add(x.to(torch.promote_types(x.dtype, torch.float32)))
+        pending = self.pending.setdefault(name, [])
+        pending.append(x.to(torch.promote_types(x.dtype, torch.float32)))
+        if sum(map(len, pending)) >= max(AT_ONCE, min(2 * inputs, MOST_AT_ONCE)):
+            self.sum_up(name)
+
+    def sum_up(self, name: str) -> None:
+        """Add the rows that are held of a layer; few at a time would take longer than all else."""
+        if rows := self.pending.pop(name, []):
+            self.moments[name].add(torch.cat(rows))
 
     def _sequel(self, moment: Moment, node: fx.Node) -> None:
         norm, bias = sequel_of(node, self.place).norm, node.args[2] if len(node.args) > 2 else None

@@ -91,7 +91,10 @@ class _State:
 
     def __init__(self, reads: Reads) -> None:
         self.reads = reads
-        columns, extra = reads.columns, int((reads.columns < 0).sum())
+        there = (reads.columns >= 0).any(1)  # other atoms are read by another block, if at all
+        self.row = np.where(there, np.cumsum(there) - 1, -1)
+        columns = reads.columns[there]
+        extra = int((columns < 0).sum())
         d = reads.moment.shape[0]
         moment, weight = reads.moment.double(), reads.weight.double()
         if extra:  # inputs that are nobody's, and weigh nothing
@@ -105,22 +108,28 @@ class _State:
 
     def scores(self, atoms: np.ndarray) -> np.ndarray:
         """Rise of the squared error without each of `atoms`."""
-        columns = self.columns[torch.as_tensor(atoms)]
+        rows = self.row[atoms]
+        found = np.zeros(len(atoms))
+        columns = self.columns[torch.as_tensor(rows[rows >= 0])]
         blocks = self.inverse[columns[:, :, None], columns[:, None, :]]
         w = self.weight[:, columns].permute(1, 2, 0)  # [atoms, c, neurons]
-        return torch.einsum("acn,acn->a", torch.linalg.solve(blocks, w), w).numpy()
+        found[rows >= 0] = torch.einsum("acn,acn->a", torch.linalg.solve(blocks, w), w).numpy()
+        return found
 
     def repaired(self) -> Tensor:
         return self.weight[:, : self.reads.weight.shape[1]].clone()
 
     def remove(self, atoms: np.ndarray) -> float:
         """Take atoms away together; return the rise of the squared error."""
-        s = self.columns[torch.as_tensor(atoms)].reshape(-1)
-        rows, w = self.inverse[s], self.weight[:, s]
-        gain = torch.linalg.solve(rows[:, s], torch.cat([rows, w.T], 1))
-        gain, moved = gain[:, : rows.shape[1]], gain[:, rows.shape[1] :]
+        rows = self.row[atoms]
+        s = self.columns[torch.as_tensor(rows[rows >= 0])].reshape(-1)
+        if len(s) == 0:
+            return 0.0
+        part, w = self.inverse[s], self.weight[:, s]
+        gain = torch.linalg.solve(part[:, s], torch.cat([part, w.T], 1))
+        gain, moved = gain[:, : part.shape[1]], gain[:, part.shape[1] :]
         self.weight.addmm_(w, gain, alpha=-1)
-        self.inverse.addmm_(rows.T, gain, alpha=-1)
+        self.inverse.addmm_(part.T, gain, alpha=-1)
         self.inverse[s], self.inverse[:, s] = 0.0, 0.0
         self.inverse[s, s] = 1.0  # keeps what is left solvable
         self.weight[:, s] = 0.0

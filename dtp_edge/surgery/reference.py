@@ -88,6 +88,10 @@ class Reference(Walk):
             norms, neurons = self.arguments(node, 0)[1].flatten(1).norm(dim=1), self.kept.get(name, {}).get(0)
             self.norms[name] = norms if neurons is None else norms[neurons]
 
+    def aim(self, name: str, branches: Sequence[Branch]) -> str:
+        """Name the node whose sum a layer aims at once `branches` are gone; "" of a layer without one."""
+        return behind(self._own[name], branches).name if name in self._own else ""
+
     def most_bytes(self) -> int:
         """What the outputs and sums of all neurons take at most, in float32, where the effort is not above
         1."""

@@ -8,13 +8,22 @@ node does, and values go as soon as their last reader has run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
 
 from dtp_edge.ops.nodes import lookup
 
-__all__ = ["Walk"]
+__all__ = ["Stop", "Walk"]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What the node of this name made of every batch, where nothing else that ran before is read later."""
+
+    node: str
+    values: list[Tensor]
 
 
 class Walk:
@@ -39,8 +48,9 @@ class Walk:
         """What `node` is called with, for one batch."""
         return fx.map_arg(node.args, lambda source: self.values[source][batch])
 
-    def run(self, batches: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Return the outputs for each of `batches`, tuples of the network's arguments."""
+    def run(self, batches: Sequence[tuple[Any, ...]], begin: Stop | None = None) -> list[Any]:
+        """Return the outputs for each of `batches`, tuples of the network's arguments; what lies before
+        `begin` is taken as done."""
         flat = [iter(self.graph.process_inputs(*inputs)) for inputs in batches]
         for node in self.graph.nodes:
             if node.op == "output":
@@ -51,12 +61,17 @@ class Walk:
                 self.values[node] = [next(inputs, *node.args) for inputs in flat]
             elif node.op == "get_attr":
                 self.values[node] = [self._tensor(str(node.target))] * len(batches)
-            else:
+            elif begin is None:
                 self.before(node)
                 self.values[node] = [self._call(node, i) for i in range(len(batches))]
-            self.after(node)
+            elif node.name == begin.node:
+                self.values[node] = [value.clone() for value in begin.values]  # others may write to it
+            if begin is None:
+                self.after(node)
+            elif node.name == begin.node:
+                begin = None
             for source in self._last.get(node, ()):
-                del self.values[source]
+                self.values.pop(source, None)
         return []
 
     def _tensor(self, name: str) -> Any:

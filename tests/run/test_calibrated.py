@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from torch import Tensor, nn
 import dtp_edge as dtp
 from dtp_edge.errors import InputError
 from dtp_edge.graph import trace_network
+from dtp_edge.measure import load_profile
+from dtp_edge.run.calibrated_widths import _curves
 from dtp_edge.run.calibration_range import odd_scale
 from dtp_edge.run.calibration_samples import first_samples, in_small_batches
 from dtp_edge.run.calibration_set import LEAST, affordable, calibration_set
 from dtp_edge.run.output_error import compared
+from dtp_edge.run.task import Task
 from dtp_edge.surgery.in_context import GROWTH
+from dtp_edge.surgery.moments import moments_of
 
 DEVICE = "rpi4-ncnn-fp32-1t"
 
@@ -222,6 +227,32 @@ def test_large_inputs_are_fitted_on_fewer() -> None:
     batches = [(torch.zeros(1, 3, 1, 1).expand(32, 3, 224, 224),) for _ in range(16)]
     assert len(affordable(batches)) == 3
     assert len(affordable([(torch.zeros(32, 3, 32, 32),)] * 16)) == 16
+
+
+@pytest.mark.parametrize(("macs", "ranked", "widths", "judged"), [(1e6, 192, 3, 64), (1e12, 128, 1, 8)])
+def test_a_large_network_is_measured_on_fewer_inputs_at_fewer_widths(
+    macs: float, ranked: int, widths: int, judged: int, trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = trained
+    network = trace_network(copy.deepcopy(net), (x[:2],))
+    task = Task.of(network, load_profile(DEVICE), dtp.Budget(macs="60%"))
+    seen: list[int] = []
+
+    def counted(network, batches, images, seed):
+        seen.append(images)
+        return moments_of(network, batches, images, seed)
+
+    monkeypatch.setattr("dtp_edge.run.calibrated_widths.moments_of", counted)
+    monkeypatch.setattr("dtp_edge.run.calibrated_widths.macs_of", lambda task: macs)
+    monkeypatch.setattr(
+        "dtp_edge.run.calibrated_widths.compared",
+        lambda made, wanted: (float(seen.append(sum(map(len, made))) or 0.0), None),
+    )
+    with torch.no_grad():
+        _, measured = _curves(task, [(x,), (x,)], 0, 1.0)
+    assert seen[0] == ranked
+    assert set(seen[1:]) == {judged}
+    assert {len(m) for m in measured} == {widths}
 
 
 def test_outputs_are_compared_by_what_they_vary() -> None:

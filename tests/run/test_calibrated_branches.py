@@ -19,7 +19,7 @@ from dtp_edge.run.output_error import compared
 from dtp_edge.run.task import Task
 from dtp_edge.run.trials import Trials
 from dtp_edge.surgery import compact, refit
-from dtp_edge.surgery.least_squares import QuickFit
+from dtp_edge.surgery.quick_fit import QuickFit
 from dtp_edge.surgery.reference import Reference, behind
 
 DEVICE = "rpi4-ncnn-fp32-1t"
@@ -128,7 +128,7 @@ def test_one_run_of_the_dense_network_serves_all_cuts(trained, monkeypatch: pyte
 
     errors = []
     for most in (2**30, 0):
-        monkeypatch.setattr("dtp_edge.surgery.least_squares._BYTES", most)
+        monkeypatch.setattr("dtp_edge.surgery.quick_fit._BYTES", most)
         fit = QuickFit(network, [(x,)], ridge=0.01)
         assert fit.every == (most > 0)
         cut = compact(network, gate(network, "blocks.1"))
@@ -136,6 +136,27 @@ def test_one_run_of_the_dense_network_serves_all_cuts(trained, monkeypatch: pyte
         with torch.no_grad():
             errors.append(compared([cut.module(x)], [net(x)])[0])
     assert errors[0] == pytest.approx(errors[1])
+
+
+def test_a_fit_that_is_taken_up_is_the_whole_one(trained) -> None:
+    net, x = trained
+    network = trace_network(copy.deepcopy(net), (x[:1],), depth=True)
+    alone = gate(network, "blocks.1")
+    cuts = [gate(network, "blocks.1", "blocks.3"), alone.copy(), gate(network, "blocks.0"), alone]
+    inner = next(g for g in network.groups if g.name.startswith("blocks.3") and g.kind != "branch")
+    cuts[1][inner.start] = False
+    plain = QuickFit(network, [(x[:32],)], [(x[32:],)], ridge=0.01)
+    led = QuickFit(network, [(x[:32],)], [(x[32:],)], ridge=0.01)
+    shares = []
+    for lead in (np.ones(network.n_atoms, dtype=bool), alone):
+        led.lead(compact(network, lead, in_place=False))
+        for keep in cuts:
+            one, other = (compact(network, keep, in_place=False) for _ in range(2))
+            shares.append(led.share(other))
+            assert torch.equal(plain(one)[0], led(other)[0])
+    assert shares[4] < shares[6] <= 1.0  # the last block alone is another, or the first one is
+    assert shares[5] < 0.5
+    assert shares[7] < 0.2
 
 
 def test_the_repair_around_a_branch_halves_the_error(trained) -> None:
@@ -160,6 +181,10 @@ def test_trials_are_counted_and_remembered(trained) -> None:
     assert trials.left == left - 1
     worse = gate(task.network, "blocks.0", "blocks.1")
     assert trials.best([worse, keep]) is keep
+    trials.lead(keep)  # a whole fit, and then what lies behind the block that goes
+    assert trials.left == left - 3
+    trials(gate(task.network, "blocks.1", "blocks.3"))
+    assert left - 3.6 < trials.left < left - 3
 
 
 def test_trials_judge_on_samples_that_were_not_fitted(trained) -> None:
@@ -199,7 +224,7 @@ def test_no_depth_keeps_every_block(trained) -> None:
 def test_where_there_is_no_time_to_try_them_all_branches_stay(
     trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dtp_edge.run.trials.WORK", 1e8)
+    monkeypatch.setattr("dtp_edge.run.trials.WORK", 5e7)
     net, x = trained
     result = run(net, x, budget=dtp.Budget(macs="80%"))
     assert not any(row["gone"] for row in result.report["depth"]["branches"])

@@ -118,17 +118,18 @@ def test_singular_inputs_never_crash_and_no_weight_grows(spoiled: str) -> None:
             assert (tensor.flatten(1).norm(dim=1) <= (GROWTH + 1e-3) * norms).all(), name
 
 
-def test_each_group_has_its_own_solution_and_a_singular_one_keeps_its_weights() -> None:
+@pytest.mark.parametrize("rows", [200, 3])  # more than inputs, or fewer
+def test_each_group_has_its_own_solution_and_a_singular_one_keeps_its_weights(rows: int) -> None:
     generator = torch.Generator().manual_seed(5)
     x, y, start = (
-        torch.randn(*shape, generator=generator).double() for shape in ((200, 12), (200, 6), (6, 4))
+        torch.randn(*shape, generator=generator).double() for shape in ((rows, 12), (rows, 6), (6, 4))
     )
     found = Ridge(x, start, 0.1, groups=3).weights(y)
     for g in range(3):
         xs, ys, before = x[:, 4 * g : 4 * g + 4], y[:, 2 * g : 2 * g + 2], start[2 * g : 2 * g + 2]
         pull = (0.1 * xs.square().mean() * len(x)).sqrt()
-        rows = torch.cat([xs, pull * torch.eye(4, dtype=x.dtype)])
-        wanted = torch.linalg.lstsq(rows, torch.cat([ys, pull * before.T])).solution.T
+        both = torch.cat([xs, pull * torch.eye(4, dtype=x.dtype)])
+        wanted = torch.linalg.lstsq(both, torch.cat([ys, pull * before.T])).solution.T
         torch.testing.assert_close(found[2 * g : 2 * g + 2], wanted)
     broken = x.clone()
     broken[0, 5] = torch.nan
