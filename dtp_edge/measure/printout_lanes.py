@@ -8,7 +8,7 @@ fp32, full or not.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +21,7 @@ _FAMILIES = ("conv1x1", "conv3x3", "conv", "depthwise", "linear")  # whose outpu
 
 def lanes_of(joined: Sequence[Joined], precision: str) -> int:
     """Return the channels of the kernels that take most of the time, 0 where no name says it."""
-    spent: Counter[int] = Counter()
+    spent: dict[int, float] = defaultdict(float)
     for one in joined:
         for row in one.printout.rows:
             name = row.unit.lower()

@@ -62,9 +62,12 @@ def profile_of(joined: Sequence[Joined], fusion: Fusion, setting: Setting) -> Pr
 
 
 def _lanes(joined: Sequence[Joined], precision: str, beside: Beside) -> int:
-    """Return the channels that are computed at a time: as names say, or as rates explain the rows best."""
+    """Return the channels that are computed at a time: as names say, or as rates explain several networks'
+    rows best; of one or two the best is chance."""
     if named := lanes_of(joined, precision):
         return named
+    if len({one.model for one in joined}) < 3:
+        return 1
     best, least = 1, math.inf
     for lanes in _LANES:
         off = misfit(rows_of(joined, precision, beside, lanes))
