@@ -126,9 +126,9 @@ class _Search:
             room = max(1, round(reach * n))
             most.append(min(n, now + room) if now else n)
             scaled.append(np.where(np.arange(n) >= n - max(0, now - room), FIRM * rise, rise))
-        gates = np.array([keep[branch.atom] for branch in self.network.branches], dtype=np.int64)
-        values = self._values(scaled, self.alone)
-        more: dict[str, Any] = {"losses": values, "gates": gates} if len(gates) else {}
+        gates = np.array([keep[branch.atom] for branch in self.network.branches], dtype=bool)
+        values = self._values(scaled, np.where(gates, FIRM * self.alone, 0.0))
+        more: dict[str, Any] = {"losses": values, "starts": [gates.astype(np.int64)]} if len(gates) else {}
         return self.task.choices(values, values=values, min_keep=MIN_KEEP, most=np.array(most), **more)[0]
 
     def notes(self) -> tuple[str, ...]:

@@ -74,7 +74,6 @@ def choices(
     widths: np.ndarray | None = None,
     losses: np.ndarray | None = None,
     starts: Sequence[np.ndarray] = (),
-    gates: np.ndarray | None = None,
     max_evaluations: int = 4_000,
 ) -> list[np.ndarray]:
     """Return keep vectors `[n_atoms]` within every limit, that of the largest total value first.
@@ -82,8 +81,7 @@ def choices(
     Without branches there is one. With them the others are what the search began with: all branches open,
     and fewer and fewer, in settled form (nothing kept in a closed branch). `losses` `[n_atoms]` >= 0 is by
     how much the loss rises without an atom, of a gate without its branch: it decides between branches.
-    `starts` are further patterns of open gates, `[branches]` each, that the search begins with; where `gates`
-    is given, and can be had, that pattern is the only one.
+    `starts` are further patterns of open gates, `[branches]` each, that the search begins with.
 
     **Arguments:**
 
@@ -124,9 +122,6 @@ def choices(
     found: list[np.ndarray] = []
     for least in _floors_tried(floors, most, network, meter):
         branches = BranchSearch(search, _lower(least), max_evaluations)
-        if gates is not None and branches.set(gates):
-            found = [branches.finished(gates)]
-            break
         found += branches.run(start[branches.gates], starts)
     found.sort(key=search.value, reverse=True)
     return [network.settled(search.mask(k).astype(bool)) for k in {k.tobytes(): k for k in found}.values()]

@@ -94,18 +94,6 @@ def test_losses_decide_between_branches_and_scores_between_channels() -> None:
         assert [bool(keep[b.atom]) for b in network.branches] == [i != cheap for i in range(3)]
 
 
-def test_gates_that_are_given_stay_as_they_are() -> None:
-    network, cost, limits = case(0.6)
-    values = np.random.default_rng(3).uniform(0.1, 1, network.n_atoms)
-    for pattern in ([1, 0, 1], [0, 1, 0], [1, 1, 1]):
-        found = choices(values, network, cost, limits, values=values, gates=np.array(pattern))
-        assert len(found) == 1
-        assert [int(found[0][b.atom]) for b in network.branches] == pattern
-        assert used(network, cost, limits, found[0]) <= 1
-        least = 0.9 if sum(pattern) > 1 else 0.6  # one branch alone is whole
-        assert used(network, cost, limits, found[0]) > least
-
-
 def test_a_judge_has_the_last_word() -> None:
     network, cost, limits = case(0.5)
     values = np.random.default_rng(1).uniform(0.1, 1, network.n_atoms)
