@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dtp_edge.runtimes.formats import to_tflite
+from dtp_edge.runtimes.formats import stored_network, to_tflite
 
 
 def average(known: dict, seen: dict) -> dict:
@@ -74,3 +75,32 @@ def test_ranges_hold_every_sample(tmp_path: Path) -> None:
     to_tflite.quantise("draft.tflite", str(tmp_path / "m.tflite"), [samples])
     assert Quantizer.made == {"y": {"min": samples.min(), "max": samples.max()}}
     assert (tmp_path / "m.tflite").read_bytes() == b"int8"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_float_file_is_never_the_target(tmp_path, monkeypatch, precision):
+    """`write_tflite` lets both lie in one folder, and the quantiser writes over nothing."""
+
+    class Converted:
+        def export(self, path):
+            assert not os.path.exists(path)
+            Path(path).write_text("float")
+
+    def quantised(source, target, samples):
+        assert Path(source).read_text() == "float"
+        assert not os.path.exists(target)
+        Path(target).write_text("int8")
+
+    fake = SimpleNamespace(convert=lambda module, example: Converted(), to_channel_last_io=None)
+    monkeypatch.setitem(sys.modules, "litert_torch", fake)
+    monkeypatch.setattr(to_tflite, "quantise", quantised)
+    example = (np.zeros((1, 3), np.float32),)
+    monkeypatch.setattr(stored_network, "stored_network", lambda job: (None, example))
+    for name in ("draft.tflite", "model.tflite"):
+        target = tmp_path / name
+        job = {"folder": str(tmp_path), "target": str(target), "precision": precision}
+        to_tflite.make(job, [np.zeros((4, 1, 3), np.float32)])
+        assert target.read_text() == ("float" if precision == "fp32" else "int8")
+        target.unlink()
+        for left in tmp_path.iterdir():
+            left.unlink()

@@ -30,7 +30,7 @@ def make(job, samples) -> dict:
         example = tuple(
             x.permute(0, 2, 3, 1).contiguous() if i in turned else x for i, x in enumerate(example)
         )
-    draft = os.path.join(job["folder"], "draft.tflite")
+    draft = os.path.join(job["folder"], "float-" + os.path.basename(job["target"]))  # never the target itself
     litert_torch.convert(module, example).export(draft)
     if job["precision"] == "int8":
         samples = [
