@@ -17,7 +17,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.files import writing
 from dtp_edge.measure import load_profile
 from dtp_edge.run.options import NOBODY
-from dtp_edge.surgery.least_squares import QuickFit
+from dtp_edge.surgery.quick_fit import QuickFit
 from dtp_edge.sweeps.common import SHARED, Common, profile_path
 from dtp_edge.sweeps.grid import Grid
 from dtp_edge.training import Recipe
@@ -170,9 +170,9 @@ def test_cells_that_a_calibration_decides_on_share_trials_and_end_as_runs_of_the
     (file,) = (made.folder / SHARED).glob("trials-*.json")
     known, fitted = json.loads(file.read_text()), []
 
-    def counted(self: QuickFit, cut: Any) -> None:
+    def counted(self: QuickFit, cut: Any) -> list[Any]:
         fitted.append(cut)
-        fit(self, cut)
+        return fit(self, cut)
 
     fit = QuickFit.__call__
     monkeypatch.setattr(QuickFit, "__call__", counted)
