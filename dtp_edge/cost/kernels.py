@@ -98,10 +98,16 @@ def _has_static_matrix(layer: Layer, graph: LayerGraph, static: set[str]) -> boo
     return last in static and len(graph.tensors[last].shape) == 2
 
 
+def takes_all(layer: Layer, graph: LayerGraph) -> bool:
+    """Return whether a layer is a slice of the whole of what it reads."""
+    whole = op_name(layer) == "slice"
+    return whole and graph.tensors[layer.outputs[0]].shape == graph.tensors[layer.inputs[0]].shape
+
+
 def _does_nothing(layer: Layer, graph: LayerGraph) -> bool:
     """Adding a literal 0, multiplying by a literal 1, a slice that takes all: every exporter drops them."""
-    if op_name(layer) == "slice":
-        return graph.tensors[layer.outputs[0]].shape == graph.tensors[layer.inputs[0]].shape
+    if takes_all(layer, graph):
+        return True
     neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}.get(op_name(layer))
     other = layer.attributes.get("other")
     return neutral is not None and len(layer.inputs) == 1 and type(other) in (int, float) and other == neutral

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dtp_edge.cost.gate_factors import Gates
-from dtp_edge.cost.kernels import as_tuple, lower, op_name
+from dtp_edge.cost.kernels import as_tuple, lower, op_name, takes_all
 from dtp_edge.cost.memory import MemoryPlan
 from dtp_edge.cost.terms import TermBuilder
 from dtp_edge.errors import InputError
@@ -84,7 +84,7 @@ class Planner:
             yield replace(layer, inputs=(turned.name, *layer.inputs[1:])), ()
         elif self.squeeze_copies and op in ("squeeze", "unsqueeze"):
             yield replace(layer, op=f"{op}_copy", attributes={}), ()
-        elif op == "slice" and graph.tensors[layer.outputs[0]].shape == graph.tensors[x].shape:
+        elif takes_all(layer, graph):
             yield replace(layer, op="view"), ()  # it takes everything: exporters drop it
         else:
             yield layer, ()

@@ -23,10 +23,8 @@ from dtp_edge.measure.printout_rows import Beside, beside_of, rows_of
 from dtp_edge.profiles.profile import Fusion, Profile, parse_profile
 
 PARTS = 5
-_LANES, _BETTER = (
-    (1, 4, 8, 16, 32, 64),
-    0.97,
-)  # tried where no name says it; what a larger one must be better by
+_LANES = (1, 4, 8, 16, 32, 64)  # tried where no name says it
+_BETTER = 0.97  # of the error: what a larger one must be better by
 HINT = "Profile a network with convolutions or products, and name it with --model."
 
 
