@@ -53,8 +53,8 @@ class Lead:
 
     def hold(self, stop: Stop) -> None:
         """Take in the next stop; where memory is short, every second one goes."""
-        held = [*(self.stops or []), Stop(stop.node, [value.clone() for value in stop.values])]
-        while len(held) > 1 and sum(v.nbytes for s in held for v in s.values) > _BYTES:
+        held = [*(self.stops or []), stop.copied()]
+        while len(held) > 1 and sum(one.nbytes for one in held) > _BYTES:
             held = held[1::2]
         self.stops = held
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from dtp_edge.ops.nodes import lookup
 
@@ -20,10 +22,21 @@ __all__ = ["Stop", "Walk"]
 
 @dataclass(frozen=True)
 class Stop:
-    """What the node of this name made of every batch, where nothing else that ran before is read later."""
+    """What the node of this name made of every batch, where nothing else that ran before is read later.
+
+    A value is a tensor, several (of a split), or a size.
+    """
 
     node: str
-    values: list[Tensor]
+    values: list[Any]
+
+    def copied(self) -> Stop:
+        """Return one whose tensors nobody else writes to."""
+        return Stop(self.node, pytree.tree_map_only(Tensor, torch.clone, self.values))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(leaf.nbytes for leaf in pytree.tree_leaves(self.values) if isinstance(leaf, Tensor))
 
 
 class Walk:
@@ -65,7 +78,7 @@ class Walk:
                 self.before(node)
                 self.values[node] = [self._call(node, i) for i in range(len(batches))]
             elif node.name == begin.node:
-                self.values[node] = [value.clone() for value in begin.values]  # others may write to it
+                self.values[node] = begin.copied().values
             if begin is None:
                 self.after(node)
             elif node.name == begin.node:
