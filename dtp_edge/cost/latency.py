@@ -53,11 +53,11 @@ class LatencyModel:
         profile: Profile,
         precision: str,
         builder: TermBuilder,
+        gates: Gates,
         views: Mapping[str, str] | None = None,
         known: dict[str, TableKernel] | None = None,
     ) -> None:
         self._known = {} if known is None else known
-        gates = Gates(graph)
         self._graph, self._precision, self._builder = graph, precision, builder
         self.kernels = kernels
         values = sum(math.prod(d.size for d in graph.tensors[name].shape) for name in graph.inputs)

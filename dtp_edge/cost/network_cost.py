@@ -21,7 +21,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import Dim, LayerGraph, Tensor
 from dtp_edge.profiles.profile import HeldOutError, Profile
 
-_MOST_REDUCED = 512  # networks without some of their branches that are remembered
+_MOST_REDUCED = 1024  # networks without some of their branches that are remembered: 0.3 MB each of 27
 
 BytesOf = Callable[[Tensor, str], int]
 METRICS = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
@@ -72,24 +72,25 @@ class NetworkCost:
                 where="precision",
                 hint=f"Leave it out for the profile's own, {profile.precision}.",
             )
-        self.lowered = lower(layers, profile.fusion)
+        lowered = self.lowered = lower(layers, profile.fusion)
         self._tables: dict[str, TableKernel] = {} if tables is None else tables
         self._reduced: dict[frozenset[int], NetworkCost] = {}
         builder = TermBuilder()
-        kernels, self._gates = self.lowered.kernels, Gates(layers)
+        kernels, gates = lowered.kernels, Gates(layers)
+        self._gates = gates
         self._latency = LatencyModel(
-            layers, kernels, profile, profile.precision, builder, self.lowered.views, self._tables
+            layers, kernels, profile, profile.precision, builder, gates, lowered.views, self._tables
         )
         self._memory = self._memory_plan(builder)
-        self._flash = add_flash(layers, self.lowered, profile, self.precision, builder, self._gates)
+        self._flash = add_flash(layers, lowered, profile, self.precision, builder, gates)
         self._params = builder.new_targets()
         for tensor in layers.tensors.values():
             if tensor.role == "parameter":
-                size = [*numel(tensor.shape), *factors(self._gates.of_weight(tensor.name))]
+                size = [*numel(tensor.shape), *factors(gates.of_weight(tensor.name))]
                 builder.add(self._params, 1.0, size)
         self._macs = builder.new_targets()
         for kernel in kernels:
-            gate = factors(self._gates.of_kernel(kernel))
+            gate = factors(gates.of_kernel(kernel))
             for product in products(kernel, layers):
                 builder.add(self._macs, 1.0, [*((dim, 1) for dim, _ in product), *gate])
         self._terms = builder.build()
@@ -161,14 +162,16 @@ class NetworkCost:
         """Return the cost of the network without the branches whose gates are 0 at `sizes`."""
         if not (closed := self.layers.closed(sizes)):
             return self
-        if closed not in self._reduced:
-            if len(self._reduced) >= _MOST_REDUCED:
-                self._reduced.clear()
+        found = self._reduced.pop(closed, None)
+        if found is None:
             graph = self.layers.without(closed)
-            self._reduced[closed] = NetworkCost(
+            found = NetworkCost(
                 graph, self.profile, self.precision, tables=self._tables, planner=self.planner
             )
-        return self._reduced[closed]
+        self._reduced[closed] = found  # the last of those that were asked for
+        if len(self._reduced) > _MOST_REDUCED:
+            del self._reduced[next(iter(self._reduced))]
+        return found
 
     def by_layer(self, sizes: np.ndarray) -> list[LayerCost]:
         """Return one row a layer in running order; latencies sum to `latency_ms` less the graph overhead.

@@ -30,7 +30,7 @@ def round_up(count: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 
 class TermBuilder:
-    """Collects terms; `build` freezes them into arrays."""
+    """Collects terms; `build`, once, freezes them into arrays."""
 
     def __init__(self) -> None:
         self._slots: dict[tuple[int, float, int], int] = {}
@@ -74,7 +74,7 @@ class TermBuilder:
         for target, value in self._fixed.items():
             fixed[target] += value
         keys = np.array(list(self._slots), dtype=np.float64).reshape(-1, 3)
-        return Terms(
+        terms = Terms(
             width=keys[:, 0].astype(np.intp),
             scale=keys[:, 1],
             step=keys[:, 2],
@@ -83,6 +83,9 @@ class TermBuilder:
             factor=np.array(rows, dtype=np.intp).reshape(-1, depth).T.copy(),
             fixed=fixed,
         )
+        for collected in (self._slots, self._coefficients, self._targets, self._factors, self._fixed):
+            collected.clear()  # many costs are kept, each with what knows its builder
+        return terms
 
 
 class Terms:

@@ -98,7 +98,8 @@ class LayerGraph:
         for layer in reversed(self.layers):  # what only closed branches read goes with them
             idle = before.intersection(layer.outputs) and read.isdisjoint(layer.outputs)
             if layer.name not in gone and not idle:
-                left.append(replace(layer, inputs=tuple(dict.fromkeys(map(now, layer.inputs)))))
+                inputs = tuple(dict.fromkeys(map(now, layer.inputs)))
+                left.append(layer if inputs == layer.inputs else replace(layer, inputs=inputs))
                 read.update(left[-1].inputs)
         layers = tuple(reversed(left))
         dead = before.union(*(layer.outputs for layer in self.layers)) - {*self.inputs, *read}
@@ -117,7 +118,7 @@ class LayerGraph:
             return np.zeros(0)
         rows, starts = self._rows
         padded = np.append(np.asarray(mask, dtype=np.float64), 1.0)
-        return np.add.reduceat(padded[rows].prod(axis=1), starts)
+        return np.add.reduceat(padded[rows].prod(axis=0), starts)
 
     def sizes_vjp(self, mask: np.ndarray, grad_sizes: np.ndarray) -> np.ndarray:
         """Return d(grad_sizes . sizes)/d mask, float64 `[n_atoms]`."""
@@ -127,16 +128,16 @@ class LayerGraph:
         rows, starts = self._rows
         padded = np.append(np.asarray(mask, dtype=np.float64), 1.0)
         factors = padded[rows]
-        lengths = np.diff(np.append(starts, len(rows)))
+        lengths = np.diff(np.append(starts, rows.shape[1]))
         upstream = np.repeat(np.asarray(grad_sizes, dtype=np.float64), lengths)
-        for k in range(rows.shape[1]):  # product rule: all factors but the k-th
-            others = np.delete(factors, k, axis=1).prod(axis=1)
-            np.add.at(grad, rows[:, k], upstream * others)
+        for k, row in enumerate(rows):  # product rule: all factors but the k-th
+            others = np.delete(factors, k, axis=0).prod(axis=0)
+            np.add.at(grad, row, upstream * others)
         return grad[:-1]
 
     @cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """The atoms of all widths one below the other, and where each width starts."""
+        """The atoms of all widths side by side, `[depth, sum of sizes]`, and where each width starts."""
         depth = max(w.shape[1] for w in self.widths)
         padded = [np.pad(w, ((0, 0), (0, depth - w.shape[1])), constant_values=-1) for w in self.widths]
-        return np.concatenate(padded), np.cumsum([0] + [len(w) for w in padded[:-1]])
+        return np.ascontiguousarray(np.concatenate(padded).T), np.cumsum([0] + [len(w) for w in padded[:-1]])

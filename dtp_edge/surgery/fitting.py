@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from dtp_edge.surgery.norm_statistics import moments_of_channels
 from dtp_edge.surgery.reference import Reference
 from dtp_edge.surgery.sequels import NORM, inputs_at, takes_up_means, weight_of
 from dtp_edge.surgery.walk import Walk
@@ -72,6 +73,21 @@ def _by_group(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, -1)).transpose(0, 1)
 
 
+def judges(rows: int, device: torch.device) -> Tensor:
+    """Which of so many rows judge a fit, bool `[rows]`."""
+    return torch.arange(rows, device=device) % HELD_OUT == 0
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """The parts one below the other; they are taken away one by one."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+    for place in whole.split([len(part) for part in parts]):
+        place.copy_(parts.pop(0))
+    return whole
+
+
 class Fitting(Walk):
     """Runs the compact graph; every layer is fitted just before it runs.
 
@@ -96,24 +112,32 @@ class Fitting(Walk):
         elif node.target is NORM and node not in self.settled:
             self._estimate(node)
 
-    def inputs(self, node: fx.Node, name: str) -> Tensor:
-        """What the layer reads at the positions whose outputs are known, `[rows, inputs]`."""
-        rows = self.wanted.rows[name]
-        return torch.cat([inputs_at(node, self.arguments(node, i), r) for i, r in enumerate(rows)])
+    def inputs(self, node: fx.Node, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What the layer reads at the positions whose outputs are known, `[rows, inputs]`: those that are
+        fitted, and those that judge. Nothing in a fit is larger, so the two are never there twice."""
+        places = self.wanted.rows[name]
+        judge = judges(sum(rows.numel() for rows in places), places[0].device)
+        parts = judge.split([rows.numel() for rows in places])
+        found: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for i, (rows, mine) in enumerate(zip(places, parts, strict=True)):
+            x = inputs_at(node, self.arguments(node, i), rows).to(dtype)
+            found[0].append(x[~mine])
+            found[1].append(x[mine])
+        return _joined(found[0]), _joined(found[1])
 
     def fit(self, node: fx.Node, name: str) -> None:
         args = self.arguments(node, 0)
         weight, bias = args[1], args[2] if len(args) > 2 else None
         y = self.wanted.outputs.pop(name).double()
-        patches = self.inputs(node, name).double()
+        x, x_judge = self.inputs(node, name, torch.float64)
+        judge = judges(len(y), y.device)
+        y, y_judge = y[~judge], y[judge]
         centred = takes_up_means(node)
-        judge = torch.arange(len(y), device=y.device) % HELD_OUT == 0
-        x_mean = patches[~judge].mean(0) if centred else torch.zeros_like(patches[0])
-        y_mean = y[~judge].mean(0) if centred else torch.zeros_like(y[0])
-        patches, y = patches - x_mean, y - y_mean
+        x_mean, y_mean = (t.mean(0) if centred else torch.zeros_like(t[0]) for t in (x, y))
+        for part, mean in ((x, x_mean), (x_judge, x_mean), (y, y_mean), (y_judge, y_mean)):
+            part.sub_(mean)
         start = weight.double().flatten(1)
-        fitted = Ridge(patches[~judge], start, self.ridge).weights(y[~judge])
-        x_judge, y_judge = patches[judge], y[judge]
+        fitted = Ridge(x, start, self.ridge).weights(y)
         size = y_judge.square().sum().clamp_min(1e-30)
         before, after = (float((y_judge - x_judge @ w.T).square().sum() / size) for w in (start, fitted))
         if not after < before:
@@ -134,10 +158,7 @@ class Fitting(Walk):
         if mean is None or training:
             return
         many = len(next(iter(self.wanted.rows.values()), self.values[node.all_input_nodes[0]]))
-        found = [self.arguments(node, i)[0] for i in range(many)]
-        x = found[0] if len(found) == 1 else torch.cat(found)
-        if x.numel() < 2 * x.shape[1]:
-            return  # one value has no spread
-        dims = [d for d in range(x.dim()) if d != 1]
-        mean.copy_(x.mean(dims))
-        variance.copy_(x.var(dims))
+        moments = moments_of_channels([self.arguments(node, i)[0] for i in range(many)])
+        if moments is not None:
+            mean.copy_(moments[0])
+            variance.copy_(moments[1])

@@ -12,12 +12,12 @@ statistics; the shift that is left goes to its mean.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
 
-from dtp_edge.surgery.fitting import HELD_OUT, NOT_BETTER, TOO_FEW, Fitting, Refit, Ridge, applied
+from dtp_edge.surgery.fitting import HELD_OUT, NOT_BETTER, TOO_FEW, Fitting, Refit, Ridge, applied, judges
 from dtp_edge.surgery.reference import Reference
 from dtp_edge.surgery.sequels import (
     CONV,
@@ -57,30 +57,31 @@ class InContext(Fitting):
         if len(self.wanted.outputs[name]) < 2 * HELD_OUT:
             self.rows.append(Refit(name, None, None, TOO_FEW))
             return
-        aim = self._aim(node, name, sequel)
-        x = self.inputs(node, name).float()
-        fitted_rows = torch.arange(len(x), device=x.device) % HELD_OUT != 0
+        judge = judges(len(self.wanted.outputs[name]), weight.device)
+        whole = self._aim(node, name, sequel)
+        aim, judging = whole.at(~judge), whole.at(judge)
+        x, x_judge = self.inputs(node, name, torch.float32)
         centred = takes_up_means(node)
-        x_mean = x[fitted_rows].mean(0) if centred else torch.zeros_like(x[0])
-        x = x - x_mean
+        x_mean = x.mean(0) if centred else torch.zeros_like(x[0])
+        x.sub_(x_mean)
+        x_judge.sub_(x_mean)
         start = weight.flatten(1).double()
         groups = groups_of(node)
-        solver = Ridge(x[fitted_rows], start, self.ridge, groups)
+        solver = Ridge(x, start, self.ridge, groups)
 
         def solved(target: Tensor) -> tuple[Tensor, Tensor]:
-            z = aim.before_norm(target)[fitted_rows]
+            z = aim.before_norm(target)
             mean = z.mean(0) if centred else torch.zeros_like(z[0])
             return solver.weights(z - mean), mean
 
         best, mean = solved(aim.target)
+        plain = mean
         for _ in range(self.rectified if sequel.relu else 0):
             made = aim.after_norm(applied(x, best, groups) + mean)
             best, mean = solved(torch.where(aim.target > 0, aim.target, made.clamp_max(0.0)))
         best = _bounded(best, start, self.wanted.norms[name])
-        plain = aim.before_norm(aim.target)[fitted_rows].mean(0) if centred else mean
         pairs = ((start, plain), (best, mean))
-        judges, x_judge = ~fitted_rows, x[~fitted_rows]
-        before, after = (aim.error(applied(x_judge, w, groups) + m, judges, sequel.relu) for w, m in pairs)
+        before, after = (judging.error(applied(x_judge, w, groups) + m, sequel.relu) for w, m in pairs)
         better = after < before
         self.rows.append(Refit(name, before, after, None if better else NOT_BETTER))
         weights, mean = pairs[1] if better else pairs[0]
@@ -121,12 +122,15 @@ class _Aim:
     shift: Tensor
     rest: Tensor | None
 
-    def after_norm(self, z: Tensor, rows: Tensor | None = None) -> Tensor:
-        """What becomes of outputs `z` at all rows, or at those chosen."""
+    def at(self, rows: Tensor) -> _Aim:
+        """Return what should be reached at some of the rows."""
+        own, target, rest = (None if t is None else t[rows] for t in (self.own, self.target, self.rest))
+        return replace(self, own=own, target=target, rest=rest)
+
+    def after_norm(self, z: Tensor) -> Tensor:
+        """What becomes of outputs `z`."""
         made = z * self.scale + self.shift
-        if self.rest is None:
-            return made
-        return made + (self.rest if rows is None else self.rest[rows])
+        return made if self.rest is None else made + self.rest
 
     def before_norm(self, target: Tensor) -> Tensor:
         faint = self.scale.abs() <= _FAINT * self.scale.abs().median()
@@ -135,9 +139,9 @@ class _Aim:
             faint, self.own, given / torch.where(faint, torch.ones_like(self.scale), self.scale)
         )
 
-    def error(self, z: Tensor, rows: Tensor, relu: bool) -> float:
-        """Squared error of outputs `z` at the rows chosen, relative to the target's size there."""
-        made, target = self.after_norm(z, rows), self.target[rows]
+    def error(self, z: Tensor, relu: bool) -> float:
+        """Squared error of outputs `z`, relative to the target's size."""
+        made, target = self.after_norm(z), self.target
         if relu:
             made, target = made.relu(), target.relu()
         return float(

@@ -20,7 +20,7 @@ from torch import Tensor, fx
 from dtp_edge.surgery.sequels import NORM
 from dtp_edge.surgery.walk import Walk
 
-__all__ = ["restate_norms"]
+__all__ = ["moments_of_channels", "restate_norms"]
 
 
 @torch.no_grad()
@@ -42,13 +42,30 @@ class _Restating(Walk):
         if training or any(tensor is None for tensor in held):
             return
         found = [self.arguments(node, i)[0] for i in range(len(self.values[node.all_input_nodes[0]]))]
-        x = torch.cat([part.transpose(0, 1).flatten(1) for part in found], 1).double()
-        if x.shape[1] < 2:
+        if (moments := moments_of_channels(found)) is None:
             return  # one value has no spread
-        new_mean, new_variance = x.mean(1), x.var(1)
+        new_mean, new_variance = moments
         scale = gain.double() * (variance.double() + epsilon).rsqrt()
         offset.copy_(offset.double() + scale * (new_mean - mean.double()))
         gain.copy_(scale * (new_variance + epsilon).sqrt())
         mean.copy_(new_mean)
         variance.copy_(new_variance)
         self.count += 1
+
+
+def moments_of_channels(parts: list[Tensor]) -> tuple[Tensor, Tensor] | None:
+    """Return mean and variance over all but dimension 1 of all parts, none copied; None of a single value.
+
+    Those of the parts are combined as in Chan, Golub and LeVeque 1983, Algorithms for computing the sample
+    variance.
+    """
+    count, mean, rest = 0, torch.zeros(()), torch.zeros(())
+    for x in parts:
+        more = x.numel() // x.shape[1]
+        variance, other = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
+        rest = (
+            rest + more * variance.double() + (other.double() - mean) ** 2 * (count * more / (count + more))
+        )
+        mean = mean + (other.double() - mean) * (more / (count + more))
+        count += more
+    return None if count < 2 else (mean, rest / (count - 1))

@@ -40,6 +40,9 @@ class Search:
         self.network, self.meter, self.floors, self.most, self.steps = network, meter, floors, most, steps
         self.density, self.near = density, near
         self.order = [g.start + np.argsort(-ranked[g.start : g.stop], kind="stable") for g in network.groups]
+        self.place, self.group = (np.zeros(network.n_atoms, dtype=np.int64) for _ in range(2))
+        for i, order in enumerate(self.order):
+            self.place[order], self.group[order] = np.arange(len(order)), i
         self.total = [np.concatenate([[0.0], np.cumsum(worth[o])]) for o in self.order]
         self.limits = np.array([meter.limits[m] for m in meter.metrics])
         self.known: dict[bytes, np.ndarray] = {}
@@ -73,10 +76,7 @@ class Search:
         return np.maximum(self.floors, start - reach), np.minimum(self.most, start + reach)
 
     def mask(self, k: np.ndarray) -> np.ndarray:
-        mask = np.zeros(self.network.n_atoms)
-        for order, count in zip(self.order, k, strict=True):
-            mask[order[:count]] = 1.0
-        return mask
+        return (self.place < k[self.group]).astype(np.float64)
 
     def price(self, k: np.ndarray) -> np.ndarray:
         """Cost / limit for every limit."""

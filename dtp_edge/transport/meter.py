@@ -67,9 +67,10 @@ class Meter:
         self.evaluations = 0
 
     def costs(self, mask: np.ndarray) -> dict[str, float]:
-        """Every metric of the whole network, and the number of channels kept."""
+        """Every metric of the whole network, and the number of channels kept where that is limited."""
         found = dict(self.cost.evaluate(self.layers.sizes(mask)))
-        found[KEPT] = float(self.weight @ self._felt(mask))
+        if KEPT in self.metrics:
+            found[KEPT] = float(self.weight @ self._felt(mask))
         return found
 
     def used(self, mask: np.ndarray, limits: Mapping[str, float] | None = None) -> tuple[float, str]:

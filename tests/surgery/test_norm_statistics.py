@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from dtp_edge.graph import PrunableNetwork, trace_network
 from dtp_edge.surgery import compact, refit, refit_to_train, relative_error
 from dtp_edge.surgery.compaction import Compact
-from dtp_edge.surgery.norm_statistics import restate_norms
+from dtp_edge.surgery.norm_statistics import moments_of_channels, restate_norms
 from dtp_edge.training.feed import Feed
 from dtp_edge.training.recalibrate import renew
 from dtp_edge.zoo import create
@@ -78,3 +78,18 @@ def test_a_norm_without_gain_keeps_its_statistics(affine: bool) -> None:
     before = output(network.graph_module, x)
     assert restate_norms(network.graph_module, [(x,)]) == int(affine)
     assert relative_error([output(network.graph_module, x)], [before]) < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3, 2, 6), (1, 3, 2, 7)])
+def test_moments_of_parts_are_those_of_the_whole(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    parts = [torch.randn(n, shape[1], *shape[2:]) * (1 + n) + 1000 for n in (shape[0], 1, 4)]
+    whole = torch.cat(parts).double().transpose(0, 1).flatten(1)
+    moments = moments_of_channels(parts)
+    assert moments is not None
+    torch.testing.assert_close(moments[0], whole.mean(1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(moments[1], whole.var(1), rtol=1e-4, atol=0)
+
+
+def test_one_value_has_no_spread() -> None:
+    assert moments_of_channels([torch.ones(1, 3, 1, 1)]) is None
