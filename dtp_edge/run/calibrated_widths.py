@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from dtp_edge.graph import PrunableNetwork, masked_forward, mode_of
+from dtp_edge.run.allocator import give_back
 from dtp_edge.run.calibrated_branches import errors_without, patterns_by_error
 from dtp_edge.run.calibration_samples import first_samples, samples_of
 from dtp_edge.run.output_error import compared, outputs_of
@@ -68,6 +69,14 @@ def keep_by_calibration(
 ) -> Chosen:
     """Return which atoms stay, within every limit; with an `effort` of so many times the usual work, and the
     `errors` that are known of trials."""
+    chosen = _chosen(task, batches, seed, effort, errors)
+    give_back()  # the fit that comes next takes as much again
+    return chosen
+
+
+def _chosen(
+    task: Task, batches: Sequence[Batch], seed: int, effort: float, errors: dict[str, float] | None
+) -> Chosen:
     network = task.network
     with mode_of(network.module, training=False), torch.no_grad():
         curves, measured = _curves(task, batches, seed, effort)
