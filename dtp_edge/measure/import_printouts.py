@@ -9,7 +9,8 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.printout import Printout
 from dtp_edge.measure.printout import read_printouts as read_printouts
-from dtp_edge.measure.printout_join import Joined, fusion_of, join
+from dtp_edge.measure.printout_fusion import fusion_of
+from dtp_edge.measure.printout_join import Joined, join
 from dtp_edge.measure.printout_profile import Setting as Setting
 from dtp_edge.measure.printout_profile import profile_of
 from dtp_edge.profiles.profile import Profile

@@ -43,6 +43,7 @@ class PrintedRow:
 class Printout:
     """One network's profile. `time_ms` is what one unit of a row's time is in milliseconds, None where rows
     count cycles of an unknown clock; `latency_ms` a whole call, where the profiler timed one without itself.
+    `ordered`: rows stand in running order.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Printout:
     latency_ms: float | None = None
     chip: str = ""
     clock_mhz: float | None = None
+    ordered: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,29 @@
 """Which kernel of a network each row of a profile is: by name, by the names of fused layers, else by order.
 
 By order only where it is certain: as many rows of one kind as kernels of it are left, or each row's
-multiply-accumulates are those of a kernel. What cannot be joined is kept, with the reason.
+multiply-accumulates are those of a kernel. Then by place, between two that are joined (`printout_place`).
+What cannot be joined is kept, with the reason.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtp_edge.cost.kernels import Kernel, Lowered, fuses_as, lower, op_name
+from dtp_edge.cost.kernels import Kernel, Lowered, lower, op_name
 from dtp_edge.cost.work import products
 from dtp_edge.graph.layers import LayerGraph
 from dtp_edge.measure.printout import PrintedRow, Printout
-from dtp_edge.measure.printout_kinds import activates_as, by_name, kind_of, onnx_names, spelt
+from dtp_edge.measure.printout_kinds import OPERATORS, by_name, kind_of, names_operator, onnx_names, spelt
+from dtp_edge.measure.printout_place import places_of
 from dtp_edge.profiles.profile import Fusion
 
 _MACS_ALIKE = 0.15
 _HEAVY = ("conv", "linear")
+_MANY = ("activation", "binary")  # kinds of several operators, which rows may name
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Loose:
 class Joined:
     """`ms` of each kernel that rows were found for, by its number in `lowered`; `latency_ms` of a whole call.
 
-    `by` counts rows joined by "name" and by "order".
+    `by` counts rows joined by "name", by "order" and by "place".
     """
 
     printout: Printout
@@ -62,32 +66,19 @@ class Joined:
 
 @dataclass
 class _Work:
+    """`home` is the kernel of each row by its id, `loose` are rows without one, with the reason."""
+
     kernels: list[Kernel]
+    unit_ms: float
     ms: dict[int, float] = field(default_factory=lambda: defaultdict(float))
-    by: dict[str, int] = field(default_factory=lambda: {"name": 0, "order": 0})
-    loose: list[tuple[PrintedRow, float, str]] = field(default_factory=list)
+    by: dict[str, int] = field(default_factory=lambda: {"name": 0, "order": 0, "place": 0})
+    home: dict[int, int] = field(default_factory=dict)
+    loose: list[tuple[PrintedRow, str]] = field(default_factory=list)
 
-
-def fusion_of(printouts: Sequence[Printout], networks: Sequence[LayerGraph]) -> Fusion:
-    """Return what the runtime folds into the kernel before: what the networks have and few rows show."""
-    rows = [row for printout in printouts for row in printout.rows]
-    plain = [low for graph in networks for low in lower(graph, Fusion(norm=True)).kernels]
-    activations = sorted({k.op for k in plain if fuses_as(k.op) == "activation"})
-    own = [row for row in rows if kind_of(row.type) == "activation"]
-    folded = [
-        op
-        for op in activations
-        if sum(activates_as(row.type, op) for row in own) < sum(k.op == op for k in plain) / 2
-    ]
-    adds = sum(k.op == "add" for k in plain)
-    shown = sum(kind_of(row.type) == "binary" for row in rows)
-    others = sum(kind_of(k.op) == "binary" and k.op != "add" for k in plain)
-    return Fusion(
-        norm=True,
-        activations=tuple(folded),
-        add=shown - others < adds / 2,
-        elementwise_activations=bool(folded),
-    )
+    def give(self, row: PrintedRow, index: int, how: str) -> None:
+        self.ms[index] += row.time * self.unit_ms
+        self.by[how] += 1
+        self.home[id(row)] = index
 
 
 def join(printout: Printout, model: str, layers: LayerGraph, fusion: Fusion, unit_ms: float) -> Joined:
@@ -96,17 +87,18 @@ def join(printout: Printout, model: str, layers: LayerGraph, fusion: Fusion, uni
     `unit_ms` is what one unit of the profile's times is in milliseconds. Raises `InputError`.
     """
     lowered = lower(layers, fusion)
-    work = _Work(lowered.kernels)
+    work = _Work(lowered.kernels, unit_ms)
     named = {layer.name: {layer.name} for layer in layers.layers}
     if model.endswith(".onnx"):
         named |= onnx_names(
             Path(model), [x for x in layers.layers if x.name not in lowered.free or _stays(x)]
         )
-    rows = _join_names(printout, work, by_name(named), unit_ms)
-    _join_order(rows, work, layers, unit_ms)
+    rows = _join_names(printout, work, by_name(named))
+    _join_order(rows, work, layers)
     _to_heaviest(work, layers, lowered.views)
-    total = sum(row.time for row in printout.rows) * unit_ms
-    loose = tuple(Loose(row, ms, ms / total, why) for row, ms, why in work.loose)
+    _join_places(printout, work, layers)
+    total = sum(row.time for row in printout.rows)
+    loose = tuple(Loose(row, row.time * unit_ms, row.time / total, why) for row, why in work.loose)
     return Joined(printout, model, layers, lowered, dict(work.ms), loose, work.by)
 
 
@@ -115,9 +107,7 @@ def _stays(layer: object) -> bool:
     return kind_of(op_name(layer)) != "other"  # type: ignore[arg-type]
 
 
-def _join_names(
-    printout: Printout, work: _Work, names: Mapping[str, str], unit_ms: float
-) -> list[PrintedRow]:
+def _join_names(printout: Printout, work: _Work, names: Mapping[str, str]) -> list[PrintedRow]:
     """Join rows by name; return those that are left."""
     home = {layer.name: index for index, kernel in enumerate(work.kernels) for layer in kernel.layers}
     left = []
@@ -127,8 +117,7 @@ def _join_names(
             left.append(row)
             continue
         heavy = [i for i in found if kind_of(work.kernels[i].op) in _HEAVY]
-        work.ms[(heavy or found)[0]] += row.time * unit_ms
-        work.by["name"] += 1
+        work.give(row, (heavy or found)[0], "name")
     return left
 
 
@@ -154,30 +143,59 @@ def _to_heaviest(work: _Work, layers: LayerGraph, views: Mapping[str, str]) -> N
             work.ms[heaviest] += work.ms.pop(index)
 
 
-def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, unit_ms: float) -> None:
-    """Join what is left, kind by kind, in running order."""
+def _join_order(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph) -> None:
+    """Join what is left, kind by kind, in running order; activations and sums operator by operator."""
     by_kind: dict[str, list[PrintedRow]] = defaultdict(list)
-    for row in _without_products(rows, work, layers, unit_ms):
+    for row in _without_products(rows, work, layers):
         by_kind[row_kind(row)].append(row)
     for kind, found in by_kind.items():
         same = [i for i, k in enumerate(work.kernels) if kind_of(k.op) == kind]
-        free = [i for i in same if i not in work.ms]
-        if kind not in _HEAVY and len(found) == len(same):  # two rows a kernel: one has its name, one none
-            free = same
-        pairs = _pairs(found, free, _all_macs(work, free, layers))
-        for row in found:
-            index = pairs.get(id(row))
-            if index is None:
-                why = f"{len(found)} rows of kind {kind} are left, and {len(free)} such layers of the network"
-                work.loose.append((row, row.time * unit_ms, why))
-            else:
-                work.ms[index] += row.time * unit_ms
-                work.by["order"] += 1
+        for mine, some in _by_operator(found, same, work) if kind in _MANY else [(found, same)]:
+            free = [i for i in some if i not in work.ms]
+            if kind not in _HEAVY and len(mine) == len(some):  # two rows a kernel: one has its name, one none
+                free = some
+            pairs = _pairs(mine, free, _all_macs(work, free, layers))
+            why = f"{len(mine)} rows of kind {kind} are left, and {len(free)} such layers of the network"
+            for row in mine:
+                if id(row) in pairs:
+                    work.give(row, pairs[id(row)], "order")
+                else:
+                    work.loose.append((row, why))
 
 
-def _without_products(
-    rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph, unit_ms: float
-) -> Sequence[PrintedRow]:
+def _join_places(printout: Printout, work: _Work, layers: LayerGraph) -> None:
+    """Join rows that are left by where they stand, see `printout_place`."""
+    free = {i for i, k in enumerate(work.kernels) if i not in work.ms and kind_of(k.op) not in _HEAVY}
+    loose = {id(row) for row, _ in work.loose if row_kind(row) not in _HEAVY}
+    moved = {i: _values(work.kernels[i], layers) for i in free}
+    shares = places_of(printout, work.home, loose, moved, len(work.kernels)) if printout.ordered else {}
+    for row, _ in work.loose:
+        for index, share in shares.get(id(row), {}).items():
+            work.ms[index] += share * row.time * work.unit_ms
+    work.by["place"] += len(shares)
+    work.loose = [pair for pair in work.loose if id(pair[0]) not in shares]
+
+
+def _by_operator(
+    rows: Sequence[PrintedRow], same: Sequence[int], work: _Work
+) -> list[tuple[list[PrintedRow], list[int]]]:
+    """Return activations' or sums' rows and kernels, those of one operator together; rows that name none
+    ("Activation", "Eltwise") with the kernels that no row names. Rows that name another operator, a part of
+    what is spelled out, have no kernels."""
+    left, unnamed, found = list(rows), list[int](), []
+    for op in dict.fromkeys(work.kernels[i].op for i in same):
+        mine = [row for row in left if names_operator(row.type, op)]
+        left = [row for row in left if not names_operator(row.type, op)]
+        kernels = [i for i in same if work.kernels[i].op == op]
+        if mine:
+            found.append((mine, kernels))
+        else:
+            unnamed += kernels
+    others = [row for row in left if any(names_operator(row.type, op) for op in OPERATORS)]
+    return [*found, ([row for row in left if row not in others], sorted(unnamed)), (others, [])]
+
+
+def _without_products(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph) -> Sequence[PrintedRow]:
     """Join convolutions and products together where a runtime runs 1x1 convolutions as products (XNNPACK);
     return the other rows, all of them where the two do not go one by one."""
     heavy = [row for row in rows if row_kind(row) in _HEAVY]
@@ -192,8 +210,7 @@ def _without_products(
     ):
         return rows
     for row, index in zip(heavy, free, strict=True):
-        work.ms[index] += row.time * unit_ms
-        work.by["order"] += 1
+        work.give(row, index, "order")
     return [row for row in rows if row_kind(row) not in _HEAVY]
 
 
@@ -241,6 +258,12 @@ def _by_macs(rows: Sequence[PrintedRow], free: Sequence[int], macs: Sequence[flo
         else:
             j += 1
     return found
+
+
+def _values(kernel: Kernel, layers: LayerGraph) -> float:
+    """What a kernel reads and writes, in values."""
+    shapes = [layers.tensors[name].shape for name in (*kernel.inputs, *kernel.outputs)]
+    return float(sum(math.prod(dim.size for dim in shape) for shape in shapes))
 
 
 def _macs(kernel: Kernel, layers: LayerGraph) -> float:

@@ -33,6 +33,10 @@ _ALIKE = {
     "relu": ("relu", "relu6", "clip", "clamp", "minmax"),
     "clip": ("clip", "clamp", "relu6", "relun1to1"),
 }
+OPERATORS = (  # that a name may say of which activation, or sum, it is
+    *("relu", "relu6", "sigmoid", "tanh", "gelu", "elu", "silu", "hardswish", "hardsigmoid"),
+    *("add", "sub", "mul", "div"),
+)
 _NODES = 100_000
 
 
@@ -42,8 +46,8 @@ def kind_of(name: str) -> str:
     return next((kind for kind, words in _KINDS if any(word in plain for word in words)), "other")
 
 
-def activates_as(name: str, op: str) -> bool:
-    """Return whether a printed operator's name is that of the activation `op`."""
+def names_operator(name: str, op: str) -> bool:
+    """Return whether a printed operator's name is that of the activation, or of the sum, `op`."""
     plain = "".join(c for c in name.lower() if c.isalnum())
     wanted = _SAME.get(op, op).replace("_", "")
     return any(word in plain for word in _ALIKE.get(wanted, (wanted,)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +155,8 @@ def _error(
         document = _document(rest, joined, fusion, setting, beside, lanes) | {
             "error": {"status": "indicative", "how": "-"}
         }
-        errors.append(_relative(parse_profile(document), away, joined, whole=part is None))
+        with suppress(InputError):  # nothing else has a family that is left out
+            errors.append(_relative(parse_profile(document), away, joined, whole=part is None))
     if not errors:
         return {"status": "indicative", "how": "too few kernels were joined to leave any out"}
     how = (

@@ -27,7 +27,8 @@ from dtp_edge.measure.import_printouts import Setting, import_printouts, read_pr
 from dtp_edge.measure.litert_message import benchmark_message
 from dtp_edge.measure.printout import MOST_BYTES, PrintedRow, Printout, Reader, open_content, readers
 from dtp_edge.measure.printout_fit import Row, common_rates, kernels_of
-from dtp_edge.measure.printout_join import Joined, fusion_of, join
+from dtp_edge.measure.printout_fusion import fusion_of
+from dtp_edge.measure.printout_join import Joined, join
 from dtp_edge.measure.printout_rows import Beside, beside_of, rows_of
 from dtp_edge.profiles import Profile
 from dtp_edge.profiles.profile import Fusion

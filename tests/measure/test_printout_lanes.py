@@ -13,7 +13,8 @@ from dtp_edge.cost.features import FEATURES
 from dtp_edge.graph import trace_network
 from dtp_edge.measure.import_printouts import Setting, import_printouts, read_printouts
 from dtp_edge.measure.printout_fit import Row, common_rates, kernels_of
-from dtp_edge.measure.printout_join import fusion_of, join
+from dtp_edge.measure.printout_fusion import fusion_of
+from dtp_edge.measure.printout_join import join
 from dtp_edge.measure.printout_lanes import lanes_of, step_of
 from dtp_edge.zoo import resolve_model
 from tests.helpers.profiled import FIXTURES, profiled_network

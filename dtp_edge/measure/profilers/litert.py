@@ -3,7 +3,8 @@ and the summary of the library's own profiler (`LiteRtGetProfileSummary`).
 
 The CSV is one block a graph and one for a delegate's own kernels; only the regular runs count, in run order.
 The summary has no such runs: it counts an operator once a call of all that were profiled.
-A delegate that tells of its kernels stands for nothing itself. The proto is `BenchmarkProfilingData` of
+A delegate that tells of its kernels stands for nothing itself. "Inference timings", which the program prints
+last, say what a call takes without the profiler. The proto is `BenchmarkProfilingData` of
 tflite/profiling/proto/profiling_info.proto.
 """
 
@@ -20,6 +21,7 @@ from dtp_edge.measure.printout import Content, PrintedRow, Printout, Reader
 
 _REGULAR, _ORDER, _INSIDE = "Regular Benchmark Runs", "= Run Order =", "Delegate internal"
 _END = "nodes observed"
+_CALL = re.compile(r"Inference timings in us: .*Inference \(avg\): ([0-9.e+-]{1,20})")
 _COLUMNS = ("node type", "avg_ms", "times called", "name")
 
 
@@ -32,8 +34,16 @@ def recognises(content: Content) -> bool:
 def read(content: Content, _: Content | None) -> Printout:
     message = _message(content)
     graph, inside = _of_message(message) if message is not None else _of_table(content)
-    rows = [row for row in graph if not (inside and "delegate" in row.type.lower())] + inside
-    return Printout(str(content.path), "LiteRT", tuple(rows))
+    own = [row for row in graph if not (inside and "delegate" in row.type.lower())]
+    apart = bool(own and inside)  # which of the graph's rows run between which of a delegate's is not said
+    rows = tuple(own + inside)
+    return Printout(str(content.path), "LiteRT", rows, latency_ms=_call_ms(content), ordered=not apart)
+
+
+def _call_ms(content: Content) -> float | None:
+    """The time of a call without the profiler, where the program's last line is in the file."""
+    found = [(n, m[1]) for n, line in enumerate(content.lines, 1) if (m := _CALL.search(line[:1000]))]
+    return 1e-3 * content.number(found[-1][1], found[-1][0]) or None if found else None
 
 
 def _is_table(content: Content) -> bool:
