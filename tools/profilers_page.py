@@ -24,8 +24,8 @@ dtp-edge profile import a.csv b.csv --model a.onnx --model b.onnx --name my-npu
 Rows are joined by name, by the names of what a row fuses, and where there are no names by order: only if
 there are as many rows of a kind as layers, or if a row's multiply-accumulates are a layer's. Then by place:
 rows between those of two layers belong to the layers between that have none, by the values that these move
-(a norm that is spelled out, a concatenation made of copies), and padding to the layer behind it. What finds no
-layer is listed with its share of the time, and raises the network's other layers by that share; a file of
+(a norm that is spelled out, a concatenation made of copies), and padding to the layer behind it. What finds
+no layer is listed with its share of the time, and raises the network's other layers by that share; a file of
 which more than half finds none is refused. One network makes an *indicative* profile, whose error is that
 of five parts of the network, each predicted from the others: other networks may be further off. From three
 networks on, each is predicted from the others, and the error is of networks. Take networks that resemble
