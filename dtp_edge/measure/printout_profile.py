@@ -55,8 +55,9 @@ def profile_of(joined: Sequence[Joined], fusion: Fusion, setting: Setting) -> Pr
             where=joined[0].printout.path,
             hint=HINT,
         )
-    document = _document(rows, joined, fusion, setting, beside, lanes)
-    document["error"] = _error(rows, joined, fusion, setting, beside, lanes)
+    found = _Import(joined, fusion, setting, beside, lanes)
+    document = found.document(rows)
+    document["error"] = found.error(rows)
     return parse_profile(document)
 
 
@@ -75,103 +76,103 @@ def _lanes(joined: Sequence[Joined], precision: str, beside: Beside) -> int:
     return best
 
 
-def _document(
-    rows: Sequence[Row],
-    joined: Sequence[Joined],
-    fusion: Fusion,
-    setting: Setting,
-    beside: Beside,
-    lanes: int,
-) -> dict[str, Any]:
-    first = joined[0].printout
-    names = ", ".join(
-        f"{one.model.rsplit('/', 1)[-1]} ({one.printout.path.rsplit('/', 1)[-1]})" for one in joined
-    )
-    loose = max(one.loose_share for one in joined)
-    common = common_rates(rows)
-    precision = setting.precision or "fp32"
-    today = datetime.date.today().isoformat()
-    clock = setting.clock_mhz or first.clock_mhz
-    return {
-        "schema_version": 1,
-        "name": setting.name,
-        "description": f"Imported from what {first.runtime}'s profiler printed of {len(joined)} network(s).",
-        "device": {
-            "name": setting.chip,
-            "chip": setting.chip,
-            "cores": f"{setting.threads} thread(s)",
-            "clock_mhz": clock or 1.0,
-        },
-        "runtime": {"name": first.runtime, "version": setting.version},
-        "precision": precision,
-        "threads": setting.threads,
-        "limits": {},
-        "memory_bytes_per_second": common.bytes_per_second,
-        "kernels": kernels_of(rows, common, f"measured: {first.runtime}'s profiler", lanes),
-        "fusion": {
-            "norm": True,
-            "activations": list(fusion.activations),
-            "add": fusion.add,
-            "elementwise_activations": fusion.elementwise_activations,
-        },
-        "graph_overhead_ms": beside.call_ms,
-        "input_ns_per_value": beside.input_ns_per_value,
-        "provenance": {
-            "source": f"dtp-edge profile import: {names}"[:4000],
-            "licence": "measured facts; no rights claimed",
-            "date": today,
-            "how": f"{sum(row.us > 0 for row in rows)} kernels joined to layers; up to {loose:.1%} of a "
-            "network's time was not (layouts turned are priced by values of the input, anything else raises "
-            "the kernels alike)",
-            "facts": f"as typed: chip {setting.chip}; "
-            + ("clock known" if clock else "clock unknown, 1 MHz stands for it"),
-        },
-        "error": {"status": "indicative", "how": "being found"},
-    }
+@dataclass(frozen=True)
+class _Import:
+    """What a profile is made of beside its rows, of which the error leaves some out."""
 
+    joined: Sequence[Joined]
+    fusion: Fusion
+    setting: Setting
+    beside: Beside
+    lanes: int
 
-def _error(
-    rows: Sequence[Row],
-    joined: Sequence[Joined],
-    fusion: Fusion,
-    setting: Setting,
-    beside: Beside,
-    lanes: int,
-) -> dict[str, Any]:
-    models = sorted({one.model for one in joined})
-    parts = (
-        [(None, model) for model in models]
-        if len(models) > 1
-        else [(part, models[0]) for part in range(PARTS)]
-    )
-    errors = []
-    for part, model in parts:
-        out = [joined[row.network].model == model and part in (None, _part(row, joined)) for row in rows]
-        away = [row for row, gone in zip(rows, out, strict=True) if gone]
-        rest = [row for row, gone in zip(rows, out, strict=True) if not gone]
-        timed = [row.key in COMPUTING for row in rest if row.us > 0]
-        if not any(row.us > 0 for row in away) or not any(timed):
-            continue
-        document = _document(rest, joined, fusion, setting, beside, lanes) | {
-            "error": {"status": "indicative", "how": "-"}
+    def document(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Return the profile's document; its error is to be found."""
+        joined, setting = self.joined, self.setting
+        first = joined[0].printout
+        names = ", ".join(
+            f"{one.model.rsplit('/', 1)[-1]} ({one.printout.path.rsplit('/', 1)[-1]})" for one in joined
+        )
+        source = f"{first.runtime}'s profiler"
+        loose = max(one.loose_share for one in joined)
+        common = common_rates(rows)
+        precision = setting.precision or "fp32"
+        today = datetime.date.today().isoformat()
+        clock = setting.clock_mhz or first.clock_mhz
+        return {
+            "schema_version": 1,
+            "name": setting.name,
+            "description": f"Imported from what {source} printed of {len(joined)} network(s).",
+            "device": {
+                "name": setting.chip,
+                "chip": setting.chip,
+                "cores": f"{setting.threads} thread(s)",
+                "clock_mhz": clock or 1.0,
+            },
+            "runtime": {"name": first.runtime, "version": setting.version},
+            "precision": precision,
+            "threads": setting.threads,
+            "limits": {},
+            "memory_bytes_per_second": common.bytes_per_second,
+            "kernels": kernels_of(rows, common, f"measured: {source}", self.lanes),
+            "fusion": {
+                "norm": True,
+                "activations": list(self.fusion.activations),
+                "add": self.fusion.add,
+                "elementwise_activations": self.fusion.elementwise_activations,
+            },
+            "graph_overhead_ms": self.beside.call_ms,
+            "input_ns_per_value": self.beside.input_ns_per_value,
+            "provenance": {
+                "source": f"dtp-edge profile import: {names}"[:4000],
+                "licence": "measured facts; no rights claimed",
+                "date": today,
+                "how": f"{sum(row.us > 0 for row in rows)} kernels joined to layers; up to {loose:.1%} of "
+                "a network's time was not (layouts turned are priced by values of the input, anything else "
+                "raises the kernels alike)",
+                "facts": f"as typed: chip {setting.chip}; "
+                + ("clock known" if clock else "clock unknown, 1 MHz stands for it"),
+            },
+            "error": {"status": "indicative", "how": "being found"},
         }
-        with suppress(InputError):  # nothing else has a family that is left out
-            errors.append(_relative(parse_profile(document), away, joined, whole=part is None))
-    if not errors:
-        return {"status": "indicative", "how": "too few kernels were joined to leave any out"}
-    how = (
-        f"each of {len(models)} networks predicted from the others"
-        if len(models) > 1
-        else f"{PARTS} parts of one network, each predicted from the others; "
-        "other networks may be further off"
-    )
-    return {
-        "status": "fitted" if len(models) > 2 else "indicative",
-        "median_relative": round(float(np.median(errors)), 4),
-        "p90_relative": round(float(np.quantile(errors, 0.9)), 4),
-        "n": len(errors),
-        "how": how,
-    }
+
+    def error(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Return the error of networks left out, of a single one's parts."""
+        models = sorted({one.model for one in self.joined})
+        parts = (
+            [(None, model) for model in models]
+            if len(models) > 1
+            else [(part, models[0]) for part in range(PARTS)]
+        )
+        errors = []
+        for part, model in parts:
+            out = [
+                self.joined[row.network].model == model and part in (None, _part(row, self.joined))
+                for row in rows
+            ]
+            away = [row for row, gone in zip(rows, out, strict=True) if gone]
+            rest = [row for row, gone in zip(rows, out, strict=True) if not gone]
+            timed = [row.key in COMPUTING for row in rest if row.us > 0]
+            if not any(row.us > 0 for row in away) or not any(timed):
+                continue
+            with suppress(InputError):  # nothing else has a family that is left out
+                profile = parse_profile(self.document(rest))
+                errors.append(_relative(profile, away, self.joined, whole=part is None))
+        if not errors:
+            return {"status": "indicative", "how": "too few kernels were joined to leave any out"}
+        how = (
+            f"each of {len(models)} networks predicted from the others"
+            if len(models) > 1
+            else f"{PARTS} parts of one network, each predicted from the others; "
+            "other networks may be further off"
+        )
+        return {
+            "status": "fitted" if len(models) > 2 else "indicative",
+            "median_relative": round(float(np.median(errors)), 4),
+            "p90_relative": round(float(np.quantile(errors, 0.9)), 4),
+            "n": len(errors),
+            "how": how,
+        }
 
 
 def _part(row: Row, joined: Sequence[Joined]) -> int:
