@@ -21,7 +21,7 @@ from dtp_edge.errors import InputError
 from dtp_edge.graph.layers import Dim, LayerGraph, Tensor
 from dtp_edge.profiles.profile import HeldOutError, Profile
 
-_MOST_REDUCED = 1024  # networks without some of their branches that are remembered: 0.3 MB each of 27
+_MOST_LAYERS = 200_000  # of networks without some of their branches that are remembered: about 0.3 GB
 
 BytesOf = Callable[[Tensor, str], int]
 METRICS = ("latency_ms", "peak_ram_bytes", "flash_bytes", "macs", "params")
@@ -169,7 +169,7 @@ class NetworkCost:
                 graph, self.profile, self.precision, tables=self._tables, planner=self.planner
             )
         self._reduced[closed] = found  # the last of those that were asked for
-        if len(self._reduced) > _MOST_REDUCED:
+        if len(self._reduced) * len(self.layers.layers) > _MOST_LAYERS:
             del self._reduced[next(iter(self._reduced))]
         return found
 
