@@ -46,6 +46,20 @@ def test_costs_with_closed_gates_are_those_of_the_compact_network(name):
                 )
 
 
+def test_what_is_forgotten_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs without some branches are remembered, as many as there is room for."""
+    network = deep("resnet8")
+    profile = dtp_edge.load_profile(PROFILES[0])
+    keeps = [random_depth(network, 0.6, seed).astype(float) for seed in range(6)]
+    all_of_them = NetworkCost(network.layers, profile)
+    wanted = [all_of_them.evaluate(network.layers.sizes(keep)) for keep in keeps]
+    monkeypatch.setattr("dtp_edge.cost.network_cost._MOST_LAYERS", 2 * len(network.layers.layers))
+    few = NetworkCost(network.layers, profile)
+    for keep, costs in [*zip(keeps, wanted, strict=True)] * 2:
+        assert few.evaluate(network.layers.sizes(keep)) == costs
+        assert len(few._reduced) <= 2
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_costs_of_random_networks_are_those_of_the_compact_network(seed):
     network = trace_quickly(BranchedNetwork(200 + seed).eval(), dynamic_batch=True, depth=True)
