@@ -164,10 +164,8 @@ class NetworkCost:
             return self
         found = self._reduced.pop(closed, None)
         if found is None:
-            graph = self.layers.without(closed)
-            found = NetworkCost(
-                graph, self.profile, self.precision, tables=self._tables, planner=self.planner
-            )
+            known = {"tables": self._tables, "planner": self.planner}
+            found = NetworkCost(self.layers.without(closed), self.profile, self.precision, **known)
         self._reduced[closed] = found  # the last of those that were asked for
         if len(self._reduced) * len(self.layers.layers) > _MOST_LAYERS:
             del self._reduced[next(iter(self._reduced))]
