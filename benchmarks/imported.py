@@ -12,7 +12,9 @@ machine that does other work, what interrupts a run is no property of a layer (t
 with `chrt -f 50`: counters are means, and interrupted calls are in them). `time` calls the networks of NETS
 in turns, without a profiler (the lower quartile of all calls, one thread); turns are so long that most calls
 find the caches as a loop leaves them, which is how the profiler's runs find them. (With turns of 10 calls
-OpenVINO's median was 12.9 %, with 40 8.4 %: both were known when 40 was chosen.) `check` imports the
+OpenVINO's median was 12.9 %, with 40 8.4 %: both were known when 40 was chosen. Times of LiteRT's large
+networks move by 15 % with what neighbours on the host do to memory: of one profile the median was 7.9 % with
+times of the day before, 10.7 % beside other jobs, and 8.7 % without any, the row.) `check` imports the
 counters by `dtp-edge profile import` and writes predicted and measured into results/imported.csv. No network
 of NETS is among those whose counters are imported.
 """
