@@ -191,8 +191,10 @@ def _by_operator(
             found.append((mine, kernels))
         else:
             unnamed += kernels
-    others = [row for row in left if any(names_operator(row.type, op) for op in OPERATORS)]
-    return [*found, ([row for row in left if row not in others], sorted(unnamed)), (others, [])]
+    plain, parts = list[PrintedRow](), list[PrintedRow]()
+    for row in left:
+        (parts if any(names_operator(row.type, op) for op in OPERATORS) else plain).append(row)
+    return [*found, (plain, sorted(unnamed)), (parts, [])]
 
 
 def _without_products(rows: Sequence[PrintedRow], work: _Work, layers: LayerGraph) -> Sequence[PrintedRow]:
