@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
 from dtp_edge.cost.spelled_out import SpelledOut, spelled_out
 from dtp_edge.graph.layers import Layer, LayerGraph
@@ -58,12 +57,7 @@ class Lowered:
 
 def op_name(layer: Layer) -> str:
     """Return the op's one plain name: `add_` and `aten.add` are `add`, `clip` is `clamp`."""
-    return _plain(layer.op)
-
-
-@cache
-def _plain(op: str) -> str:
-    name = op.rsplit("::", 1)[-1].removeprefix("aten.").split(".")[0]
+    name = layer.op.rsplit("::", 1)[-1].removeprefix("aten.").split(".")[0]
     return canonical(name if name.startswith("__") else name.rstrip("_") or name)
 
 

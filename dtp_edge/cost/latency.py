@@ -8,7 +8,6 @@ nearest family or by its bytes over the memory bandwidth, and says so in its sou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -60,7 +59,7 @@ class LatencyModel:
         self._known = {} if known is None else known
         self._graph, self._precision, self._builder = graph, precision, builder
         self.kernels = kernels
-        values = sum(math.prod(d.size for d in graph.tensors[name].shape) for name in graph.inputs)
+        values = sum(graph.tensors[name].dense_values for name in graph.inputs)
         self.overhead_ms = profile.graph_overhead_ms + 1e-6 * profile.input_ns_per_value * values
         self.resolved = [resolve(kernel, profile) for kernel in kernels]
         self.first = builder.new_targets(len(kernels))

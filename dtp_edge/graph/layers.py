@@ -7,6 +7,7 @@ is the kept count for hard masks and differentiable in between.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,6 +32,11 @@ class Tensor:
     shape: tuple[Dim, ...]
     role: str
     dtype: str = "float32"
+
+    @property
+    def dense_values(self) -> int:
+        """How many values it has in the dense network."""
+        return math.prod(dim.size for dim in self.shape)
 
 
 @dataclass(frozen=True)

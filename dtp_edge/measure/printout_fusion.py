@@ -23,13 +23,12 @@ def fusion_of(printouts: Sequence[Printout], networks: Sequence[LayerGraph]) -> 
         for op in sorted({op for one in seen for op in one.activations})
         if sum(one.own(op) for one in seen) < sum(one.activations.count(op) for one in seen) / 2
     ]
-    summed = [one for one in seen if one.sums]
     behind = [sum(op in folded for op in one.behind_sums) for one in seen]
     shown = [min(many, sum(one.own(op) for op in folded)) for one, many in zip(seen, behind, strict=True)]
     return Fusion(
         norm=True,
         activations=tuple(folded),
-        add=sum(one.added for one in summed) < sum(one.sums for one in summed) / 2,
+        add=sum(one.added for one in seen) < sum(one.sums for one in seen) / 2,
         elementwise_activations=bool(folded) and (sum(shown) < sum(behind) / 2 or not any(behind)),
     )
 

@@ -7,7 +7,6 @@ What cannot be joined is kept, with the reason.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -264,8 +263,7 @@ def _by_macs(rows: Sequence[PrintedRow], free: Sequence[int], macs: Sequence[flo
 
 def _values(kernel: Kernel, layers: LayerGraph) -> float:
     """What a kernel reads and writes, in values."""
-    shapes = [layers.tensors[name].shape for name in (*kernel.inputs, *kernel.outputs)]
-    return float(sum(math.prod(dim.size for dim in shape) for shape in shapes))
+    return float(sum(layers.tensors[name].dense_values for name in (*kernel.inputs, *kernel.outputs)))
 
 
 def _macs(kernel: Kernel, layers: LayerGraph) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -63,7 +62,7 @@ def _rows(joined: Joined, number: int, precision: str, beside: Beside, lanes: in
     known = sum(joined.ms.values())
     raised = (joined.total_ms - _turning_ms(joined)) / max(known, 1e-9) * _typical(joined)
     held = sum(
-        weight_bytes(tensor, precision) * _count(tensor)
+        weight_bytes(tensor, precision) * tensor.dense_values
         for kernel in joined.lowered.kernels
         for name in kernel.weights
         if len((tensor := joined.layers.tensors[name]).shape) > 1
@@ -89,8 +88,8 @@ def _turning_ms(joined: Joined) -> float:
     return sum(one.ms for one in joined.loose if row_kind(one.row) == "layout")
 
 
-def _inputs(joined: Joined) -> float:
-    return sum(_count(joined.layers.tensors[name]) for name in joined.layers.inputs)
+def _inputs(joined: Joined) -> int:
+    return sum(joined.layers.tensors[name].dense_values for name in joined.layers.inputs)
 
 
 def _key(kernel: Kernel) -> str:
@@ -101,7 +100,3 @@ def _features(kernel: Kernel, layers: LayerGraph, precision: str, lanes: int) ->
     """Return every feature of a kernel in the dense network."""
     found = kernel_features(kernel, layers, precision, step_of(kernel.family, lanes))
     return dict.fromkeys(FEATURES, 0.0) | {name: stepped(terms) for name, terms in found.items()}
-
-
-def _count(tensor: Any) -> float:
-    return float(np.prod([dim.size for dim in tensor.shape]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import graphlib
 import logging
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -67,11 +68,11 @@ class NodeRewrite(Rewrite):
 
     op_type: ClassVar[str]
 
-    def match(self, node: ir.Node) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def match(self, node: ir.Node) -> Any: ...
 
-    def build(self, node: ir.Node, found: Any, make: Maker) -> list[ir.Node]:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, node: ir.Node, found: Any, make: Maker) -> list[ir.Node]: ...
 
     def call(self, model: ir.Model) -> PassResult:
         make = Maker(model.graph)

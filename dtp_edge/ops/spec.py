@@ -108,6 +108,7 @@ def register(spec: Spec) -> Spec:
             raise ValueError(f"the operator {name} has a specification already")
     _SPECS.update(dict.fromkeys(spec.names, spec))
     _ALIASES.update(spec.aliases)
+    canonical.cache_clear()
     return spec
 
 
@@ -121,6 +122,7 @@ def spec_of(name: str) -> Spec | None:
     return None
 
 
+@functools.cache
 def canonical(name: str) -> str:
     """Return the one name of an operator; an in-place variant keeps its underscore."""
     specifications()

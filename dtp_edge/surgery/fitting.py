@@ -112,11 +112,10 @@ class Fitting(Walk):
         elif node.target is NORM and node not in self.settled:
             self._estimate(node)
 
-    def inputs(self, node: fx.Node, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def inputs(self, node: fx.Node, name: str, judge: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """What the layer reads at the positions whose outputs are known, `[rows, inputs]`: those that are
-        fitted, and those that judge. Nothing in a fit is larger, so the two are never there twice."""
+        fitted, and those that `judge`. Nothing in a fit is larger, so the two are never there twice."""
         places = self.wanted.rows[name]
-        judge = judges(sum(rows.numel() for rows in places), places[0].device)
         parts = judge.split([rows.numel() for rows in places])
         found: tuple[list[Tensor], list[Tensor]] = ([], [])
         for i, (rows, mine) in enumerate(zip(places, parts, strict=True)):
@@ -129,8 +128,8 @@ class Fitting(Walk):
         args = self.arguments(node, 0)
         weight, bias = args[1], args[2] if len(args) > 2 else None
         y = self.wanted.outputs.pop(name).double()
-        x, x_judge = self.inputs(node, name, torch.float64)
         judge = judges(len(y), y.device)
+        x, x_judge = self.inputs(node, name, judge, torch.float64)
         y, y_judge = y[~judge], y[judge]
         centred = takes_up_means(node)
         x_mean, y_mean = (t.mean(0) if centred else torch.zeros_like(t[0]) for t in (x, y))

@@ -60,7 +60,7 @@ class InContext(Fitting):
         judge = judges(len(self.wanted.outputs[name]), weight.device)
         whole = self._aim(node, name, sequel)
         aim, judging = whole.at(~judge), whole.at(judge)
-        x, x_judge = self.inputs(node, name, torch.float32)
+        x, x_judge = self.inputs(node, name, judge, torch.float32)
         centred = takes_up_means(node)
         x_mean = x.mean(0) if centred else torch.zeros_like(x[0])
         x.sub_(x_mean)

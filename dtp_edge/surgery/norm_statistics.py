@@ -63,9 +63,8 @@ def moments_of_channels(parts: list[Tensor]) -> tuple[Tensor, Tensor] | None:
     for x in parts:
         more = x.numel() // x.shape[1]
         variance, other = torch.var_mean(x, [d for d in range(x.dim()) if d != 1], correction=0)
-        rest = (
-            rest + more * variance.double() + (other.double() - mean) ** 2 * (count * more / (count + more))
-        )
-        mean = mean + (other.double() - mean) * (more / (count + more))
+        step, share = other.double() - mean, more / (count + more)
+        rest = rest + more * variance.double() + step**2 * (count * share)
+        mean = mean + step * share
         count += more
     return None if count < 2 else (mean, rest / (count - 1))

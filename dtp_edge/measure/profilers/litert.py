@@ -42,8 +42,10 @@ def read(content: Content, _: Content | None) -> Printout:
 
 def _call_ms(content: Content) -> float | None:
     """The time of a call without the profiler, where the program's last line is in the file."""
-    found = [(n, m[1]) for n, line in enumerate(content.lines, 1) if (m := _CALL.search(line[:1000]))]
-    return 1e-3 * content.number(found[-1][1], found[-1][0]) or None if found else None
+    for number, line in reversed([*enumerate(content.lines, 1)]):
+        if match := _CALL.search(line[:1000]):
+            return 1e-3 * content.number(match[1], number) or None
+    return None
 
 
 def _is_table(content: Content) -> bool:
